@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a device offers: a small set of fused operations over a ragged batch. The transformer is
+// written once over them; every backend gives the bits that src/exact defines (tests/conformance).
+//
+// A step of a layer, as src/model/transformer.cpp writes it:
+//   backend.norm_quantize(batch, h, attn_norm, eps, rotation, x);
+//   backend.linear(batch, x, qkv, Store::replace, y);
+//   backend.rope_append(batch, y, rope, layer, kv, queries);
+//   backend.attention(batch, queries, layer, sliding_window, kv, o);
+//   backend.quantize(batch, o, x_o);
+//   backend.linear(batch, x_o, attn_output, Store::add, h);
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "exact/rope.h"
+#include "exact/rotate.h"
+#include "weights/model_file.h"
+
+namespace etalon::backend {
+
+/// The forms in which a linear layer reads its input; a group of matrices may need several.
+enum ActivationForm : unsigned {
+    kRowInt8 = 1,    ///< int8 with one scale a token: e8, e4 (QNT-2)
+    kBlockInt8 = 2,  ///< int8 with one scale for 32 elements: blocked GGUF types (QNT-3)
+    kFloating = 4,   ///< binary32: f32, f16, bf16 (LIN-7)
+};
+
+/// Tokens of one forward pass, flattened. Tokens of a sequence stand together with consecutive
+/// ascending positions. Example, a prompt of 3 and one token of a running answer:
+///   tokens {5, 9, 2, 7}, positions {0, 1, 2, 41}, sequence_of {0, 0, 0, 1}; page_tables[1] = {8}
+///   says that positions 0..63 of sequence 1 lie in page 8 of the cache.
+struct Batch {
+    std::span<const std::int32_t> tokens;       ///< [n_tokens], inside the vocabulary
+    std::span<const std::int32_t> positions;    ///< [n_tokens], absolute, >= 0
+    std::span<const std::int32_t> sequence_of;  ///< [n_tokens], index into page_tables
+    std::span<const std::vector<std::int32_t>> page_tables;  ///< page p / 64 of position p
+    /// [n_tokens], 0 at first; an operation sets 1 where a value is not finite (ERR-1, ERR-2).
+    std::span<std::uint8_t> failed;
+
+    int n_tokens() const noexcept { return static_cast<int>(tokens.size()); }
+};
+
+/// Floats on the device, [n_rows, n_cols] by convention of the caller, zero at first.
+class FloatBuffer {
+  public:
+    virtual ~FloatBuffer() = default;
+    std::size_t size() const noexcept { return size_; }
+    float* data() noexcept { return data_; }  ///< a device address
+    const float* data() const noexcept { return data_; }
+
+  protected:
+    FloatBuffer(float* data, std::size_t size) noexcept : data_(data), size_(size) {}
+
+  private:
+    float* data_;
+    std::size_t size_;
+};
+
+/// A matrix of one or more tensors stacked by rows (q, k and v; gate and up), in the backend's order.
+class LinearWeights {
+  public:
+    virtual ~LinearWeights() = default;
+    int n_rows = 0;           ///< sum over the parts
+    int n_cols = 0;           ///< K
+    unsigned forms_needed = 0;  ///< ActivationForm bits
+};
+
+class Embedding {
+  public:
+    virtual ~Embedding() = default;
+    int vocab_size = 0;
+    int dim = 0;
+};
+
+/// Quantised input of linear layers for up to n_tokens_max tokens.
+class Activations {
+  public:
+    virtual ~Activations() = default;
+    int n_tokens_max = 0;
+    int n_cols = 0;
+    unsigned forms = 0;  ///< ActivationForm bits that are filled
+};
+
+/// int8 queries after RoPE and rotation, one scale for each (token, head).
+class Queries {
+  public:
+    virtual ~Queries() = default;
+    int n_tokens_max = 0;
+    int n_heads = 0;
+    int head_dim = 0;
+};
+
+struct KvShape {
+    int n_layers = 0;
+    int n_kv_heads = 0;
+    int head_dim = 0;
+    int n_pages = 0;  ///< pages of 64 tokens
+};
+
+/// Keys (rotated) and values as int8 with one scale for each (layer, position, KV head), in pages.
+class KvCache {
+  public:
+    virtual ~KvCache() = default;
+    KvShape shape;
+};
+
+/// RoPE of a model: the tables that exact::rope_turns and exact::rope_magnitude give.
+struct RopeTables {
+    exact::RopePairing pairing = exact::RopePairing::interleaved;
+    std::vector<std::uint64_t> turns;  ///< [n_dims / 2]
+    float magnitude = 1.0F;
+};
+
+/// Copies on the host, for tests and proofs.
+struct HostActivations {
+    std::vector<std::int8_t> row_q;       ///< [n_tokens, K]
+    std::vector<float> row_scales;        ///< [n_tokens]
+    std::vector<std::int8_t> block_q;     ///< [n_tokens, K]
+    std::vector<float> block_scales;      ///< [n_tokens, K / 32]
+    std::vector<float> floats;            ///< [n_tokens, K]
+};
+struct HostVector {
+    std::vector<std::int8_t> q;
+    float scale = 0.0F;
+};
+
+enum class Store : std::uint8_t {
+    replace,  ///< y = W x (+ bias)
+    add,      ///< y = y + (W x (+ bias)): the residual (RES-1)
+};
+
+/// A device. One thread at a time calls it; an operation returns when its result can be read by
+/// the next one.
+class Backend {
+  public:
+    virtual ~Backend() = default;
+    virtual std::string_view name() const = 0;  ///< "exact", "cpu/generic", "cpu/avx2", ...
+
+    /// --- at load ---
+    /// Parts share n_cols. `bias` is empty or has one value a row of all parts.
+    virtual std::unique_ptr<LinearWeights> load_linear(
+        std::span<const weights::Tensor* const> parts, std::span<const float> bias) = 0;
+    virtual std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) = 0;
+    virtual std::unique_ptr<FloatBuffer> make_floats(std::size_t size) = 0;
+    virtual std::unique_ptr<Activations> make_activations(int n_tokens_max, int n_cols,
+                                                          unsigned forms) = 0;
+    virtual std::unique_ptr<Queries> make_queries(int n_tokens_max, int n_heads, int head_dim) = 0;
+    virtual std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) = 0;
+    virtual void upload(std::span<const float> from, FloatBuffer& to) = 0;
+
+    /// --- a forward pass; T = batch.n_tokens() ---
+    /// h[T, dim]: rows of the embedding (EMB-1).
+    virtual void embed(const Batch& batch, const Embedding& embedding, FloatBuffer& h) = 0;
+
+    /// x from h[T, K]: RMS scale beside z = R(w * h); int8 forms carry a = (amax(z) / 127) * scale;
+    /// the floating form is z * scale (NRM-1 to NRM-3, ROT, QNT). The rotation applies to kRowInt8.
+    virtual void norm_quantize(const Batch& batch, const FloatBuffer& h, const FloatBuffer& w,
+                               float eps, const exact::Rotation& rotation, Activations& x) = 0;
+    /// x from v[T, K], no norm, no rotation (the input of attn_output) (QNT).
+    virtual void quantize(const Batch& batch, const FloatBuffer& v, Activations& x) = 0;
+    /// x from gate_up[T, 2 K] (gate first): R(swiglu(gate, up)) (SWI-1, ROT, QNT).
+    virtual void swiglu_quantize(const Batch& batch, const FloatBuffer& gate_up,
+                                 const exact::Rotation& rotation, Activations& x) = 0;
+
+    /// y[T, n_rows] (LIN).
+    virtual void linear(const Batch& batch, const Activations& x, const LinearWeights& w,
+                        Store store, FloatBuffer& y) = 0;
+    /// logits[rows.size(), n_rows] for the tokens `rows` (indices into the batch) only.
+    virtual void logits(const Batch& batch, const Activations& x, const LinearWeights& head,
+                        std::span<const std::int32_t> rows, FloatBuffer& logits) = 0;
+
+    /// From qkv[T, (n_heads + 2 n_kv_heads) * head_dim]: RoPE on q and k, butterfly over the head,
+    /// int8; q into queries, k and v into the cache at each token's position (RPE-6, ROT-6, QNT-2).
+    virtual void rope_append(const Batch& batch, const FloatBuffer& qkv, const RopeTables& rope,
+                             int layer, KvCache& kv, Queries& queries) = 0;
+    /// o[T, n_heads * head_dim]; every key up to the token itself is in the cache (ATT).
+    virtual void attention(const Batch& batch, const Queries& queries, int layer,
+                           int sliding_window, const KvCache& kv, FloatBuffer& o) = 0;
+
+    /// --- reading back ---
+    virtual void download(const FloatBuffer& from, std::size_t offset, std::span<float> to) = 0;
+    /// CHK-1 over logits[row * vocab_size .. + vocab_size].
+    virtual std::uint64_t checksum(const FloatBuffer& logits, std::size_t row, int vocab_size) = 0;
+    virtual HostActivations read(const Activations& x, int n_tokens) = 0;
+    virtual HostVector read_query(const Queries& queries, int token, int head) = 0;
+    virtual HostVector read_key(const KvCache& kv, int layer, int page, int slot, int head) = 0;
+    virtual HostVector read_value(const KvCache& kv, int layer, int page, int slot, int head) = 0;
+};
+
+/// The reference: every operation by src/exact, plain loops, one thread of a pool for each token.
+std::unique_ptr<Backend> make_exact_backend(int n_threads);
+
+/// Instruction sets of the CPU backend in order of preference, best last.
+enum class Isa : std::uint8_t { generic, avx2, avx512 };
+std::string_view isa_name(Isa isa);
+/// True when this processor and kernel run it: avx2 needs AVX2, FMA and F16C; avx512 needs F, BW,
+/// DQ, VL and VNNI too.
+bool isa_is_available(Isa isa);
+/// ETALON_ISA when set, else the best available. Errors: usage (unknown name, or not available).
+Isa choose_isa(const char* forced);
+std::unique_ptr<Backend> make_cpu_backend(Isa isa, int n_threads);
+
+/// Bytes that `make_cpu_backend(...)->load_linear` allocates for a tensor (0 when it maps the file).
+std::uint64_t cpu_linear_bytes(const weights::Tensor& tensor);
+
+}  // namespace etalon::backend

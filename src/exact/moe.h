@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Routing of a mixture of experts (spec MOE-1 to MOE-3).
+#pragma once
+
+#include <span>
+#include <vector>
+
+namespace etalon::exact {
+
+struct ExpertChoice {
+    int expert = 0;
+    float weight = 0.0F;
+};
+
+/// The n_used experts of the largest logits, ties to the lower index, in ascending order of index,
+/// weighted by a softmax over the chosen (MOE-1, MOE-2). 1 <= n_used <= logits.size(); logits finite.
+std::vector<ExpertChoice> route(std::span<const float> logits, int n_used);
+
+/// acc[i] = fma(weight, y[i], acc[i]); experts in index order from +0 (MOE-3).
+void accumulate_expert(float weight, std::span<const float> y, std::span<float> acc) noexcept;
+
+}  // namespace etalon::exact
