@@ -206,7 +206,4 @@ bool isa_is_available(Isa isa);
 Isa choose_isa(const char* forced);
 std::unique_ptr<Backend> make_cpu_backend(Isa isa, int n_threads);
 
-/// Bytes that `make_cpu_backend(...)->load_linear` allocates for a tensor (0 when it maps the file).
-std::uint64_t cpu_linear_bytes(const weights::Tensor& tensor);
-
 }  // namespace etalon::backend

@@ -34,7 +34,9 @@ struct Page {
 };
 
 /// Factor 2^(from - to) of a join, 0 below 2^-64 (ATT-9).
-float join_factor(int from, int to) { return from - to < -64 ? 0.0F : power_of_two(from - to); }
+float join_factor(int from, int to) {
+    return from - to < -64 ? 0.0F : power_of_two(from - to);
+}
 
 /// The smallest integer e with x < 2^e, for x > 0 (ATT-7).
 int exponent_above(float x) {
@@ -74,15 +76,17 @@ bool page_result(std::span<const std::int8_t> q, float scale_q, const CacheReade
     page.l = 0;
     page.a.assign(q.size(), 0);
     for (std::int64_t j = range.first; j <= range.last; ++j) {
-        const float below = t[static_cast<std::size_t>(j % kPageTokens)] - static_cast<float>(page.m);
+        const float below =
+            t[static_cast<std::size_t>(j % kPageTokens)] - static_cast<float>(page.m);
         const float d = std::max(below, -32.0F);  // ATT-6
         const float n = rne(d);
         const float p = exp2_poly3(d - n) * power_of_two(static_cast<int>(n));
         page.l += static_cast<std::int32_t>(rne(p * 65536.0F));
         const CachedVector v = value(j);
-        const float unit = (v.scale * to_unit) * to_unit_rest;  // in [0, 1)
+        const float unit = (v.scale * to_unit) * to_unit_rest;                // in [0, 1)
         const auto w = static_cast<std::int32_t>(rne((p * unit) * 2048.0F));  // ATT-7
-        for (std::size_t i = 0; i < q.size(); ++i) page.a[i] += w * v.q[i];  // ATT-8
+        for (std::size_t i = 0; i < q.size(); ++i)
+            page.a[i] += w * v.q[i];  // ATT-8
     }
     return true;
 }
@@ -163,7 +167,8 @@ bool attend(std::span<const std::int8_t> q, float scale_q, const CacheReader& ke
         }
     }
     const float r = (1.0F / total.l) * 65536.0F;  // ATT-11
-    for (std::size_t i = 0; i < o.size(); ++i) o[i] = total.o[i] * r;
+    for (std::size_t i = 0; i < o.size(); ++i)
+        o[i] = total.o[i] * r;
     return true;
 }
 

@@ -10,8 +10,8 @@
 
 namespace etalon::exact {
 
-inline constexpr int kPageTokens = 64;       ///< keys of one page (ATT-2)
-inline constexpr int kChunkTokens = 1024;    ///< keys of one chunk: 16 pages (ATT-2)
+inline constexpr int kPageTokens = 64;             ///< keys of one page (ATT-2)
+inline constexpr int kChunkTokens = 1024;          ///< keys of one chunk: 16 pages (ATT-2)
 inline constexpr float kMaxAbsExponent = 0x1p20F;  ///< |m_b| at or above it is ERR-2
 
 /// Key or value of one absolute position and KV head: int8[head_dim] and its scale.

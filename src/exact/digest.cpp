@@ -17,8 +17,10 @@ std::uint64_t logits_checksum(std::span<const float> logits) noexcept {  // CHK-
 
 void RunDigest::add(std::uint32_t next_token, std::uint64_t checksum) {  // DIG-1
     std::array<std::byte, 12> record{};
-    for (std::size_t i = 0; i < 4; ++i) record[i] = static_cast<std::byte>(next_token >> (8 * i));
-    for (std::size_t i = 0; i < 8; ++i) record[4 + i] = static_cast<std::byte>(checksum >> (8 * i));
+    for (std::size_t i = 0; i < 4; ++i)
+        record[i] = static_cast<std::byte>(next_token >> (8 * i));
+    for (std::size_t i = 0; i < 8; ++i)
+        record[4 + i] = static_cast<std::byte>(checksum >> (8 * i));
     hash_.update(record);
 }
 

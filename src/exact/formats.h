@@ -14,26 +14,38 @@ namespace etalon::exact {
 
 /// Weight formats. The order is the order of the tables in formats.cpp.
 enum class Format : std::uint8_t {
-    f32, f16, bf16,
-    q4_0, q4_1, q5_0, q5_1, q8_0,
-    q2_k, q3_k, q4_k, q5_k, q6_k,
-    iq4_nl, iq4_xs,
-    e8, e4,
+    f32,
+    f16,
+    bf16,
+    q4_0,
+    q4_1,
+    q5_0,
+    q5_1,
+    q8_0,
+    q2_k,
+    q3_k,
+    q4_k,
+    q5_k,
+    q6_k,
+    iq4_nl,
+    iq4_xs,
+    e8,
+    e4,
 };
 inline constexpr int kFormatCount = 17;
 
 /// What kind of linear rule a format follows.
 enum class FormatKind : std::uint8_t {
-    floating,   ///< f32, f16, bf16: 256-lane float dot product with float activations (LIN-7)
-    blocked,    ///< GGUF types: activations int8 per 32 elements (LIN-4 to LIN-6)
-    row_scaled, ///< e8, e4: activations int8 per row (LIN-1 to LIN-3)
+    floating,    ///< f32, f16, bf16: 256-lane float dot product with float activations (LIN-7)
+    blocked,     ///< GGUF types: activations int8 per 32 elements (LIN-4 to LIN-6)
+    row_scaled,  ///< e8, e4: activations int8 per row (LIN-1 to LIN-3)
 };
 
 struct FormatInfo {
-    std::string_view name;     ///< as the commands print it: "q4_1", "e8"
+    std::string_view name;  ///< as the commands print it: "q4_1", "e8"
     FormatKind kind;
-    int block_elements;        ///< elements of K in one stored block: 1, 16, 32 or 256
-    int block_bytes;           ///< bytes of one stored block
+    int block_elements;  ///< elements of K in one stored block: 1, 16, 32 or 256
+    int block_bytes;     ///< bytes of one stored block
 };
 
 const FormatInfo& format_info(Format format);

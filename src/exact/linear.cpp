@@ -14,7 +14,8 @@ std::int32_t dot_i8(std::span<const std::int8_t> q_w,
                     std::span<const std::int8_t> q_x) noexcept {  // LIN-2
     ETALON_ASSERT(q_w.size() == q_x.size() && q_w.size() <= kLinearKMax);
     std::int32_t sum = 0;
-    for (std::size_t k = 0; k < q_w.size(); ++k) sum += q_w[k] * q_x[k];
+    for (std::size_t k = 0; k < q_w.size(); ++k)
+        sum += q_w[k] * q_x[k];
     return sum;
 }
 
@@ -34,12 +35,12 @@ void decode_e4(std::span<const std::byte> codes, std::span<const std::byte> scal
     }
 }
 
-float linear_blocked(Format format, std::span<const std::byte> row,
-                     std::span<const std::int8_t> q_x, std::span<const float> a) {
-    ETALON_ASSERT(q_x.size() == a.size() * kBlock);
+float linear_blocked(bool has_minimum, std::span<const Block32> row,
+                     std::span<const std::int8_t> q_x, std::span<const float> a) noexcept {
+    ETALON_ASSERT(q_x.size() == a.size() * kBlock && row.size() == a.size());
     float acc = 0.0F;
     for (std::size_t b = 0; b < a.size(); ++b) {  // LIN-5: blocks ascending
-        const Block32 w = decode_block32(format, row, b);
+        const Block32& w = row[b];
         std::int32_t product = 0;
         std::int32_t minimum = 0;
         for (std::size_t half = 0; half < 2; ++half) {  // LIN-4
@@ -52,12 +53,18 @@ float linear_blocked(Format format, std::span<const std::byte> row,
             product += w.sub_scale[half] * sum_wx;
             minimum += w.sub_min[half] * sum_x;
         }
-        acc = fma(static_cast<float>(product), w.d * a[b], acc);  // LIN-5
-        if (format_has_minimum(format)) {
-            acc = fma(static_cast<float>(minimum), w.m * a[b], acc);  // LIN-6
-        }
+        acc = fma(static_cast<float>(product), w.d * a[b], acc);                   // LIN-5
+        if (has_minimum) acc = fma(static_cast<float>(minimum), w.m * a[b], acc);  // LIN-6
     }
     return acc;
+}
+
+float linear_blocked(Format format, std::span<const std::byte> row,
+                     std::span<const std::int8_t> q_x, std::span<const float> a) {
+    std::vector<Block32> blocks(a.size());
+    for (std::size_t b = 0; b < blocks.size(); ++b)
+        blocks[b] = decode_block32(format, row, b);
+    return linear_blocked(format_has_minimum(format), blocks, q_x, a);
 }
 
 float linear_floating(Format format, std::span<const std::byte> row, std::span<const float> x) {

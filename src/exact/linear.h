@@ -21,14 +21,18 @@ std::int32_t dot_i8(std::span<const std::int8_t> q_w, std::span<const std::int8_
 /// float(sum) * (a * d) (LIN-3).
 float scale_sum(std::int32_t sum, float a, float d) noexcept;
 
-/// One E4 row to int8 (FMT-17): codes[k / 2] low nibble first, scale_index[k / 32] low nibble first,
-/// one index for 16 elements; k is a multiple of 32.
+/// One E4 row to int8 (FMT-17): codes[k / 2] low nibble first, scale_index[k / 32] low nibble
+/// first, one index for 16 elements; k is a multiple of 32.
 void decode_e4(std::span<const std::byte> codes, std::span<const std::byte> scale_index,
                std::span<std::int8_t> q_w) noexcept;
 
 /// A blocked row times a token quantised per 32 elements: q_x[k], a[k / 32] (LIN-4 to LIN-6).
 float linear_blocked(Format format, std::span<const std::byte> row,
                      std::span<const std::int8_t> q_x, std::span<const float> a);
+
+/// The same for a row that is decoded already, so that several tokens share the decoding.
+float linear_blocked(bool has_minimum, std::span<const Block32> row,
+                     std::span<const std::int8_t> q_x, std::span<const float> a) noexcept;
 
 /// A floating row times a float token (LIN-7).
 float linear_floating(Format format, std::span<const std::byte> row, std::span<const float> x);

@@ -23,7 +23,7 @@ float exp2_poly3(float f) noexcept {  // MTH-2
     return fma(p, f, 0x1.fff692p-1F);
 }
 
-float log2(float x) noexcept {  // MTH-3
+float log2(float x) noexcept {                           // MTH-3
     constexpr std::uint32_t kSqrtHalfBits = 0x3F3504F3;  // sqrt(1/2), rounded down
     const auto bits = std::bit_cast<std::uint32_t>(x);
     const std::int32_t e = static_cast<std::int32_t>(bits - kSqrtHalfBits) >> 23;
@@ -42,7 +42,8 @@ SinCos sincos_turn(std::uint64_t turn) noexcept {  // MTH-4
     constexpr std::uint64_t kEighth = std::uint64_t{1} << 61;
     const std::uint64_t quadrant = (turn + kEighth) >> 62;
     const auto rest = static_cast<std::int64_t>(turn - (quadrant << 62));  // [-2^61, 2^61)
-    // The product of a power of two is exact, so this is one rounding of the integer and one of pi/2.
+    // The product of a power of two is exact, so this is one rounding of the integer and one of
+    // pi/2.
     const float x = (static_cast<float>(rest) * 0x1p-62F) * 0x1.921fb6p+0F;
     const float z = x * x;
     float s = 0x1.6cd1f2p-19F;

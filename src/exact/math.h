@@ -10,7 +10,9 @@
 namespace etalon::exact {
 
 /// One rounding of a * b + c (FLT-2). Correctly rounded on every machine, fast where it has FMA.
-inline float fma(float a, float b, float c) noexcept { return std::fma(a, b, c); }
+inline float fma(float a, float b, float c) noexcept {
+    return std::fma(a, b, c);
+}
 
 /// Nearest integer, ties to even, as a float (FLT-4). |x| <= 2^22.
 inline float rne(float x) noexcept {

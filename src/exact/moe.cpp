@@ -29,13 +29,15 @@ std::vector<ExpertChoice> route(std::span<const float> logits, int n_used) {
         sum += weight;
         chosen.push_back({e, weight});
     }
-    for (ExpertChoice& choice : chosen) choice.weight /= sum;
+    for (ExpertChoice& choice : chosen)
+        choice.weight /= sum;
     return chosen;
 }
 
 void accumulate_expert(float weight, std::span<const float> y, std::span<float> acc) noexcept {
     ETALON_ASSERT(y.size() == acc.size());
-    for (std::size_t i = 0; i < y.size(); ++i) acc[i] = fma(weight, y[i], acc[i]);  // MOE-3
+    for (std::size_t i = 0; i < y.size(); ++i)
+        acc[i] = fma(weight, y[i], acc[i]);  // MOE-3
 }
 
 }  // namespace etalon::exact

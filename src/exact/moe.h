@@ -13,7 +13,8 @@ struct ExpertChoice {
 };
 
 /// The n_used experts of the largest logits, ties to the lower index, in ascending order of index,
-/// weighted by a softmax over the chosen (MOE-1, MOE-2). 1 <= n_used <= logits.size(); logits finite.
+/// weighted by a softmax over the chosen (MOE-1, MOE-2). 1 <= n_used <= logits.size(); logits
+/// finite.
 std::vector<ExpertChoice> route(std::span<const float> logits, int n_used);
 
 /// acc[i] = fma(weight, y[i], acc[i]); experts in index order from +0 (MOE-3).

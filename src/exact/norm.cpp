@@ -20,7 +20,8 @@ float dot_lanes(std::span<const float> a, std::span<const float> b) noexcept {  
         lanes[i % kLanes] = fma(a[i], b[i], lanes[i % kLanes]);
     }
     for (std::size_t half = kLanes / 2; half >= 1; half /= 2) {
-        for (std::size_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+        for (std::size_t l = 0; l < half; ++l)
+            lanes[l] += lanes[l + half];
     }
     return lanes[0];
 }
@@ -37,7 +38,8 @@ bool norm_scale_is_valid(float scale) noexcept {
 
 void norm_weigh(std::span<const float> h, std::span<const float> w, std::span<float> z) noexcept {
     ETALON_ASSERT(h.size() == w.size() && h.size() == z.size());
-    for (std::size_t i = 0; i < h.size(); ++i) z[i] = w[i] * h[i];  // NRM-2
+    for (std::size_t i = 0; i < h.size(); ++i)
+        z[i] = w[i] * h[i];  // NRM-2
 }
 
 }  // namespace etalon::exact

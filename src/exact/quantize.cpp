@@ -39,8 +39,7 @@ bool quantize_blocks(std::span<const float> x, std::span<std::int8_t> q,
     ETALON_ASSERT(x.size() % kBlock == 0 && scales.size() == x.size() / kBlock);
     bool finite = true;
     for (std::size_t b = 0; b < scales.size(); ++b) {
-        const auto result =
-            quantize(x.subspan(b * kBlock, kBlock), q.subspan(b * kBlock, kBlock));
+        const auto result = quantize(x.subspan(b * kBlock, kBlock), q.subspan(b * kBlock, kBlock));
         scales[b] = result.scale;
         finite = finite && result.finite;
     }

@@ -34,7 +34,7 @@ std::int64_t log2_fixed(double x) {
 
 /// 2^-y / (2 pi) in units of 2^-64, y >= 0 in units of 2^-57 (RPE-2).
 std::uint64_t turn_of_exponent(std::uint64_t y) {
-    constexpr std::uint64_t kLn2 = 0x58B90BFBE8E7BCD6U;         // ln 2 * 2^63
+    constexpr std::uint64_t kLn2 = 0x58B90BFBE8E7BCD6U;        // ln 2 * 2^63
     constexpr std::uint64_t kOverTwoPi = 0x28BE60DB9391054AU;  // 2^64 / (2 pi)
     constexpr std::uint64_t kOne = std::uint64_t{1} << 63;
     constexpr int kTerms = 24;
@@ -50,9 +50,13 @@ std::uint64_t turn_of_exponent(std::uint64_t y) {
     return whole == 0 ? scaled : (scaled + (std::uint64_t{1} << (whole - 1))) >> whole;
 }
 
-std::uint64_t round_to_turn(double turn) { return static_cast<std::uint64_t>(turn + 0.5); }
+std::uint64_t round_to_turn(double turn) {
+    return static_cast<std::uint64_t>(turn + 0.5);
+}
 
-double log2_double(double x) { return static_cast<double>(log2_fixed(x)) * 0x1p-57; }
+double log2_double(double x) {
+    return static_cast<double>(log2_fixed(x)) * 0x1p-57;
+}
 
 double floor_double(double x) {  // |x| < 2^62
     const auto whole = static_cast<double>(static_cast<std::int64_t>(x));
@@ -103,8 +107,7 @@ std::vector<std::uint64_t> rope_turns(const RopeConfig& config) {
     ETALON_ASSERT(config.n_dims >= 2 && config.n_dims % 2 == 0);
     ETALON_ASSERT(config.base > 1.0F);
     const auto n_pairs = static_cast<std::size_t>(config.n_dims / 2);
-    const auto log_base =
-        static_cast<std::uint64_t>(log2_fixed(static_cast<double>(config.base)));
+    const auto log_base = static_cast<std::uint64_t>(log2_fixed(static_cast<double>(config.base)));
     const bool yarn = config.scaling == RopeScaling::yarn;
     const YarnRamp ramp = yarn ? yarn_ramp(config) : YarnRamp{};
     std::vector<std::uint64_t> turns(n_pairs);

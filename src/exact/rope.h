@@ -18,16 +18,16 @@ enum class RopeScaling : std::uint8_t { none, linear, llama3, yarn };
 
 struct RopeConfig {
     RopePairing pairing = RopePairing::interleaved;
-    int n_dims = 0;               ///< rotated dimensions of a head, even, <= head_dim
-    float base = 10000.0F;        ///< theta, in [1, 1e12]
+    int n_dims = 0;         ///< rotated dimensions of a head, even, <= head_dim
+    float base = 10000.0F;  ///< theta, in [1, 1e12]
     RopeScaling scaling = RopeScaling::none;
-    float factor = 1.0F;          ///< linear, llama3, yarn: >= 1
-    float low_freq_factor = 1.0F;   ///< llama3
-    float high_freq_factor = 4.0F;  ///< llama3
-    float beta_fast = 32.0F;        ///< yarn
-    float beta_slow = 1.0F;         ///< yarn
-    float attention_factor = 0.0F;  ///< yarn: magnitude of the result; 0: 1 + 0.1 ln(factor)
-    int original_context_length = 0;  ///< llama3, yarn
+    float factor = 1.0F;                   ///< linear, llama3, yarn: >= 1
+    float low_freq_factor = 1.0F;          ///< llama3
+    float high_freq_factor = 4.0F;         ///< llama3
+    float beta_fast = 32.0F;               ///< yarn
+    float beta_slow = 1.0F;                ///< yarn
+    float attention_factor = 0.0F;         ///< yarn: magnitude of the result; 0: 1 + 0.1 ln(factor)
+    int original_context_length = 0;       ///< llama3, yarn
     std::vector<float> frequency_factors;  ///< GGUF rope_freqs: frequency j is divided by factor j
 };
 

@@ -13,12 +13,14 @@ namespace etalon::exact {
 
 namespace {
 
-constexpr int kBlockMin = 64;          // shorter blocks are not worth a rotation (ROT-2)
+constexpr int kBlockMin = 64;           // shorter blocks are not worth a rotation (ROT-2)
 constexpr int kBlockWithoutDct = 1024;  // blocks this long spread enough by themselves (ROT-2)
 constexpr int kDctMin = 3;
 constexpr int kDctMax = 15;
 
-int largest_power_of_two_in(int k) noexcept { return k & -k; }
+int largest_power_of_two_in(int k) noexcept {
+    return k & -k;
+}
 
 template <typename T>
 void butterfly_blocks(std::size_t block, std::span<T> x) noexcept {  // ROT-3
@@ -76,7 +78,8 @@ void rotate(const Rotation& rotation, std::span<float> x, std::span<float> scrat
     for (std::size_t i = 0; i < m; ++i) {  // ROT-4
         for (std::size_t p = 0; p < block; ++p) {
             float sum = 0.0F;
-            for (std::size_t j = 0; j < m; ++j) sum = fma(c[i * m + j], scratch[j * block + p], sum);
+            for (std::size_t j = 0; j < m; ++j)
+                sum = fma(c[i * m + j], scratch[j * block + p], sum);
             x[i * block + p] = sum;
         }
     }
@@ -91,7 +94,8 @@ void unrotate_weights_row(const Rotation& rotation, std::span<double> row,
     }
     const auto block = static_cast<std::size_t>(rotation.block);
     butterfly_blocks(block, row);
-    for (double& value : row) value /= static_cast<double>(block);  // exact: a power of two
+    for (double& value : row)
+        value /= static_cast<double>(block);  // exact: a power of two
     if (!rotation.dct) return;
     const auto m = static_cast<std::size_t>(rotation.m);
     const std::span<const float> c = dct_table(rotation.m);
@@ -111,7 +115,8 @@ void rotate_orthonormal(int block, std::span<double> x) noexcept {  // ROT-7
     ETALON_ASSERT(block >= 1 && x.size() % static_cast<std::size_t>(block) == 0);
     butterfly_blocks(static_cast<std::size_t>(block), x);
     const double norm = std::sqrt(static_cast<double>(block));
-    for (double& value : x) value /= norm;
+    for (double& value : x)
+        value /= norm;
 }
 
 }  // namespace etalon::exact

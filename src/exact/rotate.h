@@ -6,8 +6,8 @@
 
 namespace etalon::exact {
 
-/// How a vector of k = m * block elements (m odd) is rotated (ROT-2). Example: k = 576 = 9 * 64 is a
-/// butterfly over 9 blocks of 64, then a DCT of length 9 across the blocks.
+/// How a vector of k = m * block elements (m odd) is rotated (ROT-2). Example: k = 576 = 9 * 64 is
+/// a butterfly over 9 blocks of 64, then a DCT of length 9 across the blocks.
 struct Rotation {
     int k = 0;
     int block = 1;     ///< power of two; 1: the vector is not rotated
@@ -19,7 +19,8 @@ struct Rotation {
 
 /// The rotation of linear inputs of k elements (ROT-2). k >= 1.
 Rotation rotation_for(int k) noexcept;
-/// The rotation of queries and keys over a head: blocks of its power of two, nothing across (ROT-6).
+/// The rotation of queries and keys over a head: blocks of its power of two, nothing across
+/// (ROT-6).
 Rotation head_rotation_for(int head_dim) noexcept;
 
 /// The sign of channel i, +1 or -1; at run time it lives in norm weights and rows of `up` (ROT-5).

@@ -42,7 +42,8 @@ std::uint64_t share_units(float share) {
 
 u128 total(const std::vector<Candidate>& candidates) {
     u128 sum = 0;
-    for (const Candidate& c : candidates) sum += c.p;
+    for (const Candidate& c : candidates)
+        sum += c.p;
     return sum;
 }
 
@@ -55,7 +56,8 @@ void filter(const SamplingParameters& parameters, std::vector<Candidate>& candid
         const u128 wanted = total(candidates) * share_units(parameters.top_p);
         u128 sum = 0;
         std::size_t n = 0;
-        while (n < candidates.size() && (n == 0 || (sum << 32) < wanted)) sum += candidates[n++].p;
+        while (n < candidates.size() && (n == 0 || (sum << 32) < wanted))
+            sum += candidates[n++].p;
         candidates.resize(n);
     }
     if (parameters.min_p > 0.0F) {  // SMP-8
@@ -102,7 +104,8 @@ void apply_penalties(const SamplingParameters& parameters, std::span<const std::
     }
     if (parameters.frequency_penalty != 0.0F || parameters.presence_penalty != 0.0F) {  // SMP-2
         std::map<std::int32_t, int> counts;
-        for (const std::int32_t id : answer) ++counts[id];
+        for (const std::int32_t id : answer)
+            ++counts[id];
         for (const auto& [id, count] : counts) {
             float& l = logits[static_cast<std::size_t>(id)];
             l = (l - parameters.frequency_penalty * static_cast<float>(count)) -
