@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+// `etalon run MODEL [PROMPT]`: one answer, or a chat when there is no prompt and a person is there.
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fmt/format.h>
+#include <iostream>
+#include <random>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/generate.h"
+
+#include "base/error.h"
+#include "model/memory.h"
+#include "text/prompt_layout.h"
+
+namespace etalon::cli {
+
+namespace {
+
+// A prompt of more bytes cannot fit in any context that kContextMax allows.
+constexpr std::size_t kPromptBytesMax = std::size_t{64} << 20;
+constexpr int kBatchTokensMax = 512;
+constexpr int kChatContext = 8192;
+
+volatile std::sig_atomic_t g_interrupted = 0;
+void on_interrupt(int) {
+    g_interrupted = 1;
+}
+
+struct RunOptions {
+    std::string model;
+    std::string prompt;
+    bool has_prompt = false;
+    std::string system;
+    exact::SamplingParameters sampling;
+    bool has_seed = false;
+    int max_tokens = 512;
+    int context = 0;
+    int threads = 0;
+    int chunk = 0;
+    bool raw = false;
+    bool digest = false;
+    bool prove = false;
+    std::string backend = "cpu";
+};
+
+std::unique_ptr<backend::Backend> make_backend(const std::string& name, int n_threads) {
+    if (name == "exact") return backend::make_exact_backend(n_threads);
+    return backend::make_cpu_backend(backend::choose_isa(std::getenv("ETALON_ISA")), n_threads);
+}
+
+std::string read_stdin() {
+    std::string text;
+    std::array<char, 65536> buffer{};
+    while (std::cin.read(buffer.data(), buffer.size()) || std::cin.gcount() > 0) {
+        text.append(buffer.data(), static_cast<std::size_t>(std::cin.gcount()));
+        if (text.size() > kPromptBytesMax) {
+            throw Error(ExitCode::usage,
+                        fmt::format("the prompt has more than {} bytes", kPromptBytesMax));
+        }
+    }
+    return text;
+}
+
+void print_text(std::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+}
+
+/// Everything that one run needs, made once.
+class Run {
+  public:
+    explicit Run(const RunOptions& options)
+        : options_(options),
+          n_threads_(options.threads > 0 ? options.threads : usable_processors()),
+          file_(weights::ModelFile::open(options.model)),
+          tokenizer_(file_.tokenizer()),
+          backend_(make_backend(options.backend, n_threads_)) {
+        if (!options.raw) {
+            const auto layout = text::layout_of(tokenizer_.data());
+            if (!layout) {
+                throw Error(
+                    ExitCode::usage,
+                    fmt::format("{} has no chat template that is known", printable(options.model)),
+                    "--raw continues the text as it is");
+            }
+            layout_ = *layout;
+        }
+    }
+
+    /// Answers one prompt; returns the exit code.
+    ExitCode answer_once(const std::string& prompt) {
+        const std::vector<std::int32_t> tokens = encode({{text::Role::user, prompt}}, prompt);
+        const int context = context_or(file_.config().context_length);
+        if (tokens.size() >= static_cast<std::size_t>(context)) {
+            throw Error(ExitCode::usage,
+                        fmt::format("the prompt has {} tokens, the context holds {}", tokens.size(),
+                                    context));
+        }
+        const auto room = std::min(static_cast<std::size_t>(context),
+                                   tokens.size() + static_cast<std::size_t>(options_.max_tokens));
+        model::Transformer transformer = load(static_cast<int>(room));
+        model::Session session(transformer, static_cast<int>(room));
+        const Answer answer = generate(session, tokenizer_, tokens, generate_options());
+        print_text("\n");
+        print_rates(answer);
+        if (options_.digest || options_.prove) {
+            const auto digest = session_digest(session, tokens, answer);
+            const std::string hex = to_hex(digest);
+            if (!options_.prove) print_text(fmt::format("digest: {}\n", hex));
+            if (options_.prove) prove(tokens, answer, hex);
+        }
+        return answer.finish == FinishReason::interrupted ? ExitCode::interrupted : ExitCode::ok;
+    }
+
+    /// A chat on the terminal; ends at the end of the input.
+    ExitCode chat() {
+        const int context = context_or(std::min(kChatContext, file_.config().context_length));
+        model::Transformer transformer = load(context);
+        model::Session session(transformer, context);
+        std::vector<text::Message> messages;
+        std::fprintf(stderr, "%s, %s; end with Ctrl-D\n", file_.config().name.c_str(),
+                     std::string(backend_->name()).c_str());
+        for (;;) {
+            std::fputs("> ", stderr);
+            std::string line;
+            g_interrupted = 0;
+            if (!std::getline(std::cin, line)) break;
+            if (line.empty()) continue;
+            messages.push_back({text::Role::user, line});
+            const Answer answer =
+                generate(session, tokenizer_, encode(messages, line), generate_options());
+            std::string reply = tokenizer_.decode(answer.tokens);
+            messages.push_back({text::Role::assistant, std::move(reply)});
+            print_text("\n");
+            print_rates(answer);
+        }
+        std::fputs("\n", stderr);
+        return ExitCode::ok;
+    }
+
+  private:
+    int context_or(int fallback) const {
+        if (options_.context == 0) return fallback;
+        return std::min(options_.context, file_.config().context_length);
+    }
+
+    model::Transformer load(int room) {
+        model::check_memory(file_, room, kBatchTokensMax, model::available_memory());
+        return {file_, *backend_, std::min(kBatchTokensMax, room)};
+    }
+
+    std::vector<std::int32_t> encode(std::vector<text::Message> messages,
+                                     const std::string& raw_text) const {
+        if (options_.raw) return tokenizer_.encode(raw_text, {.special = false});
+        if (!options_.system.empty()) {
+            messages.insert(messages.begin(), {text::Role::system, options_.system});
+        }
+        return text::encode_conversation(tokenizer_, layout_, messages);
+    }
+
+    GenerateOptions generate_options() const {
+        GenerateOptions generate;
+        generate.sampling = options_.sampling;
+        generate.max_tokens = options_.max_tokens;
+        generate.chunk = options_.chunk;
+        generate.all_checksums = options_.digest || options_.prove;
+        generate.on_text = print_text;
+        generate.interrupted = [] { return g_interrupted != 0; };
+        return generate;
+    }
+
+    /// Computes the answer again with src/exact and compares.
+    void prove(const std::vector<std::int32_t>& tokens, const Answer& answer,
+               const std::string& hex) {
+        const auto exact_backend = backend::make_exact_backend(n_threads_);
+        const auto room = static_cast<int>(tokens.size() + answer.tokens.size());
+        model::Transformer transformer(file_, *exact_backend, std::min(kBatchTokensMax, room));
+        model::Session session(transformer, room);
+        const std::string again = to_hex(replay_digest(session, tokens, answer, options_.sampling));
+        print_text(fmt::format("digest {}: {}\n", backend_->name(), hex));
+        print_text(fmt::format("digest exact: {}\n", again));
+        if (hex != again) {
+            throw Error(ExitCode::invalid, "the digests differ: this answer is not proved");
+        }
+    }
+
+    static void print_rates(const Answer& answer) {
+        if (::isatty(STDERR_FILENO) == 0) return;
+        const auto n = static_cast<double>(answer.tokens.size());
+        std::fprintf(stderr, "[prompt %d tokens, %.0f/s; answer %.0f tokens, %.1f/s]\n",
+                     answer.n_prompt_computed, answer.n_prompt_computed / answer.prompt_seconds, n,
+                     n / answer.answer_seconds);
+    }
+
+    RunOptions options_;
+    int n_threads_;
+    weights::ModelFile file_;
+    text::Tokenizer tokenizer_;
+    text::PromptLayout layout_ = text::PromptLayout::chatml;
+    std::unique_ptr<backend::Backend> backend_;
+};
+
+void run(RunOptions options) {
+    const bool person = ::isatty(STDIN_FILENO) != 0;
+    if (!options.has_seed && options.sampling.temperature >= exact::kTemperatureMin) {
+        std::random_device device;
+        options.sampling.seed = (std::uint64_t{device()} << 32) | device();
+        std::fprintf(stderr, "seed: %llu\n",
+                     static_cast<unsigned long long>(options.sampling.seed));
+    }
+    struct sigaction action {};
+    action.sa_handler = on_interrupt;
+    ::sigaction(SIGINT, &action, nullptr);
+    if (!options.has_prompt && !person) {
+        options.prompt = read_stdin();
+        options.has_prompt = true;
+    }
+    Run run(options);
+    const ExitCode code = options.has_prompt ? run.answer_once(options.prompt) : run.chat();
+    if (code == ExitCode::interrupted) throw Error(code, "interrupted");
+}
+
+}  // namespace
+
+void add_run(CLI::App& app) {
+    CLI::App* command = app.add_subcommand("run", "answer a prompt, or chat");
+    const auto options = std::make_shared<RunOptions>();
+    auto& sampling = options->sampling;
+    command->add_option("MODEL", options->model, "model file or folder")->required();
+    CLI::Option* prompt =
+        command->add_option("PROMPT", options->prompt, "text to answer; read from stdin if absent");
+    command->add_option("--system", options->system, "system message");
+    command->add_option("--temperature", sampling.temperature, "0: the likeliest token, always")
+        ->check(CLI::Range(0.0, 100.0))
+        ->capture_default_str();
+    command->add_option("--top-p", sampling.top_p, "smallest set of this share")
+        ->check(CLI::Range(1e-6, 1.0))
+        ->capture_default_str();
+    command->add_option("--top-k", sampling.top_k, "the k likeliest; 0: all")
+        ->check(CLI::Range(0, 1 << 22))
+        ->capture_default_str();
+    command->add_option("--min-p", sampling.min_p, "at least this share of the likeliest")
+        ->check(CLI::Range(0.0, 0.999999))
+        ->capture_default_str();
+    CLI::Option* seed = command->add_option("--seed", sampling.seed, "seed; drawn when absent");
+    command->add_option("--max-tokens", options->max_tokens, "longest answer")
+        ->check(CLI::Range(1, 1 << 24))
+        ->capture_default_str();
+    command
+        ->add_option("--context", options->context, "tokens of prompt and answer; 0: the model's")
+        ->check(CLI::Range(0, 1 << 24));
+    command->add_option("--threads", options->threads, "threads; 0: one a processor")
+        ->check(CLI::Range(0, kThreadsMax));
+    command->add_option("--chunk", options->chunk, "prompt tokens a step; 0: as many as fit")
+        ->check(CLI::Range(0, 1 << 24));
+    command->add_flag("--raw", options->raw, "continue the text, no chat layout");
+    command->add_flag("--digest", options->digest, "print the digest of the run");
+    command->add_flag("--prove", options->prove, "compute the answer again with src/exact");
+    command->add_option("--backend", options->backend, "cpu or exact")
+        ->check(CLI::IsMember({"cpu", "exact"}))
+        ->capture_default_str();
+    command->callback([options, prompt, seed] {
+        options->has_prompt = prompt->count() > 0;
+        options->has_seed = seed->count() > 0;
+        run(*options);
+    });
+}
+
+}  // namespace etalon::cli

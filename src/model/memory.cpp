@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a model needs in memory and what the machine has.
+#include "model/memory.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "base/error.h"
+
+namespace etalon::model {
+
+namespace {
+
+/// The number in the first line of a file of the control group; `fallback` for "max" or no file.
+std::uint64_t read_number(const char* path, std::uint64_t fallback) {
+    std::ifstream file(path);
+    std::uint64_t value = 0;
+    return file >> value ? value : fallback;
+}
+
+/// The number behind `key` in a file of "key number ..." lines; `fallback` when there is none.
+std::uint64_t read_entry(const char* path, const std::string& key, std::uint64_t fallback) {
+    std::ifstream file(path);
+    std::string line;
+    while (std::getline(file, line)) {
+        std::istringstream words(line);
+        std::string name;
+        std::uint64_t value = 0;
+        if (words >> name >> value && name == key) return value;
+    }
+    return fallback;
+}
+
+}  // namespace
+
+std::uint64_t available_memory() {
+    const std::uint64_t limit = read_number("/sys/fs/cgroup/memory.max", UINT64_MAX);
+    const std::uint64_t used = read_number("/sys/fs/cgroup/memory.current", 0);
+    const std::uint64_t cached = read_entry("/sys/fs/cgroup/memory.stat", "file", 0);
+    const std::uint64_t held = used - std::min(used, cached);  // cached files make room when asked
+    const std::uint64_t in_group = limit == UINT64_MAX ? limit : limit - std::min(limit, held);
+    // Unknown reads as no limit: the check then cannot refuse.
+    const std::uint64_t kib = read_entry("/proc/meminfo", "MemAvailable:", UINT64_MAX / 1024);
+    return std::min(kib * 1024, in_group);
+}
+
+std::uint64_t needed_memory(const weights::ModelFile& file, int n_tokens_max, int n_batch_max) {
+    const weights::ModelConfig& config = file.config();
+    std::uint64_t weights_bytes = 0;
+    for (const weights::Tensor& tensor : file.tensors()) {
+        const auto elements =
+            static_cast<std::uint64_t>(tensor.n_rows) * static_cast<std::uint64_t>(tensor.n_cols);
+        // Types with more than 4 bits a code are unpacked to 8, and 1/8 covers their scales.
+        const bool blocked = exact::format_info(tensor.format).kind == exact::FormatKind::blocked;
+        const std::uint64_t unpacked = blocked ? elements / 8 * 9 : 0;
+        const bool nibbles = tensor.data.size() * 8 <= elements * 5;
+        weights_bytes += nibbles ? tensor.data.size() : std::max(tensor.data.size(), unpacked);
+    }
+    const auto u = [](int n) { return static_cast<std::uint64_t>(n); };
+    const std::uint64_t kv_token =
+        2 * u(config.n_layers) * u(config.n_kv_heads) * (u(config.head_dim) + sizeof(float));
+    const std::uint64_t q_dim = u(config.n_heads) * u(config.head_dim);
+    const std::uint64_t batch_token =
+        sizeof(float) * (2 * u(config.dim) + 4 * q_dim + 4 * u(config.hidden_dim));
+    return weights_bytes + (u(n_tokens_max) + 64) * kv_token + u(n_batch_max) * batch_token;
+}
+
+void check_memory(const weights::ModelFile& file, int n_tokens_max, int n_batch_max,
+                  std::uint64_t available) {
+    const std::uint64_t needed = needed_memory(file, n_tokens_max, n_batch_max);
+    if (needed <= available) return;
+    constexpr double kMebibyte = 1048576.0;
+    throw Error(
+        ExitCode::out_of_memory,
+        fmt::format("{} needs {:.0f} MiB of memory, {:.0f} MiB are available",
+                    printable(file.path().string()), static_cast<double>(needed) / kMebibyte,
+                    static_cast<double>(available) / kMebibyte),
+        "use a smaller model or a shorter context (--context)");
+}
+
+}  // namespace etalon::model

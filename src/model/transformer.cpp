@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Llama/Mistral transformer over a backend's operations (spec FWD-1 to FWD-4).
+#include "model/transformer.h"
+
+#include <array>
+#include <fmt/format.h>
+#include <string>
+
+#include "base/error.h"
+
+namespace etalon::model {
+
+using backend::Store;
+
+namespace {
+
+std::size_t product(std::int64_t a, std::int64_t b) {
+    ETALON_ASSERT(a >= 0 && b >= 0);
+    return static_cast<std::size_t>(a) * static_cast<std::size_t>(b);
+}
+
+std::vector<float> read_vector(const weights::Tensor& tensor) {
+    std::vector<float> values(product(tensor.n_rows, tensor.n_cols));
+    exact::dequantize_row(tensor.format, tensor.data, values);
+    return values;
+}
+
+struct PartShape {
+    std::string name;  // without ".weight"
+    std::int64_t n_rows;
+};
+
+/// Stacks matrices that share their input. Either all of them have a bias or none.
+std::unique_ptr<backend::LinearWeights> load_stack(const weights::ModelFile& file,
+                                                   backend::Backend& device,
+                                                   std::span<const PartShape> shapes,
+                                                   std::int64_t n_cols) {
+    std::vector<const weights::Tensor*> parts;
+    std::vector<float> bias;
+    std::size_t n_biased = 0;
+    for (const PartShape& shape : shapes) {
+        parts.push_back(&file.tensor(shape.name + ".weight", shape.n_rows, n_cols));
+        if (!file.has(shape.name + ".bias")) continue;
+        ++n_biased;
+        const auto part = read_vector(file.tensor(shape.name + ".bias", 1, shape.n_rows));
+        bias.insert(bias.end(), part.begin(), part.end());
+    }
+    if (n_biased != 0 && n_biased != shapes.size()) {
+        throw Error(ExitCode::invalid,
+                    fmt::format("{}.bias: some of the matrices stacked with it have none ({})",
+                                shapes.front().name, printable(file.path().string())));
+    }
+    return device.load_linear(parts, bias);
+}
+
+}  // namespace
+
+Transformer::Transformer(const weights::ModelFile& file, backend::Backend& backend,
+                         int n_tokens_max)
+    : config_(file.config()), backend_(&backend), n_tokens_max_(n_tokens_max) {
+    ETALON_ASSERT(n_tokens_max >= 1);
+    const exact::Rotation none_dim{config_.dim, 1, config_.dim, false};
+    const exact::Rotation none_hidden{config_.hidden_dim, 1, config_.hidden_dim, false};
+    dim_rotation_ = file.rotated() ? exact::rotation_for(config_.dim) : none_dim;
+    hidden_rotation_ = file.rotated() ? exact::rotation_for(config_.hidden_dim) : none_hidden;
+    rope_ = {config_.rope.pairing, exact::rope_turns(config_.rope),
+             exact::rope_magnitude(config_.rope)};
+    embedding_ =
+        backend.load_embedding(file.tensor("token_embd.weight", config_.vocab_size, config_.dim));
+    for (int i = 0; i < config_.n_layers; ++i)
+        layers_.push_back(load_layer(file, i));
+    output_norm_ = load_vector(file, "output_norm.weight", config_.dim);
+    const bool own_head = file.has("output.weight");
+    const PartShape head{own_head ? "output" : "token_embd", config_.vocab_size};
+    head_ = load_stack(file, backend, {&head, 1}, config_.dim);
+    make_buffers();
+}
+
+std::unique_ptr<backend::FloatBuffer> Transformer::load_vector(const weights::ModelFile& file,
+                                                               const std::string& name,
+                                                               std::int64_t size) const {
+    auto buffer = backend_->make_floats(static_cast<std::size_t>(size));
+    backend_->upload(read_vector(file.tensor(name, 1, size)), *buffer);
+    return buffer;
+}
+
+Transformer::Layer Transformer::load_layer(const weights::ModelFile& file, int index) const {
+    const std::string prefix = fmt::format("blk.{}.", index);
+    const std::int64_t q_dim = std::int64_t{config_.n_heads} * config_.head_dim;
+    const std::int64_t kv_dim = std::int64_t{config_.n_kv_heads} * config_.head_dim;
+    const std::array<PartShape, 3> qkv{
+        {{prefix + "attn_q", q_dim}, {prefix + "attn_k", kv_dim}, {prefix + "attn_v", kv_dim}}};
+    const std::array<PartShape, 1> attn_output{{{prefix + "attn_output", config_.dim}}};
+    const std::array<PartShape, 2> gate_up{
+        {{prefix + "ffn_gate", config_.hidden_dim}, {prefix + "ffn_up", config_.hidden_dim}}};
+    const std::array<PartShape, 1> ffn_down{{{prefix + "ffn_down", config_.dim}}};
+    return {load_vector(file, prefix + "attn_norm.weight", config_.dim),
+            load_stack(file, *backend_, qkv, config_.dim),
+            load_stack(file, *backend_, attn_output, q_dim),
+            load_vector(file, prefix + "ffn_norm.weight", config_.dim),
+            load_stack(file, *backend_, gate_up, config_.dim),
+            load_stack(file, *backend_, ffn_down, config_.hidden_dim)};
+}
+
+void Transformer::make_buffers() {
+    unsigned dim_forms = head_->forms_needed;
+    unsigned heads_forms = 0;
+    unsigned hidden_forms = 0;
+    for (const Layer& layer : layers_) {
+        dim_forms |= layer.qkv->forms_needed | layer.gate_up->forms_needed;
+        heads_forms |= layer.attn_output->forms_needed;
+        hidden_forms |= layer.ffn_down->forms_needed;
+    }
+    const int q_dim = config_.n_heads * config_.head_dim;
+    const int qkv_dim = q_dim + 2 * config_.n_kv_heads * config_.head_dim;
+    h_ = backend_->make_floats(product(n_tokens_max_, config_.dim));
+    qkv_ = backend_->make_floats(product(n_tokens_max_, qkv_dim));
+    o_ = backend_->make_floats(product(n_tokens_max_, q_dim));
+    gate_up_ = backend_->make_floats(product(n_tokens_max_, 2 * std::int64_t{config_.hidden_dim}));
+    x_dim_ = backend_->make_activations(n_tokens_max_, config_.dim, dim_forms);
+    x_heads_ = backend_->make_activations(n_tokens_max_, q_dim, heads_forms);
+    x_hidden_ = backend_->make_activations(n_tokens_max_, config_.hidden_dim, hidden_forms);
+    queries_ = backend_->make_queries(n_tokens_max_, config_.n_heads, config_.head_dim);
+}
+
+std::unique_ptr<backend::KvCache> Transformer::make_kv_cache(int n_pages) const {
+    return backend_->make_kv_cache(
+        {config_.n_layers, config_.n_kv_heads, config_.head_dim, n_pages});
+}
+
+void Transformer::forward(const backend::Batch& batch, std::span<const std::int32_t> rows,
+                          backend::KvCache& kv, backend::FloatBuffer& logits) {
+    ETALON_ASSERT(batch.n_tokens() >= 1 && batch.n_tokens() <= n_tokens_max_);
+    backend_->embed(batch, *embedding_, *h_);  // FWD-1
+    for (int i = 0; i < config_.n_layers; ++i)
+        run_layer(batch, i, kv);
+    if (rows.empty()) return;
+    backend_->norm_quantize(batch, *h_, *output_norm_, config_.norm_eps, dim_rotation_, *x_dim_);
+    backend_->logits(batch, *x_dim_, *head_, rows, logits);  // FWD-4
+}
+
+void Transformer::run_layer(const backend::Batch& batch, int index, backend::KvCache& kv) {
+    const Layer& layer = layers_[static_cast<std::size_t>(index)];
+    backend::Backend& device = *backend_;
+    // FWD-2: attention
+    device.norm_quantize(batch, *h_, *layer.attn_norm, config_.norm_eps, dim_rotation_, *x_dim_);
+    device.linear(batch, *x_dim_, *layer.qkv, Store::replace, *qkv_);
+    device.rope_append(batch, *qkv_, rope_, index, kv, *queries_);
+    device.attention(batch, *queries_, index, config_.sliding_window, kv, *o_);
+    device.quantize(batch, *o_, *x_heads_);
+    device.linear(batch, *x_heads_, *layer.attn_output, Store::add, *h_);
+    // FWD-3: feed-forward
+    device.norm_quantize(batch, *h_, *layer.ffn_norm, config_.norm_eps, dim_rotation_, *x_dim_);
+    device.linear(batch, *x_dim_, *layer.gate_up, Store::replace, *gate_up_);
+    device.swiglu_quantize(batch, *gate_up_, hidden_rotation_, *x_hidden_);
+    device.linear(batch, *x_hidden_, *layer.ffn_down, Store::add, *h_);
+}
+
+}  // namespace etalon::model

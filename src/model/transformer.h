@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Llama/Mistral transformer over a backend's operations (spec FWD-1 to FWD-4).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/operations.h"
+#include "weights/model_file.h"
+
+namespace etalon::model {
+
+/// Weights on a device and the buffers of a forward pass. The backend outlives it, and so does the
+/// model file, whose pages the backend may use in place.
+///   Transformer transformer(file, backend, 512);
+///   transformer.forward(batch, {&last, 1}, kv, logits);
+class Transformer {
+  public:
+    /// `n_tokens_max`: largest batch. Errors: invalid (a tensor is missing or has another shape).
+    Transformer(const weights::ModelFile& file, backend::Backend& backend, int n_tokens_max);
+
+    const weights::ModelConfig& config() const noexcept { return config_; }
+    backend::Backend& device() const noexcept { return *backend_; }
+    int n_tokens_max() const noexcept { return n_tokens_max_; }
+
+    /// A cache of `n_pages` pages of 64 tokens for every layer.
+    std::unique_ptr<backend::KvCache> make_kv_cache(int n_pages) const;
+
+    /// One pass over the batch: keys and values go into `kv`, logits of the tokens `rows` (indices
+    /// into the batch) to logits[rows.size(), vocab_size]. 1 <= batch.n_tokens() <= n_tokens_max.
+    void forward(const backend::Batch& batch, std::span<const std::int32_t> rows,
+                 backend::KvCache& kv, backend::FloatBuffer& logits);
+
+  private:
+    struct Layer {
+        std::unique_ptr<backend::FloatBuffer> attn_norm;  // [dim]
+        std::unique_ptr<backend::LinearWeights> qkv;  // [(n_heads + 2 n_kv_heads) head_dim, dim]
+        std::unique_ptr<backend::LinearWeights> attn_output;  // [dim, n_heads head_dim]
+        std::unique_ptr<backend::FloatBuffer> ffn_norm;       // [dim]
+        std::unique_ptr<backend::LinearWeights> gate_up;      // [2 hidden_dim, dim]
+        std::unique_ptr<backend::LinearWeights> ffn_down;     // [dim, hidden_dim]
+    };
+
+    Layer load_layer(const weights::ModelFile& file, int index) const;
+    std::unique_ptr<backend::FloatBuffer> load_vector(const weights::ModelFile& file,
+                                                      const std::string& name,
+                                                      std::int64_t size) const;
+    void make_buffers();
+    void run_layer(const backend::Batch& batch, int index, backend::KvCache& kv);
+
+    weights::ModelConfig config_;
+    backend::Backend* backend_;
+    int n_tokens_max_;
+    exact::Rotation dim_rotation_;     // of the inputs of qkv, gate_up and head
+    exact::Rotation hidden_rotation_;  // of the input of ffn_down
+    backend::RopeTables rope_;
+
+    std::unique_ptr<backend::Embedding> embedding_;
+    std::vector<Layer> layers_;
+    std::unique_ptr<backend::FloatBuffer> output_norm_;
+    std::unique_ptr<backend::LinearWeights> head_;
+
+    std::unique_ptr<backend::FloatBuffer> h_;        // [T, dim] the residual stream
+    std::unique_ptr<backend::FloatBuffer> qkv_;      // [T, (n_heads + 2 n_kv_heads) head_dim]
+    std::unique_ptr<backend::FloatBuffer> o_;        // [T, n_heads head_dim]
+    std::unique_ptr<backend::FloatBuffer> gate_up_;  // [T, 2 hidden_dim]
+    std::unique_ptr<backend::Activations> x_dim_;
+    std::unique_ptr<backend::Activations> x_heads_;
+    std::unique_ptr<backend::Activations> x_hidden_;
+    std::unique_ptr<backend::Queries> queries_;
+};
+
+}  // namespace etalon::model
