@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a tokenizer is made of, whichever file it came from. weights/ fills it from GGUF metadata and
-// from Etalon's own files; text/ fills it from tokenizer.json and tokenizer.model.
+// What a tokenizer is made of, whichever file it came from. weights/ fills it from GGUF metadata
+// and from Etalon's own files; text/ fills it from tokenizer.json and tokenizer.model.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 namespace etalon::text {
 
 enum class TokenizerKind : std::uint8_t {
-    byte_bpe,       ///< byte-level BPE (GPT-2 and descendants); tokens are in the GPT-2 byte alphabet
+    byte_bpe,  ///< byte-level BPE (GPT-2 and descendants); tokens are in the GPT-2 byte alphabet
     sentencepiece,  ///< SentencePiece BPE with byte fallback; tokens carry U+2581 for a space
 };
 

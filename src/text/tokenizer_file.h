@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokenizers in files: tokenizer.json, tokenizer.model, the names that GGUF uses, and the JSON text
 // that Etalon's own model files carry.
-//   TokenizerData data = read_tokenizer_json(read_file(path, kTokenizerFileBytesMax), path.string());
+//   TokenizerData data = read_tokenizer_json(read_file(path, kTokenizerFileBytesMax),
+//   path.string());
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,7 @@
 namespace etalon::text {
 
 /// Largest tokenizer file that is read: the largest known (262,144 tokens) has 34 MB.
-inline constexpr std::size_t kTokenizerFileBytesMax = std::size_t{256} << 20;
+inline constexpr std::size_t kTokenizerFileBytesMax = std::size_t{128} << 20;
 
 /// A Hugging Face tokenizer.json: byte-level BPE with a pre-tokenizer that is known, or BPE with
 /// byte fallback that was converted from SentencePiece. `config` is the text of the
