@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# Flags that every target shares. The arithmetic depends on three of them (spec FLT-1 to FLT-3).
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+add_library(etalon_options INTERFACE)
+target_compile_options(etalon_options INTERFACE
+  -ffp-contract=off     # fma only where it is written (FLT-2)
+  -fno-fast-math        # IEEE-754 binary32 as the specification says (FLT-1)
+  -fno-math-errno       # sqrt is one instruction; the result is the same
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wimplicit-fallthrough)
+if(ETALON_WERROR)
+  target_compile_options(etalon_options INTERFACE -Werror)
+endif()
+if(ETALON_SANITIZE)
+  target_compile_options(etalon_options INTERFACE
+    -fsanitize=${ETALON_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(etalon_options INTERFACE -fsanitize=${ETALON_SANITIZE})
+endif()
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# Layers: each folder of src/ is one static library whose headers are visible, as "folder/file.h",
+# only to folders that etalon_layer() allows. The include root of a folder is a directory that
+# holds one link to it, so an include that breaks the arrows does not compile.
+function(etalon_layer name)
+  cmake_parse_arguments(LAYER "" "" "MAY_USE" ${ARGN})
+  set_property(GLOBAL PROPERTY etalon_layer_${name} "${LAYER_MAY_USE}")
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/include/${name})
+  file(CREATE_LINK ${CMAKE_SOURCE_DIR}/src/${name} ${CMAKE_BINARY_DIR}/include/${name}/${name}
+       SYMBOLIC)
+endfunction()
+
+# etalon_library(NAME SOURCES a.cpp ... LINKS etalon_base ... SYSTEM fmt::fmt ...)
+function(etalon_library name)
+  cmake_parse_arguments(LIB "" "" "SOURCES;LINKS;SYSTEM" ${ARGN})
+  get_property(allowed GLOBAL PROPERTY etalon_layer_${name})
+  foreach(link IN LISTS LIB_LINKS)
+    string(REPLACE "etalon_" "" layer ${link})
+    if(NOT layer IN_LIST allowed)
+      message(FATAL_ERROR "src/${name} may not use src/${layer}: see the arrows in CMakeLists.txt")
+    endif()
+  endforeach()
+  add_library(etalon_${name} STATIC ${LIB_SOURCES})
+  target_include_directories(etalon_${name} PUBLIC ${CMAKE_BINARY_DIR}/include/${name})
+  target_link_libraries(etalon_${name} PUBLIC ${LIB_LINKS} ${LIB_SYSTEM} PRIVATE etalon_options)
+endfunction()

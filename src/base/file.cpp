@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files: a read-only memory map, and a whole small file as a string.
+#include "base/file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fstream>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+#include "base/error.h"
+
+namespace etalon {
+
+namespace {
+
+/// Closes the descriptor at the end of its scope.
+struct Descriptor {
+    int fd;
+    explicit Descriptor(int descriptor) : fd(descriptor) {}
+    ~Descriptor() {
+        if (fd >= 0) ::close(fd);
+    }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+};
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const std::string name = printable(path.string());
+    if (file.fd < 0) {
+        const ExitCode code = errno == ENOENT ? ExitCode::not_found : ExitCode::failure;
+        throw Error(code, fmt::format("cannot open {}: {}", name, std::strerror(errno)));
+    }
+    struct stat status {};
+    if (::fstat(file.fd, &status) != 0) {
+        throw Error(ExitCode::failure,
+                    fmt::format("cannot stat {}: {}", name, std::strerror(errno)));
+    }
+    if (!S_ISREG(status.st_mode)) {
+        throw Error(ExitCode::invalid, fmt::format("{} is not a regular file", name));
+    }
+    size_ = static_cast<std::size_t>(status.st_size);
+    if (size_ == 0) return;
+    void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
+    if (address == MAP_FAILED) {
+        throw Error(ExitCode::failure,
+                    fmt::format("cannot map {}: {}", name, std::strerror(errno)));
+    }
+    data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::~MappedFile() {
+    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+void MappedFile::drop(std::size_t offset, std::size_t size) const noexcept {
+    if (offset >= size_) return;
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t end = std::min(size_, offset + size) / page * page;
+    const std::size_t begin = (offset + page - 1) / page * page;
+    if (begin >= end) return;
+    // Advice only: a failure changes nothing but the footprint.
+    (void)::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
+std::string read_file(const std::filesystem::path& path, std::size_t bytes_max) {
+    const MappedFile file(path);
+    const auto bytes = file.bytes();
+    if (bytes.size() > bytes_max) {
+        throw Error(ExitCode::invalid,
+                    fmt::format("{} has {} bytes, at most {} are read", printable(path.string()),
+                                bytes.size(), bytes_max));
+    }
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+}  // namespace etalon
