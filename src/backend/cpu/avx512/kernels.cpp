@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels in AVX-512 with VNNI.
+#include "backend/cpu/kernels.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 takes the "undefined" operands inside its own AVX-512 intrinsics for a mistake.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "backend/cpu/kv_cache.h"
+#include "exact/formats.h"
+#include "exact/math.h"
+#include "exact/norm.h"
+
+// Everything shared is included above: what is compiled below may use the instruction set.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#endif
+
+namespace etalon::backend::cpu {
+
+namespace avx512 {
+
+#include "backend/cpu/avx512/vector.inl"
+// Primitives first, then the operations over them, as in generic/.
+#include "backend/cpu/avx512/attention_dot.inl"
+#include "backend/cpu/generic/float_rows.inl"
+#include "backend/cpu/generic/attention.inl"
+// The table last: it names what stands above.
+#include "backend/cpu/generic/table.inl"
+
+}  // namespace avx512
+
+constinit const Kernels kAvx512Kernels = avx512::make_table("cpu/avx512");
+
+}  // namespace etalon::backend::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
