@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backend and the threads that a command computes with.
+#include "cli/backend_choice.h"
+
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+
+namespace etalon::cli {
+
+std::unique_ptr<backend::Backend> make_backend(const std::string& name, int n_threads) {
+    ETALON_ASSERT(name == "cpu" || name == "exact");
+    if (name == "exact") return backend::make_exact_backend(n_threads);
+    return backend::make_cpu_backend(backend::choose_isa(std::getenv("ETALON_ISA")), n_threads);
+}
+
+int threads_or_all(int n_threads) {
+    return n_threads > 0 ? n_threads : usable_processors();
+}
+
+}  // namespace etalon::cli

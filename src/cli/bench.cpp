@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+// `etalon bench MODEL`: tokens a second, and how much of the machine they use.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fmt/format.h>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <unistd.h>
+#include <vector>
+
+#include "cli/backend_choice.h"
+#include "cli/commands.h"
+#include "cli/machine.h"
+#include "cli/output.h"
+
+#include "backend/cpu/peak.h"
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "model/memory.h"
+#include "model/session.h"
+#include "weights/synthetic.h"
+
+namespace etalon::cli {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The read speed is measured on twice the largest cache, within these bounds.
+constexpr std::uint64_t kReadBytesMin = std::uint64_t{256} << 20;
+constexpr std::uint64_t kReadBytesMax = std::uint64_t{2} << 30;
+
+struct BenchOptions {
+    std::string model;
+    std::string synthetic;
+    std::string format = "e8";
+    std::string keep;
+    int layers = 0;
+    int prompt = 512;
+    int generate = 128;
+    int repetitions = 5;
+    int threads = 0;
+    bool json = false;
+};
+
+struct Rates {
+    double median = 0.0;  ///< tokens a second
+    double least = 0.0;
+    double most = 0.0;
+};
+
+/// What a token costs, from the shapes alone.
+struct TokenCost {
+    double bytes_read = 0.0;         ///< a generated token: weights, and keys and values so far
+    double prompt_operations = 0.0;  ///< a prompt token: multiplications and additions
+};
+
+struct Report {
+    std::string model;
+    std::string backend;
+    int threads = 0;
+    Rates prompt;
+    Rates generate;
+    TokenCost cost;
+    double read_speed = 0.0;             ///< bytes a second
+    std::optional<double> integer_peak;  ///< operations a second
+};
+
+Rates rates_of(std::vector<double> seconds, int n_tokens) {
+    std::sort(seconds.begin(), seconds.end());
+    const std::size_t middle = seconds.size() / 2;
+    const double median =
+        seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2.0;
+    return {n_tokens / median, n_tokens / seconds.back(), n_tokens / seconds.front()};
+}
+
+Rates measure(int repetitions, int n_tokens, const std::function<void()>& work) {
+    if (n_tokens == 0) return {};
+    std::vector<double> seconds;
+    for (int i = 0; i < repetitions; ++i) {
+        const Clock::time_point start = Clock::now();
+        work();
+        seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    }
+    return rates_of(std::move(seconds), n_tokens);
+}
+
+TokenCost token_cost(const weights::ModelFile& file, int n_generate) {
+    const weights::ModelConfig& config = file.config();
+    const bool own_head = file.has("output.weight");
+    TokenCost cost;
+    for (const weights::Tensor& tensor : file.tensors()) {
+        const bool embedding = tensor.name == "token_embd.weight";
+        const bool head = tensor.name == "output.weight" || (embedding && !own_head);
+        if (embedding && !head) continue;  // one row is read
+        cost.bytes_read += static_cast<double>(tensor.data.size() + tensor.scales.size());
+        // A prompt computes logits of its last token only.
+        if (!head && tensor.n_rows > 1) {
+            cost.prompt_operations +=
+                2.0 * static_cast<double>(tensor.n_rows) * static_cast<double>(tensor.n_cols);
+        }
+    }
+    const double kv_token_bytes =
+        2.0 * config.n_layers * config.n_kv_heads * (config.head_dim + double{sizeof(float)});
+    cost.bytes_read += kv_token_bytes * (n_generate + 1) / 2.0;
+    return cost;
+}
+
+/// Token ids that differ from one another; what they are changes no time.
+std::vector<std::int32_t> some_tokens(int n_tokens, int vocab_size) {
+    std::vector<std::int32_t> tokens;
+    for (int i = 0; i < n_tokens; ++i)
+        tokens.push_back(static_cast<std::int32_t>((std::int64_t{i} * 7919 + 1) % vocab_size));
+    return tokens;
+}
+
+void measure_model(const BenchOptions& options, const weights::ModelFile& file, Report& report) {
+    const int room = std::max({options.prompt, options.generate, 1});
+    if (room > file.config().context_length) {
+        throw Error(ExitCode::usage, fmt::format("{} tokens, the context holds {}", room,
+                                                 file.config().context_length));
+    }
+    const int batch = std::clamp(options.prompt, 1, kBatchTokensMax);
+    model::check_memory(file, room, batch, model::available_memory());
+    const auto device = make_backend("cpu", report.threads);
+    report.backend = std::string(device->name());
+    model::Transformer transformer(file, *device, batch);
+    model::Session session(transformer, room);
+    const auto tokens = some_tokens(room, file.config().vocab_size);
+    const std::span<const std::int32_t> all(tokens);
+    session.append(all.first(1), 0, model::LogitsWanted::last);  // brings the weights to memory
+    report.prompt = measure(options.repetitions, options.prompt, [&] {
+        session.truncate(0);
+        session.append(all.first(static_cast<std::size_t>(options.prompt)), 0,
+                       model::LogitsWanted::last);
+    });
+    report.generate = measure(options.repetitions, options.generate, [&] {
+        session.truncate(0);
+        for (int i = 0; i < options.generate; ++i)
+            session.append(all.subspan(static_cast<std::size_t>(i), 1), 0,
+                           model::LogitsWanted::last);
+    });
+    report.cost = token_cost(file, options.generate);
+}
+
+void measure_machine(Report& report) {
+    ThreadPool pool(report.threads);
+    const backend::Isa isa = backend::choose_isa(std::getenv("ETALON_ISA"));
+    report.integer_peak = backend::integer_peak(isa, pool);
+    const std::uint64_t wanted = std::clamp(2 * last_cache_bytes(), kReadBytesMin, kReadBytesMax);
+    const std::uint64_t affordable =
+        std::max(model::available_memory() / 4, backend::kReadSliceBytes);
+    report.read_speed = backend::read_speed(std::min(wanted, affordable), pool);
+}
+
+void print_plain(const BenchOptions& options, const Report& report) {
+    constexpr double kGiga = 1e9;
+    constexpr double kTera = 1e12;
+    constexpr double kPercent = 100.0;
+    print_field("model", report.model);
+    print_field("path", fmt::format("{}, {} threads", report.backend, report.threads));
+    const double operations = report.prompt.median * report.cost.prompt_operations;
+    const double bytes = report.generate.median * report.cost.bytes_read;
+    if (options.prompt > 0) {
+        print_field("prompt", fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} tokens",
+                                          report.prompt.median, report.prompt.least,
+                                          report.prompt.most, options.repetitions, options.prompt));
+        print_field(
+            "  integer rate",
+            fmt::format("{:.3f} TOPS, {} of the peak", operations / kTera,
+                        report.integer_peak
+                            ? fmt::format("{:.1f} %", kPercent * operations / *report.integer_peak)
+                            : "unknown"));
+    }
+    if (options.generate > 0) {
+        print_field("generation",
+                    fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} tokens",
+                                report.generate.median, report.generate.least, report.generate.most,
+                                options.repetitions, options.generate));
+        print_field("  bytes a token",
+                    count_text(static_cast<std::uint64_t>(report.cost.bytes_read)));
+        print_field("  read rate",
+                    fmt::format("{:.1f} GB/s, {:.1f} % of the read speed", bytes / kGiga,
+                                kPercent * bytes / report.read_speed));
+    }
+    print_field(
+        "machine",
+        fmt::format("reads {:.1f} GB/s, integer peak {}", report.read_speed / kGiga,
+                    report.integer_peak ? fmt::format("{:.3f} TOPS", *report.integer_peak / kTera)
+                                        : "unknown"));
+}
+
+void print_report_json(const BenchOptions& options, const Report& report) {
+    using nlohmann::ordered_json;
+    const auto rates = [&](const Rates& r, int n_tokens) -> ordered_json {
+        if (n_tokens == 0) return nullptr;
+        return {{"tokens", n_tokens},
+                {"tokens_per_second", r.median},
+                {"least", r.least},
+                {"most", r.most},
+                {"repetitions", options.repetitions}};
+    };
+    const double operations = report.prompt.median * report.cost.prompt_operations;
+    const double bytes = report.generate.median * report.cost.bytes_read;
+    ordered_json peak = nullptr;
+    ordered_json peak_share = nullptr;
+    if (report.integer_peak) {
+        peak = *report.integer_peak;
+        peak_share = operations / *report.integer_peak;
+    }
+    print_json({{"model", report.model},
+                {"backend", report.backend},
+                {"threads", report.threads},
+                {"prompt", rates(report.prompt, options.prompt)},
+                {"generation", rates(report.generate, options.generate)},
+                {"bytes_per_token", report.cost.bytes_read},
+                {"operations_per_prompt_token", report.cost.prompt_operations},
+                {"read_bytes_per_second", report.read_speed},
+                {"read_share", bytes / report.read_speed},
+                {"integer_operations_per_second", peak},
+                {"integer_share", peak_share}});
+}
+
+/// The synthetic model's file; removed with the object unless the user keeps it.
+class SyntheticFile {
+  public:
+    explicit SyntheticFile(const BenchOptions& options) : kept_(!options.keep.empty()) {
+        const char* folder = std::getenv("TMPDIR");
+        path_ = kept_ ? std::filesystem::path(options.keep)
+                      : std::filesystem::path(folder == nullptr ? "/tmp" : folder) /
+                            fmt::format("etalon-bench-{}.safetensors", ::getpid());
+        weights::write_synthetic_e8(options.synthetic, options.layers, path_);
+    }
+    ~SyntheticFile() {
+        std::error_code ignored;  // nothing useful can be done about a file that cannot be removed
+        if (!kept_) std::filesystem::remove(path_, ignored);
+    }
+    SyntheticFile(const SyntheticFile&) = delete;
+    SyntheticFile& operator=(const SyntheticFile&) = delete;
+
+    std::string path() const { return path_.string(); }
+
+  private:
+    std::filesystem::path path_;
+    bool kept_;
+};
+
+void bench(const BenchOptions& options) {
+    if (options.model.empty() == options.synthetic.empty()) {
+        throw Error(ExitCode::usage, "one of MODEL and --synthetic is needed",
+                    "etalon bench --help");
+    }
+    std::optional<SyntheticFile> synthetic;
+    if (!options.synthetic.empty()) synthetic.emplace(options);
+    Report report;
+    report.threads = threads_or_all(options.threads);
+    {
+        const auto file = weights::ModelFile::open(synthetic ? synthetic->path() : options.model);
+        report.model = synthetic ? file.config().name : file.path().string();
+        measure_model(options, file, report);
+    }
+    measure_machine(report);
+    if (options.json) {
+        print_report_json(options, report);
+    } else {
+        print_plain(options, report);
+    }
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+    CLI::App* command = app.add_subcommand("bench", "measure speed on this machine");
+    const auto options = std::make_shared<BenchOptions>();
+    command->add_option("MODEL", options->model, "model file or folder");
+    command->add_option("--prompt", options->prompt, "tokens of the prompt; 0: not measured")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    command
+        ->add_option("--generate", options->generate,
+                     "tokens generated behind an empty context; 0: not measured")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    command->add_option("--repetitions", options->repetitions, "the median of these is printed")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    command->add_option("--threads", options->threads, "threads; 0: one a processor")
+        ->check(CLI::Range(0, kThreadsMax));
+    command->add_option("--synthetic", options->synthetic, "random weights of a named shape")
+        ->check(CLI::IsMember(weights::synthetic_names()));
+    command->add_option("--layers", options->layers, "of the synthetic model; 0: all of the shape")
+        ->check(CLI::Range(0, 1024));
+    command->add_option("--as", options->format, "format of the synthetic weights")
+        ->check(CLI::IsMember({"e8"}))
+        ->capture_default_str();
+    command->add_option("--keep", options->keep, "write the synthetic model here and keep it");
+    command->add_flag("--json", options->json, "print JSON");
+    command->callback([options] { bench(*options); });
+}
+
+}  // namespace etalon::cli

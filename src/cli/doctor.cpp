@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// `etalon doctor`: what this machine is, which paths it can run, what would be used.
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <fmt/format.h>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <system_error>
+#include <thread>
+
+#include "cli/commands.h"
+#include "cli/machine.h"
+#include "cli/output.h"
+
+#include "backend/operations.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/sha256.h"
+#include "base/thread_pool.h"
+#include "model/memory.h"
+
+namespace etalon::cli {
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr std::array kIsas{backend::Isa::generic, backend::Isa::avx2, backend::Isa::avx512};
+
+struct ModelCheck {
+    std::string path;
+    std::string state;  ///< "absent", "present", "whole", "damaged"
+    std::uint64_t bytes = 0;
+};
+
+/// The default model is compared with its pinned hash; a model that the user chose has none.
+ModelCheck check_default_model() {
+    const std::filesystem::path path = default_model_path();
+    ModelCheck check{path.string(), "absent", 0};
+    std::error_code error;
+    if (!std::filesystem::exists(path, error)) return check;
+    check.state = "present";
+    if (!std::filesystem::is_regular_file(path, error)) return check;
+    const MappedFile file(path);
+    check.bytes = file.bytes().size();
+    if (path.filename() != kDefaultModelFile) return check;
+    check.state = to_hex(sha256(file.bytes())) == kDefaultModelSha256 ? "whole" : "damaged";
+    return check;
+}
+
+void print_plain(backend::Isa chosen, const ModelCheck& model) {
+    print_field("version", "etalon " ETALON_VERSION);
+    print_field("processor", processor_name());
+    print_field("threads", fmt::format("{} of {} processors", usable_processors(),
+                                       std::thread::hardware_concurrency()));
+    const std::uint64_t cache_bytes = last_cache_bytes();
+    print_field("largest cache", cache_bytes == 0 ? "unknown" : bytes_text(cache_bytes));
+    print_field("memory", fmt::format("{}, {} available", bytes_text(total_memory()),
+                                      bytes_text(model::available_memory())));
+    for (const backend::Isa isa : kIsas) {
+        const char* state = isa == chosen                    ? "used"
+                            : backend::isa_is_available(isa) ? "available"
+                                                             : "this processor lacks it";
+        print_field(fmt::format("path cpu/{}", backend::isa_name(isa)), state);
+    }
+    print_field("default model", model.path);
+    print_field("  state", model.bytes == 0
+                               ? model.state
+                               : fmt::format("{}, {}", model.state, bytes_text(model.bytes)));
+}
+
+void print_machine_json(backend::Isa chosen, const ModelCheck& model) {
+    ordered_json paths = ordered_json::array();
+    for (const backend::Isa isa : kIsas) {
+        paths.push_back({{"name", fmt::format("cpu/{}", backend::isa_name(isa))},
+                         {"available", backend::isa_is_available(isa)},
+                         {"used", isa == chosen}});
+    }
+    print_json({{"version", ETALON_VERSION},
+                {"processor", processor_name()},
+                {"processors", std::thread::hardware_concurrency()},
+                {"threads", usable_processors()},
+                {"largest_cache_bytes", last_cache_bytes()},
+                {"memory_bytes", total_memory()},
+                {"available_bytes", model::available_memory()},
+                {"paths", paths},
+                {"default_model",
+                 {{"path", model.path}, {"state", model.state}, {"bytes", model.bytes}}}});
+}
+
+void doctor(bool json) {
+    const backend::Isa chosen = backend::choose_isa(std::getenv("ETALON_ISA"));
+    const ModelCheck model = check_default_model();
+    if (json) {
+        print_machine_json(chosen, model);
+    } else {
+        print_plain(chosen, model);
+    }
+    if (model.state == "damaged") {
+        throw Error(ExitCode::invalid,
+                    fmt::format("{} is not the file that it should be: its SHA-256 differs",
+                                printable(model.path)),
+                    "delete the file and run ./run again, which fetches it");
+    }
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app) {
+    CLI::App* command =
+        app.add_subcommand("doctor", "say what this machine is and what would be used");
+    const auto json = std::make_shared<bool>(false);
+    command->add_flag("--json", *json, "print JSON");
+    command->callback([json] { doctor(*json); });
+}
+
+}  // namespace etalon::cli
