@@ -47,7 +47,8 @@ int encode_lines(const std::string& source, bool special) {
     for (std::string line; std::getline(std::cin, line);) {
         const auto ids = tokenizer.encode(from_hex(line), {.special = special, .add_bos = false});
         std::string out;
-        for (const auto id : ids) out += (out.empty() ? "" : " ") + std::to_string(id);
+        for (const auto id : ids)
+            out += (out.empty() ? "" : " ") + std::to_string(id);
         std::puts(out.c_str());
     }
     return 0;
