@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+# How a folder of tests/ and the folder fuzz/ declare what they hold. Every target also belongs to
+# etalon_tests (programs that ./test runs) or etalon_fuzzers, so that one name builds them all.
+
+# etalon_test(AREA NAME [SOURCES extra.cpp ...] [LINKS etalon_x ...] [SLOW]): the GoogleTest program
+# AREA_NAME_test from tests/AREA/NAME_test.cpp. SLOW: runs in `./test all` only.
+function(etalon_test area name)
+  cmake_parse_arguments(TEST "SLOW" "" "SOURCES;LINKS" ${ARGN})
+  set(target ${area}_${name}_test)
+  add_executable(${target} EXCLUDE_FROM_ALL ${name}_test.cpp ${TEST_SOURCES})
+  target_link_libraries(${target} PRIVATE ${TEST_LINKS} etalon_options rapidcheck GTest::gtest
+                                          GTest::gtest_main)
+  target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  add_dependencies(etalon_tests ${target})
+  etalon_register_test(${area} ${area}/${name} "${TEST_SLOW}" COMMAND ${target})
+endfunction()
+
+# etalon_test_program(AREA NAME [LINKS ...]): a program from tests/AREA/NAME.cpp for scripts to run.
+function(etalon_test_program area name)
+  cmake_parse_arguments(TEST "" "" "SOURCES;LINKS" ${ARGN})
+  add_executable(${name} EXCLUDE_FROM_ALL ${name}.cpp ${TEST_SOURCES})
+  target_link_libraries(${name} PRIVATE ${TEST_LINKS} etalon_options)
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  add_dependencies(etalon_tests ${name})
+endfunction()
+
+# etalon_script_test(AREA NAME [ARGUMENTS ...] [SLOW]): tests/AREA/NAME.py, run by the Python of
+# build/venv. The script ends with the line "N passed, N failed[, N skipped]"; exit code 77: skipped.
+function(etalon_script_test area name)
+  cmake_parse_arguments(TEST "SLOW" "" "ARGUMENTS" ${ARGN})
+  etalon_register_test(${area} ${area}/${name} "${TEST_SLOW}"
+    COMMAND ${ETALON_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${name}.py ${TEST_ARGUMENTS})
+endfunction()
+
+function(etalon_register_test area full_name slow)
+  cmake_parse_arguments(TEST "" "" "COMMAND" ${ARGN})
+  add_test(NAME ${full_name} COMMAND ${TEST_COMMAND})
+  set(labels ${area})
+  if(slow)
+    list(APPEND labels slow)
+  endif()
+  set_tests_properties(${full_name} PROPERTIES LABELS "${labels}" SKIP_RETURN_CODE 77 TIMEOUT 1500)
+endfunction()
+
+# etalon_fuzz(NAME LINKS etalon_x ...): the libFuzzer program NAME_fuzz from fuzz/NAME_fuzz.cpp.
+function(etalon_fuzz name)
+  cmake_parse_arguments(FUZZ "" "" "SOURCES;LINKS" ${ARGN})
+  add_executable(${name}_fuzz EXCLUDE_FROM_ALL ${name}_fuzz.cpp ${FUZZ_SOURCES})
+  target_link_libraries(${name}_fuzz PRIVATE ${FUZZ_LINKS} etalon_options)
+  target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
+  add_dependencies(etalon_fuzzers ${name}_fuzz)
+endfunction()
+
+# Each header of src/FOLDER compiles alone: one generated file per header (style rule 5).
+function(etalon_headers_alone folder)
+  file(GLOB_RECURSE headers RELATIVE ${CMAKE_SOURCE_DIR}/src CONFIGURE_DEPENDS
+       ${CMAKE_SOURCE_DIR}/src/${folder}/*.h)
+  set(sources "")
+  foreach(header IN LISTS headers)
+    string(REPLACE "/" "_" name ${header})
+    set(source ${CMAKE_CURRENT_BINARY_DIR}/headers/${name}.cpp)
+    file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${header}\"\n#include \"${header}\"\n")
+    list(APPEND sources ${source})
+  endforeach()
+  if(sources)
+    add_library(${folder}_headers_alone OBJECT EXCLUDE_FROM_ALL ${sources})
+    target_link_libraries(${folder}_headers_alone PRIVATE etalon_${folder} etalon_options)
+    target_compile_options(${folder}_headers_alone PRIVATE -O0)
+    add_dependencies(etalon_headers ${folder}_headers_alone)
+  endif()
+endfunction()

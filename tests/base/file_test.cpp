@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mapped files: content, moves, and each refusal with its own exit code.
+#include "base/file.h"
+
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+
+namespace {
+
+using etalon::Error;
+using etalon::ExitCode;
+using etalon::MappedFile;
+
+/// A new file with this content under the tests' temporary folder.
+std::filesystem::path write(const std::string& name, const std::string& content) {
+    std::filesystem::path path = std::filesystem::path(testing::TempDir()) / ("etalon_" + name);
+    std::ofstream(path, std::ios::binary) << content;
+    return path;
+}
+
+/// The code of the Error that `action` throws; no throw is a failure of the test.
+template <typename Action>
+ExitCode code_of(const Action& action) {
+    try {
+        action();
+    } catch (const Error& error) {
+        return error.code();
+    }
+    ADD_FAILURE() << "nothing was thrown";
+    return ExitCode::ok;
+}
+
+std::string text_of(const MappedFile& file) {
+    return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+TEST(MappedFile, shows_the_bytes_of_the_file) {
+    const auto path = write("content", std::string("a\0b", 3));
+    const MappedFile file(path);
+    EXPECT_EQ(text_of(file), std::string("a\0b", 3));
+    EXPECT_EQ(file.path(), path);
+}
+
+TEST(MappedFile, an_empty_file_is_an_empty_span) {
+    EXPECT_TRUE(MappedFile(write("empty", "")).bytes().empty());
+}
+
+TEST(MappedFile, moves_without_a_copy) {
+    MappedFile first(write("move", "content"));
+    const auto* data = first.bytes().data();
+    MappedFile second = std::move(first);
+    EXPECT_EQ(second.bytes().data(), data);
+    MappedFile third(write("other", "x"));
+    third = std::move(second);
+    EXPECT_EQ(text_of(third), "content");
+}
+
+TEST(MappedFile, dropped_pages_read_the_same_again) {
+    const std::string content(100000, 'q');
+    const MappedFile file(write("drop", content));
+    EXPECT_EQ(text_of(file), content);
+    file.drop(0, content.size());
+    file.drop(5000, 20000);
+    file.drop(content.size() + 1, 1);
+    EXPECT_EQ(text_of(file), content);
+}
+
+TEST(MappedFile, refusals_have_their_own_codes) {
+    const auto folder = std::filesystem::path(testing::TempDir());
+    EXPECT_EQ(code_of([&] { MappedFile(folder / "etalon_no_such_file"); }), ExitCode::not_found);
+    EXPECT_EQ(code_of([&] { MappedFile{folder}; }), ExitCode::invalid);
+}
+
+TEST(ReadFile, reads_up_to_its_limit) {
+    const auto path = write("limit", "12345");
+    EXPECT_EQ(etalon::read_file(path, 5), "12345");
+    EXPECT_EQ(code_of([&] { etalon::read_file(path, 4); }), ExitCode::invalid);
+}
+
+}  // namespace
