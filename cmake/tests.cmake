@@ -1,18 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-# How a folder of tests/ and the folder fuzz/ declare what they hold. Every target also belongs to
-# etalon_tests (programs that ./test runs) or etalon_fuzzers, so that one name builds them all.
+# How a folder of tests/ and the folder fuzz/ declare what they hold. One name builds all of a kind:
+# etalon_tests, etalon_tests_AREA (all that the area needs), etalon_unit_tests_AREA (what also runs
+# under sanitizers), etalon_fuzzers.
 
-# etalon_test(AREA NAME [SOURCES extra.cpp ...] [LINKS etalon_x ...] [SLOW]): the GoogleTest program
-# AREA_NAME_test from tests/AREA/NAME_test.cpp. SLOW: runs in `./test all` only.
+# etalon_test(AREA NAME [SOURCES extra.cpp ...] [LINKS etalon_x ...] [SLOW] [UNSANITIZED]): the
+# GoogleTest program AREA_NAME_test from tests/AREA/NAME_test.cpp. SLOW: runs in `./test all` only.
+# UNSANITIZED: too slow under a sanitizer.
 function(etalon_test area name)
-  cmake_parse_arguments(TEST "SLOW" "" "SOURCES;LINKS" ${ARGN})
+  cmake_parse_arguments(TEST "SLOW;UNSANITIZED" "" "SOURCES;LINKS" ${ARGN})
   set(target ${area}_${name}_test)
   add_executable(${target} EXCLUDE_FROM_ALL ${name}_test.cpp ${TEST_SOURCES})
   target_link_libraries(${target} PRIVATE ${TEST_LINKS} etalon_options rapidcheck GTest::gtest
                                           GTest::gtest_main)
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
-  add_dependencies(etalon_tests ${target})
-  etalon_register_test(${area} ${area}/${name} "${TEST_SLOW}" COMMAND ${target})
+  set(labels ${area})
+  if(TEST_SLOW)
+    list(APPEND labels slow)
+  endif()
+  if(TEST_SLOW OR TEST_UNSANITIZED)
+    list(APPEND labels unsanitized)
+    add_dependencies(etalon_tests_${area} ${target})
+  else()
+    add_dependencies(etalon_unit_tests_${area} ${target})
+  endif()
+  etalon_register_test(${area}/${name} LABELS ${labels} COMMAND ${target})
 endfunction()
 
 # etalon_test_program(AREA NAME [LINKS ...]): a program from tests/AREA/NAME.cpp for scripts to run.
@@ -21,25 +32,27 @@ function(etalon_test_program area name)
   add_executable(${name} EXCLUDE_FROM_ALL ${name}.cpp ${TEST_SOURCES})
   target_link_libraries(${name} PRIVATE ${TEST_LINKS} etalon_options)
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
-  add_dependencies(etalon_tests ${name})
+  add_dependencies(etalon_tests_${area} ${name})
 endfunction()
 
 # etalon_script_test(AREA NAME [ARGUMENTS ...] [SLOW]): tests/AREA/NAME.py, run by the Python of
 # build/venv. The script ends with the line "N passed, N failed[, N skipped]"; exit code 77: skipped.
 function(etalon_script_test area name)
   cmake_parse_arguments(TEST "SLOW" "" "ARGUMENTS" ${ARGN})
-  etalon_register_test(${area} ${area}/${name} "${TEST_SLOW}"
+  set(labels ${area} script)
+  if(TEST_SLOW)
+    list(APPEND labels slow)
+  endif()
+  etalon_register_test(${area}/${name} LABELS ${labels}
     COMMAND ${ETALON_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${name}.py ${TEST_ARGUMENTS})
 endfunction()
 
-function(etalon_register_test area full_name slow)
-  cmake_parse_arguments(TEST "" "" "COMMAND" ${ARGN})
+# Labels choose what ctest runs: the area, then "script", "slow", "unsanitized".
+function(etalon_register_test full_name)
+  cmake_parse_arguments(TEST "" "" "LABELS;COMMAND" ${ARGN})
   add_test(NAME ${full_name} COMMAND ${TEST_COMMAND})
-  set(labels ${area})
-  if(slow)
-    list(APPEND labels slow)
-  endif()
-  set_tests_properties(${full_name} PROPERTIES LABELS "${labels}" SKIP_RETURN_CODE 77 TIMEOUT 1500)
+  set_tests_properties(${full_name} PROPERTIES
+    LABELS "${TEST_LABELS}" SKIP_RETURN_CODE 77 TIMEOUT 1500)
 endfunction()
 
 # etalon_fuzz(NAME LINKS etalon_x ...): the libFuzzer program NAME_fuzz from fuzz/NAME_fuzz.cpp.
