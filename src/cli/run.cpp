@@ -3,16 +3,19 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <fmt/format.h>
 #include <iostream>
 #include <random>
 #include <unistd.h>
 
+#include "cli/backend_choice.h"
 #include "cli/commands.h"
 #include "cli/generate.h"
+#include "cli/input.h"
+#include "cli/output.h"
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "model/memory.h"
 #include "text/prompt_layout.h"
 
@@ -20,9 +23,6 @@ namespace etalon::cli {
 
 namespace {
 
-// A prompt of more bytes cannot fit in any context that kContextMax allows.
-constexpr std::size_t kPromptBytesMax = std::size_t{64} << 20;
-constexpr int kBatchTokensMax = 512;
 constexpr int kChatContext = 8192;
 
 volatile std::sig_atomic_t g_interrupted = 0;
@@ -47,35 +47,12 @@ struct RunOptions {
     std::string backend = "cpu";
 };
 
-std::unique_ptr<backend::Backend> make_backend(const std::string& name, int n_threads) {
-    if (name == "exact") return backend::make_exact_backend(n_threads);
-    return backend::make_cpu_backend(backend::choose_isa(std::getenv("ETALON_ISA")), n_threads);
-}
-
-std::string read_stdin() {
-    std::string text;
-    std::array<char, 65536> buffer{};
-    while (std::cin.read(buffer.data(), buffer.size()) || std::cin.gcount() > 0) {
-        text.append(buffer.data(), static_cast<std::size_t>(std::cin.gcount()));
-        if (text.size() > kPromptBytesMax) {
-            throw Error(ExitCode::usage,
-                        fmt::format("the prompt has more than {} bytes", kPromptBytesMax));
-        }
-    }
-    return text;
-}
-
-void print_text(std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
-}
-
 /// Everything that one run needs, made once.
 class Run {
   public:
     explicit Run(const RunOptions& options)
         : options_(options),
-          n_threads_(options.threads > 0 ? options.threads : usable_processors()),
+          n_threads_(threads_or_all(options.threads)),
           file_(weights::ModelFile::open(options.model)),
           tokenizer_(file_.tokenizer()),
           backend_(make_backend(options.backend, n_threads_)) {
@@ -105,12 +82,12 @@ class Run {
         model::Transformer transformer = load(static_cast<int>(room));
         model::Session session(transformer, static_cast<int>(room));
         const Answer answer = generate(session, tokenizer_, tokens, generate_options());
-        print_text("\n");
+        print("\n");
         print_rates(answer);
         if (options_.digest || options_.prove) {
             const auto digest = session_digest(session, tokens, answer);
             const std::string hex = to_hex(digest);
-            if (!options_.prove) print_text(fmt::format("digest: {}\n", hex));
+            if (!options_.prove) print(fmt::format("digest: {}\n", hex));
             if (options_.prove) prove(tokens, answer, hex);
         }
         return answer.finish == FinishReason::interrupted ? ExitCode::interrupted : ExitCode::ok;
@@ -122,7 +99,7 @@ class Run {
         model::Transformer transformer = load(context);
         model::Session session(transformer, context);
         std::vector<text::Message> messages;
-        std::fprintf(stderr, "%s, %s; end with Ctrl-D\n", file_.config().name.c_str(),
+        std::fprintf(stderr, "%s, %s; end with Ctrl-D\n", printable(file_.config().name).c_str(),
                      std::string(backend_->name()).c_str());
         for (;;) {
             std::fputs("> ", stderr);
@@ -135,7 +112,7 @@ class Run {
                 generate(session, tokenizer_, encode(messages, line), generate_options());
             std::string reply = tokenizer_.decode(answer.tokens);
             messages.push_back({text::Role::assistant, std::move(reply)});
-            print_text("\n");
+            print("\n");
             print_rates(answer);
         }
         std::fputs("\n", stderr);
@@ -168,7 +145,7 @@ class Run {
         generate.max_tokens = options_.max_tokens;
         generate.chunk = options_.chunk;
         generate.all_checksums = options_.digest || options_.prove;
-        generate.on_text = print_text;
+        generate.on_text = print;
         generate.interrupted = [] { return g_interrupted != 0; };
         return generate;
     }
@@ -181,8 +158,8 @@ class Run {
         model::Transformer transformer(file_, *exact_backend, std::min(kBatchTokensMax, room));
         model::Session session(transformer, room);
         const std::string again = to_hex(replay_digest(session, tokens, answer, options_.sampling));
-        print_text(fmt::format("digest {}: {}\n", backend_->name(), hex));
-        print_text(fmt::format("digest exact: {}\n", again));
+        print(fmt::format("digest {}: {}\n", backend_->name(), hex));
+        print(fmt::format("digest exact: {}\n", again));
         if (hex != again) {
             throw Error(ExitCode::invalid, "the digests differ: this answer is not proved");
         }
@@ -216,7 +193,7 @@ void run(RunOptions options) {
     action.sa_handler = on_interrupt;
     ::sigaction(SIGINT, &action, nullptr);
     if (!options.has_prompt && !person) {
-        options.prompt = read_stdin();
+        options.prompt = read_stdin("the prompt");
         options.has_prompt = true;
     }
     Run run(options);
