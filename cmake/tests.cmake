@@ -36,7 +36,7 @@ function(etalon_test_program area name)
 endfunction()
 
 # etalon_script_test(AREA NAME [ARGUMENTS ...] [SLOW]): tests/AREA/NAME.py, run by the Python of
-# build/venv. The script ends with the line "N passed, N failed[, N skipped]"; exit code 77: skipped.
+# build/venv. The script ends with "N passed, N failed[, N skipped]"; exit code 77: skipped.
 function(etalon_script_test area name)
   cmake_parse_arguments(TEST "SLOW" "" "ARGUMENTS" ${ARGN})
   set(labels ${area} script)

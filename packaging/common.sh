@@ -87,7 +87,10 @@ install_packages() {
     mkdir -p "$root/build"
     if ! all_known "${packages[@]}"; then
         say "etalon: reading the package lists"
-        as_root apt-get update >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "apt-get update failed"; }
+        as_root apt-get update >"$log" 2>&1 || {
+            tail -n 20 "$log" >&2
+            fail "apt-get update failed"
+        }
         mapfile -t packages < <(choose_packages "${missing[@]}")
     fi
     say "etalon: installing ${#packages[@]} packages"
@@ -106,7 +109,7 @@ apt_install() {
         >>"$root/build/packages.log" 2>&1
 }
 
-# Shows "building [12/80]" from the lines of ninja on stdin: in place on a terminal, else each tenth.
+# Shows "[12/80] building" from the lines of ninja: in place on a terminal, else each tenth part.
 show_progress() {
     local terminal=
     [ ! -t 2 ] || terminal=1
