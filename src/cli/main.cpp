@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "cli/commands.h"
 
@@ -34,6 +35,12 @@ int report(const Error& error) {
 /// The parser's own message in the form of ours: lower case, no full stop, no control characters.
 Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
     std::string message = error.what();
+    // What the parser did not understand explains more than what it missed because of it.
+    const std::vector<std::string> unknown = app.remaining(true);
+    if (!unknown.empty()) {
+        const bool is_command = app.get_subcommands().empty() && unknown[0].rfind('-', 0) != 0;
+        message = (is_command ? "unknown command " : "unexpected argument ") + unknown[0];
+    }
     while (!message.empty() && (message.back() == '.' || message.back() == '\n'))
         message.pop_back();
     const bool is_word = message.size() > 1 && std::islower(static_cast<unsigned char>(message[1]));
