@@ -6,8 +6,8 @@ usage: run_areas.py run BUILD RESULTS TITLE [--exclude LABELS] [--only REGEX] AR
        run_areas.py record RESULTS TITLE PASSED FAILED SKIPPED SECONDS
        run_areas.py total RESULTS
 
-RESULTS collects one line a stage. `total` prints them and, as its last line, the one total; its exit
-status is 1 when a case failed or when nothing passed.
+RESULTS collects one line a stage. `total` prints them and, as its last line, the one total; its
+exit status is 1 when a case failed or when nothing passed.
 """
 import os
 import re

@@ -43,7 +43,7 @@ def folder_readmes():
     for folder in sorted(folders):
         readme = f"{folder}/README.md"
         if not (ROOT / readme).is_file():
-            yield at(readme, 1, "does not exist: what for, may include, first file, where to change")
+            yield at(readme, 1, "is missing: what for, may include, first file, where to change")
         elif read(readme).count("\n") not in README_LINES:
             yield at(readme, 1, f"{read(readme).count(chr(10))} lines, 5 to 25 are asked")
 
