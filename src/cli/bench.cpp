@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <vector>
 
-#include "cli/backend_choice.h"
+#include "cli/load.h"
 #include "cli/commands.h"
 #include "cli/machine.h"
 #include "cli/output.h"

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "cli/backend_choice.h"
 #include "cli/commands.h"
 #include "cli/input.h"
+#include "cli/load.h"
 #include "cli/output.h"
 #include "cli/reference_logits.h"
 
@@ -96,7 +96,7 @@ class Evaluation {
     explicit Evaluation(const EvalOptions& options)
         : options_(options),
           file_(weights::ModelFile::open(options.model)),
-          tokenizer_(file_.tokenizer()) {
+          tokenizer_(load_tokenizer(file_)) {
         for (const std::string& path : options.texts) {
             sequences_.push_back(tokenizer_.encode(read_file(path, kTextBytesMax), {}));
             if (sequences_.back().empty()) {

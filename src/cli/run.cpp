@@ -8,10 +8,10 @@
 #include <random>
 #include <unistd.h>
 
-#include "cli/backend_choice.h"
 #include "cli/commands.h"
 #include "cli/generate.h"
 #include "cli/input.h"
+#include "cli/load.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -54,7 +54,7 @@ class Run {
         : options_(options),
           n_threads_(threads_or_all(options.threads)),
           file_(weights::ModelFile::open(options.model)),
-          tokenizer_(file_.tokenizer()),
+          tokenizer_(load_tokenizer(file_)),
           backend_(make_backend(options.backend, n_threads_)) {
         if (!options.raw) {
             const auto layout = text::layout_of(tokenizer_.data());

@@ -75,6 +75,11 @@ std::string formats_text(const weights::ModelFile& file) {
     return text;
 }
 
+/// The double of the fewest digits that stand for `value`: 1e-05, not 9.999999747378752e-06.
+double shortest(float value) {
+    return std::stod(fmt::format("{}", value));
+}
+
 ordered_json config_json(const weights::ModelConfig& config) {
     return {{"dim", config.dim},
             {"n_layers", config.n_layers},
@@ -85,11 +90,11 @@ ordered_json config_json(const weights::ModelConfig& config) {
             {"vocab_size", config.vocab_size},
             {"context_length", config.context_length},
             {"sliding_window", config.sliding_window},
-            {"norm_eps", config.norm_eps},
+            {"norm_eps", shortest(config.norm_eps)},
             {"tied_embeddings", config.tied_embeddings},
-            {"rope_base", config.rope.base},
+            {"rope_base", shortest(config.rope.base)},
             {"rope_scaling", scaling_name(config.rope.scaling)},
-            {"rope_factor", config.rope.factor}};
+            {"rope_factor", shortest(config.rope.factor)}};
 }
 
 ordered_json tokenizer_json(const text::TokenizerData& data) {

@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/input.h"
+#include "cli/load.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -29,7 +30,7 @@ struct TokenizeOptions {
 
 void tokenize(const TokenizeOptions& options) {
     const auto file = weights::ModelFile::open(options.model);
-    const text::Tokenizer tokenizer(file.tokenizer());
+    const text::Tokenizer tokenizer = load_tokenizer(file);
     const std::string text = options.text == "-" ? read_stdin("the text") : options.text;
     const std::vector<std::int32_t> ids =
         tokenizer.encode(text, {.special = options.special, .add_bos = !options.no_bos});

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backend and the threads that a command computes with.
-#include "cli/backend_choice.h"
+// What several commands make before they compute.
+#include "cli/load.h"
 
 #include <cstdlib>
+#include <fmt/format.h>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -17,6 +18,15 @@ std::unique_ptr<backend::Backend> make_backend(const std::string& name, int n_th
 
 int threads_or_all(int n_threads) {
     return n_threads > 0 ? n_threads : usable_processors();
+}
+
+text::Tokenizer load_tokenizer(const weights::ModelFile& file) {
+    try {
+        return text::Tokenizer(file.tokenizer());
+    } catch (const Error& error) {
+        const std::string name = printable(file.path().string());
+        throw Error(error.code(), fmt::format("{} ({})", error.message(), name), error.hint());
+    }
 }
 
 }  // namespace etalon::cli

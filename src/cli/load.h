@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backend and the threads that a command computes with.
+// What several commands make before they compute: backend, threads, tokenizer.
 #pragma once
 
 #include <memory>
 #include <string>
 
 #include "backend/operations.h"
+#include "text/tokenizer.h"
+#include "weights/model_file.h"
 
 namespace etalon::cli {
 
@@ -17,5 +19,8 @@ std::unique_ptr<backend::Backend> make_backend(const std::string& name, int n_th
 
 /// What --threads says; 0: one thread a processor.
 int threads_or_all(int n_threads);
+
+/// Errors: invalid (an inconsistent vocabulary); the message names the file.
+text::Tokenizer load_tokenizer(const weights::ModelFile& file);
 
 }  // namespace etalon::cli
