@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Holds our tokenizers against their peers: the ids of 10,000 texts must be equal.
 
-usage: compare_tokenizers.py ENCODE_LINES MODEL.gguf
+usage: compare_tokenizers.py ENCODE_LINES [MODEL.gguf]     (else that of ETALON_TEST_MODEL)
 
 The vocabulary and the merges of the GGUF file, with each pre-tokenizer, against the package
 `tokenizers` that has the original expressions; a small SentencePiece model with byte fallback,
@@ -190,9 +190,10 @@ def compare_sentencepiece(encode_lines, folder, texts):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    encode_lines, model = sys.argv[1:]
+    encode_lines = sys.argv[1]
+    model = sys.argv[2] if len(sys.argv) == 3 else os.environ["ETALON_TEST_MODEL"]
     texts = make_texts()
     with tempfile.TemporaryDirectory() as folder:
         wrong = compare_byte_bpe(encode_lines, model, folder, texts)
