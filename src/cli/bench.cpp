@@ -15,8 +15,8 @@
 #include <unistd.h>
 #include <vector>
 
-#include "cli/load.h"
 #include "cli/commands.h"
+#include "cli/load.h"
 #include "cli/machine.h"
 #include "cli/output.h"
 
@@ -211,10 +211,8 @@ void print_report_json(const BenchOptions& options, const Report& report) {
     const double bytes = report.generate.median * report.cost.bytes_read;
     ordered_json peak = nullptr;
     ordered_json peak_share = nullptr;
-    if (report.integer_peak) {
-        peak = *report.integer_peak;
-        peak_share = operations / *report.integer_peak;
-    }
+    if (report.integer_peak) peak = *report.integer_peak;
+    if (report.integer_peak && options.prompt > 0) peak_share = operations / *report.integer_peak;
     print_json({{"model", report.model},
                 {"backend", report.backend},
                 {"threads", report.threads},
@@ -223,7 +221,8 @@ void print_report_json(const BenchOptions& options, const Report& report) {
                 {"bytes_per_token", report.cost.bytes_read},
                 {"operations_per_prompt_token", report.cost.prompt_operations},
                 {"read_bytes_per_second", report.read_speed},
-                {"read_share", bytes / report.read_speed},
+                {"read_share", options.generate > 0 ? ordered_json(bytes / report.read_speed)
+                                                    : ordered_json(nullptr)},
                 {"integer_operations_per_second", peak},
                 {"integer_share", peak_share}});
 }

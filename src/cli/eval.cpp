@@ -136,7 +136,8 @@ class Evaluation {
 
   private:
     void use_reference() {
-        reference_.emplace(options_.reference);
+        map_.emplace(options_.reference);
+        reference_.emplace(map_->bytes(), options_.reference);
         const std::string name = printable(options_.reference);
         if (reference_->vocab_size() != file_.config().vocab_size) {
             throw Error(ExitCode::invalid,
@@ -183,7 +184,8 @@ class Evaluation {
     EvalOptions options_;
     weights::ModelFile file_;
     text::Tokenizer tokenizer_;
-    std::optional<ReferenceLogits> reference_;
+    std::optional<MappedFile> map_;
+    std::optional<ReferenceLogits> reference_;  // points into map_
     std::vector<std::vector<std::int32_t>> sequences_;
     int window_ = 0;
 };
