@@ -13,7 +13,7 @@ mkdir -p "$peer"
 
 sdist=${LLAMA_SDIST:-}
 if [ -z "$sdist" ]; then
-    python3 -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: -d "$peer" \
+    python3 -m pip download --quiet --no-deps --no-binary llama-cpp-python -d "$peer" \
         "$package" || { echo "etalon: error: cannot fetch $package" >&2; exit 1; }
     sdist=$(ls "$peer"/llama_cpp_python-*.tar.gz)
 fi
