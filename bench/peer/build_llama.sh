@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds llama-bench of llama.cpp into build/peer/avx2 and build/peer/avx512, from the source package
-# of llama-cpp-python. LLAMA_SDIST=FILE uses a package that is here already.
+# Builds llama-bench of llama.cpp into build/peer/avx2 and build/peer/avx512, from the source
+# package of llama-cpp-python. LLAMA_SDIST=FILE uses a package that is here already.
 #
 # Both variants are built without -march=native, so that they hold what their name says, and without
 # AMX: built by GCC 12 its AMX kernels crash.
@@ -34,7 +34,8 @@ avx512=(-DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_VBMI=ON)
 build() {
     local folder=$peer/$1
     shift
-    cmake -S "$peer/source/vendor/llama.cpp" -B "$folder" -G Ninja "${common[@]}" "$@" >"$folder.log"
+    cmake -S "$peer/source/vendor/llama.cpp" -B "$folder" -G Ninja "${common[@]}" "$@" \
+        >"$folder.log"
     ninja -C "$folder" llama-bench >>"$folder.log" || { tail -n 40 "$folder.log" >&2; exit 1; }
     echo "$folder/bin/llama-bench"
 }
