@@ -6,7 +6,8 @@ usage: rules_page.py --write      writes docs/rules.md
 
 A rule is defined where its identifier opens a line of spec/exact-arithmetic.md, as in
 `**LIN-3** ...`. A column that a rule does not need is named with its reason in the same paragraph:
-`(no code: ...)`, `(no backend: ...)`, `(no test: ...)`.
+`(no code: ...)`, `(no backend: ...)`, `(no test: ...)`; before the first rule of a section it holds
+for the whole section.
 """
 import functools
 import re
@@ -29,7 +30,7 @@ COLUMNS = ("reference", "backend cpu", "test")
 def rules():
     """{identifier: {kind of absence: reason}} in the order of the specification."""
     found = {}
-    paragraph = []
+    paragraph, section = [], {}
     if SPEC not in files():
         return found
     for line in [*read(SPEC).splitlines(), ""]:
@@ -38,17 +39,24 @@ def rules():
             note_reasons(found, paragraph)
             paragraph = []
         if match:
-            found.setdefault(match.group(1), {})
+            found.setdefault(match.group(1), dict(section))
             paragraph = [match.group(1)]
+        elif line.startswith("#"):
+            section = reasons(line)
+        elif not paragraph:
+            section.update(reasons(line))
         if paragraph:
             paragraph.append(line)
     return found
 
 
+def reasons(text):
+    return {kind: reason or "" for kind, reason in REASON.findall(text)}
+
+
 def note_reasons(found, paragraph):
     if paragraph:
-        text = " ".join(paragraph[1:])
-        found[paragraph[0]].update({kind: reason or "" for kind, reason in REASON.findall(text)})
+        found[paragraph[0]].update(reasons(" ".join(paragraph[1:])))
 
 
 def cited(text):
