@@ -30,7 +30,7 @@ COLUMNS = ("reference", "backend cpu", "test")
 def rules():
     """{identifier: {kind of absence: reason}} in the order of the specification."""
     found = {}
-    paragraph, section = [], {}
+    paragraph, section, opening = [], {}, False
     if SPEC not in files():
         return found
     for line in [*read(SPEC).splitlines(), ""]:
@@ -40,10 +40,10 @@ def rules():
             paragraph = []
         if match:
             found.setdefault(match.group(1), dict(section))
-            paragraph = [match.group(1)]
+            paragraph, opening = [match.group(1)], False
         elif line.startswith("#"):
-            section = reasons(line)
-        elif not paragraph:
+            section, opening = reasons(line), True
+        elif opening:
             section.update(reasons(line))
         if paragraph:
             paragraph.append(line)
