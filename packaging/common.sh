@@ -109,7 +109,7 @@ apt_install() {
         >>"$root/build/packages.log" 2>&1
 }
 
-# Shows "[12/80] building" from the lines of ninja: in place on a terminal, else each tenth part.
+# Shows "building etalon [12/80]" from the lines of ninja: in place on a terminal, else each tenth part.
 show_progress() {
     local terminal=
     [ ! -t 2 ] || terminal=1
@@ -117,9 +117,9 @@ show_progress() {
         match($0, /^\[[0-9]+\/[0-9]+\]/) {
             step = substr($0, RSTART, RLENGTH)
             split(substr(step, 2), part, /[\/\]]/)
-            if (terminal) printf "\r%s %s building ", step, label
+            if (terminal) printf "\rbuilding %s %s ", label, step
             else if (int(part[1] * 10 / part[2]) > shown) {
-                shown = int(part[1] * 10 / part[2]); print step " building " label
+                shown = int(part[1] * 10 / part[2]); print "building " label " " step
             }
             fflush(); any = 1
         }
@@ -135,7 +135,7 @@ build_targets() {
     status=${PIPESTATUS[0]}
     set -e
     if [ "$status" -ne 0 ]; then
-        grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking)' "$log" | tail -n 60 >&2
+        grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking)|^-- |^ninja: Entering' "$log" | tail -n 60 >&2
         fail "the build failed, see $log"
     fi
 }
