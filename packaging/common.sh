@@ -109,7 +109,7 @@ apt_install() {
         >>"$root/build/packages.log" 2>&1
 }
 
-# Shows "building etalon [12/80]" from the lines of ninja: in place on a terminal, else each tenth part.
+# Shows "building etalon [12/80]" from the lines of ninja: in place on a terminal, else a tenth.
 show_progress() {
     local terminal=
     [ ! -t 2 ] || terminal=1
@@ -135,7 +135,8 @@ build_targets() {
     status=${PIPESTATUS[0]}
     set -e
     if [ "$status" -ne 0 ]; then
-        grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking)|^-- |^ninja: Entering' "$log" | tail -n 60 >&2
+        grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking)|^-- |^ninja: Entering' "$log" |
+            tail -n 60 >&2
         fail "the build failed, see $log"
     fi
 }
