@@ -58,47 +58,62 @@ def check(etalon, path, content, allowed, title):
     return faults
 
 
+def head_size(whole):
+    """Bytes before the data of the tensors: most of what can break lies there."""
+    if whole.startswith(b"GGUF"):
+        return whole.rindex(b"output_norm.weight") + 64
+    return 8 + int.from_bytes(whole[:8], "little")
+
+
 def broken_contents(whole):
     """Yields (title, content, allowed exit codes)."""
-    # Most of what can break is in the head: metadata, vocabulary, tensor directory.
-    head = whole.rindex(b"output_norm.weight") + 64
+    head = head_size(whole)
     cuts = [head * i // HEAD_CUTS for i in range(HEAD_CUTS)]
     # Behind the last tensor lies up to 32 bytes of padding, which may be absent.
     cuts += [head + (len(whole) - 64 - head) * i // DATA_CUTS for i in range(DATA_CUTS + 1)]
     for cut in cuts:
         yield f"cut at {cut} of {len(whole)}", whole[:cut], {INVALID}
     state = 12345
-    for _ in range(FLIPS):
+    for i in range(FLIPS):
         state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-        offset = (state >> 20) % head
-        # Flips of the first bytes of the head, its counts and lengths, are the likeliest to hurt.
-        if (state >> 60) % 2 == 0:
-            offset %= 1500
+        # The first bytes hold counts and lengths; then the rest of the head; then the tensors.
+        reach = (1500, head, len(whole))[i % 3]
+        offset = (state >> 20) % min(reach, len(whole))
         broken = bytearray(whole)
         broken[offset] ^= 1 << ((state >> 57) % 8)
         yield f"byte {offset} flipped to {broken[offset]}", bytes(broken), {OK, INVALID}
 
 
+def check_source(etalon, source, folder):
+    """All broken forms of one whole file; returns (passed, failed)."""
+    whole = source.read_bytes()
+    path = folder / f"broken{source.suffix}"
+    passed = failed = 0
+    forms = [("the whole file", whole, {OK}), *broken_contents(whole)]
+    for title, content, allowed in forms:
+        faults = check(etalon, path, content, allowed, f"{source.name}, {title}")
+        print("\n".join(faults), end="\n" if faults else "")
+        passed += not faults
+        failed += bool(faults)
+    return passed, failed
+
+
 def main():
     etalon = os.environ["ETALON_BINARY"]
-    passed = failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        source = pathlib.Path(folder) / "tiny.gguf"
-        tiny_model.write(source)
-        whole = source.read_bytes()
-        faults = check(etalon, source, whole, {OK}, "the whole file")
-        if faults:
-            print("\n".join(faults))
-            print("0 passed, 1 failed")
-            return 1
-        path = pathlib.Path(folder) / "broken.gguf"
-        for title, content, allowed in broken_contents(whole):
-            faults = check(etalon, path, content, allowed, title)
-            print("\n".join(faults), end="\n" if faults else "")
-            passed += not faults
-            failed += bool(faults)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    total = [0, 0]
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        gguf, imported = folder / "tiny.gguf", folder / "tiny.safetensors"
+        tiny_model.write(gguf)
+        done = run(etalon, ["import", str(gguf), str(imported), "--as", "e8"])
+        if done.returncode != OK:
+            print(done.stderr.decode("utf-8", "replace"))
+            total[1] += 1
+        for source in (gguf, imported):
+            if source.exists():
+                total = [a + b for a, b in zip(total, check_source(etalon, source, folder))]
+    print(f"{total[0]} passed, {total[1]} failed")
+    return 1 if total[1] else 0
 
 
 if __name__ == "__main__":
