@@ -66,6 +66,7 @@ void describe(CLI::App& app) {
     etalon::cli::add_tokenize(app);
     etalon::cli::add_import(app);
     etalon::cli::add_eval(app);
+    etalon::cli::add_bench(app);
     etalon::cli::add_doctor(app);
 }
 

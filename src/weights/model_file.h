@@ -27,7 +27,8 @@ struct Tensor {
     exact::Format format = exact::Format::f32;
     std::int64_t n_rows = 1;           ///< output features; 1 for a vector
     std::int64_t n_cols = 0;           ///< K, input features
-    std::span<const std::byte> data;   ///< rows in order; e8: tiles (src/weights/layouts.md)
+    std::span<const std::byte> data;   ///< rows in order; e8: tiles (layouts.md), the
+                                       ///< embedding's rows in order
     std::span<const std::byte> scales; ///< e8: n_rows binary32 row scales, else empty
 };
 
