@@ -52,6 +52,15 @@ struct Measures {
     double kl_max = 0.0;
     std::size_t n_same_top = 0;
 
+    void add(const Measures& other) {
+        n_tokens += other.n_tokens;
+        n_predicted += other.n_predicted;
+        nll_sum += other.nll_sum;
+        n_compared += other.n_compared;
+        kl_sum += other.kl_sum;
+        kl_max = std::max(kl_max, other.kl_max);
+        n_same_top += other.n_same_top;
+    }
     double mean_nll() const { return nll_sum / static_cast<double>(n_predicted); }
     double mean_kl() const { return kl_sum / static_cast<double>(n_compared); }
     double top_share() const {
@@ -112,7 +121,8 @@ class Evaluation {
         window_ = std::min(window, model_context);
     }
 
-    Measures run() {
+    /// One measure a sequence, in order.
+    std::vector<Measures> run() {
         std::size_t longest = 0;
         for (const auto& sequence : sequences_)
             longest = std::max(longest, sequence.size());
@@ -128,9 +138,9 @@ class Evaluation {
         const auto device = make_backend(options_.backend, threads_or_all(options_.threads));
         model::Transformer transformer(file_, *device, batch);
         model::Session session(transformer, room);
-        Measures measures;
+        std::vector<Measures> measures(sequences_.size());
         for (std::size_t i = 0; i < sequences_.size(); ++i)
-            measure_sequence(session, i, measures);
+            measure_sequence(session, i, measures[i]);
         return measures;
     }
 
@@ -190,27 +200,28 @@ class Evaluation {
     int window_ = 0;
 };
 
-void print_measures(const Measures& measures, bool json) {
-    const bool predicted = measures.n_predicted > 0;
-    const bool compared = measures.n_compared > 0;
-    if (json) {
-        nlohmann::ordered_json out{{"tokens", measures.n_tokens},
-                                   {"predicted", measures.n_predicted}};
-        if (predicted) out["mean_nll_nats"] = measures.mean_nll();
-        if (predicted) out["perplexity"] = std::exp(measures.mean_nll());
-        if (compared) out["compared"] = measures.n_compared;
-        if (compared) out["kl_mean_nats"] = measures.mean_kl();
-        if (compared) out["kl_max_nats"] = measures.kl_max;
-        if (compared) out["top1_agreement"] = measures.top_share();
-        print_json(out);
-        return;
+nlohmann::ordered_json measures_json(const Measures& measures) {
+    nlohmann::ordered_json out{{"tokens", measures.n_tokens}, {"predicted", measures.n_predicted}};
+    if (measures.n_predicted > 0) {
+        out["mean_nll_nats"] = measures.mean_nll();
+        out["perplexity"] = std::exp(measures.mean_nll());
     }
+    if (measures.n_compared > 0) {
+        out["compared"] = measures.n_compared;
+        out["kl_mean_nats"] = measures.mean_kl();
+        out["kl_max_nats"] = measures.kl_max;
+        out["top1_agreement"] = measures.top_share();
+    }
+    return out;
+}
+
+void print_measures(const Measures& measures) {
     print_field("tokens", count_text(measures.n_tokens));
-    if (predicted) {
+    if (measures.n_predicted > 0) {
         print_field("perplexity", fmt::format("{:.4f}", std::exp(measures.mean_nll())));
         print_field("mean nll", fmt::format("{:.5f} nats", measures.mean_nll()));
     }
-    if (compared) {
+    if (measures.n_compared > 0) {
         print_field("KL(ref || model)", fmt::format("{:.6f} nats mean, {:.4f} largest",
                                                     measures.mean_kl(), measures.kl_max));
         print_field("top-1 agreement", fmt::format("{:.2f} %", 100.0 * measures.top_share()));
@@ -223,7 +234,19 @@ void eval(const EvalOptions& options) {
                     "etalon eval --help");
     }
     Evaluation evaluation(options);
-    print_measures(evaluation.run(), options.json);
+    const std::vector<Measures> measures = evaluation.run();
+    Measures total;
+    for (const Measures& sequence : measures)
+        total.add(sequence);
+    if (!options.json) {
+        print_measures(total);
+        return;
+    }
+    nlohmann::ordered_json out = measures_json(total);
+    out["sequences"] = nlohmann::ordered_json::array();
+    for (const Measures& sequence : measures)
+        out["sequences"].push_back(measures_json(sequence));
+    print_json(out);
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ import numpy as np
 
 TEXTS = pathlib.Path(__file__).parent / "texts"
 # At most this many tokens of a text: the file holds 4 bytes for each token and vocabulary entry.
-TOKENS_MAX = 220
+TOKENS_MAX = 320
 MAGIC = b"ETLREF1\n"
 
 

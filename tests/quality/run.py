@@ -41,6 +41,10 @@ def check(etalon, name, model, reference):
     measures = json.loads(run(etalon, "eval", model, "--reference", reference, "--json"))
     kl, top1 = measures["kl_mean_nats"], measures["top1_agreement"]
     kl_max, top1_min = BOUNDS[name]
+    texts = sorted(path.stem for path in (HERE / "texts").glob("*.txt"))
+    for text, part in zip(texts, measures["sequences"]):
+        print(f"  {text:16} KL {part['kl_mean_nats']:.5f}, "
+              f"top-1 {100 * part['top1_agreement']:.1f} %, {part['tokens']} tokens")
     print(f"{name}: KL {kl:.5f} nats (at most {kl_max}), top-1 {100 * top1:.2f} % (at least "
           f"{100 * top1_min:.0f} %), perplexity {measures['perplexity']:.3f}, "
           f"{measures['compared']} tokens")
