@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "weights/internal/contents.h"
-#include "weights/internal/limits.h"
+#include "weights/internal/json_text.h"
 
 namespace etalon::weights {
 
@@ -152,16 +152,7 @@ std::string config_to_json(const ModelConfig& config) {
 }
 
 ModelConfig config_from_json(std::string_view text, const std::string& file) {
-    const auto shallow = [&](int depth, json::parse_event_t, json&) {
-        if (depth > kJsonDepthMax) refuse(file, "etalon.config", "is nested too deeply");
-        return true;
-    };
-    json document;
-    try {
-        document = json::parse(text.begin(), text.end(), shallow);
-    } catch (const json::exception& error) {
-        refuse(file, "etalon.config", error.what());
-    }
+    const json document = parse_json_text(text, "etalon.config", file);
     const Fields fields(document, "etalon.config", file);
     ModelConfig config;
     config.architecture = fields.text("architecture");

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "weights/internal/contents.h"
+#include "weights/internal/json_text.h"
 #include "weights/internal/limits.h"
 
 namespace etalon::weights {
@@ -46,17 +47,9 @@ std::uint64_t read_length(std::span<const std::byte> bytes) noexcept {
 }
 
 json parse_header(std::string_view text, const std::string& file) {
-    const auto shallow = [&](int depth, json::parse_event_t, json&) {
-        if (depth > kJsonDepthMax) refuse(file, "header", "is nested too deeply");
-        return true;
-    };
-    try {
-        json header = json::parse(text.begin(), text.end(), shallow);
-        if (!header.is_object()) refuse(file, "header", "is no JSON object");
-        return header;
-    } catch (const json::exception& error) {
-        refuse(file, "header", error.what());
-    }
+    json header = parse_json_text(text, "header", file);
+    if (!header.is_object()) refuse(file, "header", "is no JSON object");
+    return header;
 }
 
 /// A field of one entry of the header.

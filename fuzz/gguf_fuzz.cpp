@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// A GGUF file: an Error, or a model that can be used.
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/error.h"
+#include "weights/internal/contents.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    try {
+        const auto bytes = std::as_bytes(std::span(data, size));
+        const auto model = etalon::weights::read_gguf_model(bytes, "input");
+        etalon::weights::check_finite(model.tensors, "input");
+    } catch (const etalon::Error& error) {
+        ETALON_ASSERT(error.code() == etalon::ExitCode::invalid);
+    }
+    return 0;
+}
