@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The float mode that the arithmetic needs (spec FLT-1): round to nearest even, subnormals kept.
+// The float mode that the arithmetic needs (spec FLT-1, FLT-3): round to nearest even, subnormals
+// kept.
 #pragma once
 
 namespace etalon {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Compares the weights of random blocks of every GGUF type with those of the package gguf, bit for
-bit. Usage: compare_gguf.py DEQUANTIZE_FILE. Exit code 77 (skipped) when the package is missing."""
+bit (FMT-1 to FMT-15). Usage: compare_gguf.py DEQUANTIZE_FILE. Exit code 77
+(skipped) when the package is missing."""
 import subprocess
 import sys
 
