@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """One prompt has one digest (EMB-1, FWD-1 to FWD-4): whatever the threads, the chunks of the prompt
-and the instruction set, decoded token by token or computed in one pass, and as src/exact computes it. For the default model
-and its E8 import; golden.json says which digests and which file these are.
+and the instruction set, decoded token by token or computed in one pass, and as src/exact computes
+it. For the default model and its E8 import; golden.json says which digests and file these are.
 
 usage: digest.py            checks
        digest.py --golden   prints golden.json as this build has it, computed by src/exact

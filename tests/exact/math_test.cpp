@@ -48,6 +48,7 @@ TEST(Math, MTH_1_exp2_is_within_its_bound) {  // MTH-1
 }
 
 TEST(Math, MTH_1_integers_are_exact_and_no_value_below_zero_exceeds_one) {  // MTH-1
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(exp2(0.5F)), 0x3FB504F2U);
     for (int n = -126; n <= 126; ++n)
         EXPECT_EQ(exp2(static_cast<float>(n)), power_of_two(n));
     for (std::uint32_t bits = 0; bits <= std::bit_cast<std::uint32_t>(126.0F); bits += 997) {

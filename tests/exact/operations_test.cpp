@@ -26,8 +26,8 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 /// Floats with any exponent, finite.
 std::vector<float> random_floats(std::size_t n) {
-    auto words = *rc::gen::container<std::vector<std::uint32_t>>(
-        n, rc::gen::arbitrary<std::uint32_t>());
+    auto words =
+        *rc::gen::container<std::vector<std::uint32_t>>(n, rc::gen::arbitrary<std::uint32_t>());
     std::vector<float> x;
     for (std::uint32_t& word : words) {
         word *= 0x9E3779B9U;  // small numbers are what the generator likes
@@ -128,8 +128,7 @@ TEST(Linear, LIN_4_blocks_against_wide_integers) {  // LIN-4, LIN-5, LIN-6
         float expected = 0.0F;
         for (std::size_t b = 0; b < n; ++b) {
             Block32& block = row[b];
-            std::copy_n(weights.begin() + static_cast<std::ptrdiff_t>(32 * b), 32,
-                        block.q.begin());
+            std::copy_n(weights.begin() + static_cast<std::ptrdiff_t>(32 * b), 32, block.q.begin());
             for (std::size_t h = 0; h < 2; ++h) {
                 block.sub_scale[h] = static_cast<std::int16_t>(*rc::gen::inRange(-128, 128));
                 block.sub_min[h] = static_cast<std::int16_t>(*rc::gen::inRange(0, 64));

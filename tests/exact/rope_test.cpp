@@ -116,7 +116,7 @@ TEST(Rope, RPE_5_late_positions_are_as_right_as_early_ones) {  // RPE-5
     }
 }
 
-TEST(Rope, RPE_6_pairs_turn) {  // RPE-6, RPE-7
+TEST(Rope, RPE_6_pairs_turn) {                 // RPE-6, RPE-7
     const std::array<float, 2> c{0.0F, 1.0F};  // a quarter, nothing
     const std::array<float, 2> s{1.0F, 0.0F};
     std::array<float, 5> head{1.0F, 2.0F, 3.0F, 4.0F, 5.0F};

@@ -112,8 +112,8 @@ TEST(Sampler, SMP_10_a_seed_gives_one_answer) {  // SMP-10
         parameters.temperature = 0.7F;
         parameters.top_p = 0.9F;
         parameters.seed = *rc::gen::arbitrary<std::uint64_t>();
-        const auto raw = *rc::gen::nonEmpty(
-            rc::gen::container<std::vector<int>>(rc::gen::inRange(-2000, 2000)));
+        const auto raw =
+            *rc::gen::nonEmpty(rc::gen::container<std::vector<int>>(rc::gen::inRange(-2000, 2000)));
         std::vector<float> logits;
         for (const int value : raw)
             logits.push_back(static_cast<float>(value) * 0.01F);
@@ -124,8 +124,8 @@ TEST(Sampler, SMP_10_a_seed_gives_one_answer) {  // SMP-10
 }
 
 TEST(Sampler, ERR_3_a_logit_that_is_not_finite_draws_nothing) {  // ERR-3
-    for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                            std::numeric_limits<float>::infinity()}) {
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         std::vector<float> logits{0.0F, bad};
         EXPECT_FALSE(sample({}, {}, {}, {}, 0, 0, logits).has_value());
     }

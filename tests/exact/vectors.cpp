@@ -94,8 +94,8 @@ VectorFile compute_rotate(const VectorFile& in) {  // ROT-3, ROT-4
 VectorFile compute_linear_e8(const VectorFile& in) {  // LIN-2, LIN-3
     const auto w = integers_of<std::int8_t>(in, "q_w");
     const auto x = integers_of<std::int8_t>(in, "q_x");
-    return {{"out_y", floats({scale_sum(dot_i8(w, x), floats_of(in, "a")[0],
-                                        floats_of(in, "d")[0])})}};
+    return {
+        {"out_y", floats({scale_sum(dot_i8(w, x), floats_of(in, "a")[0], floats_of(in, "d")[0])})}};
 }
 
 VectorFile compute_linear_q4_1(const VectorFile& in) {  // LIN-4 to LIN-6
@@ -217,11 +217,11 @@ VectorFile parse_vector(const std::string& text) {
 
 VectorFile compute(const VectorFile& inputs) {
     static const std::map<std::string, std::function<VectorFile(const VectorFile&)>> kOperations{
-        {"quantize", compute_quantize},       {"rotate", compute_rotate},
-        {"linear_e8", compute_linear_e8},     {"linear_q4_1", compute_linear_q4_1},
-        {"norm", compute_norm},               {"rope", compute_rope},
-        {"attention", compute_attention},     {"swiglu", compute_swiglu},
-        {"sampler", compute_sampler},         {"checksum", compute_checksum},
+        {"quantize", compute_quantize},   {"rotate", compute_rotate},
+        {"linear_e8", compute_linear_e8}, {"linear_q4_1", compute_linear_q4_1},
+        {"norm", compute_norm},           {"rope", compute_rope},
+        {"attention", compute_attention}, {"swiglu", compute_swiglu},
+        {"sampler", compute_sampler},     {"checksum", compute_checksum},
     };
     return kOperations.at(inputs.at("operation").text)(inputs);
 }
