@@ -27,6 +27,7 @@ namespace etalon::backend::cpu {
 namespace avx2 {
 
 #include "backend/cpu/avx2/vector.inl"
+#include "backend/cpu/generic/lanes.inl"
 // Primitives first, then the operations over them, as in generic/.
 #include "backend/cpu/avx2/attention_dot.inl"
 #include "backend/cpu/generic/float_rows.inl"

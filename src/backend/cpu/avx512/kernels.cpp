@@ -32,6 +32,7 @@ namespace etalon::backend::cpu {
 namespace avx512 {
 
 #include "backend/cpu/avx512/vector.inl"
+#include "backend/cpu/generic/lanes.inl"
 // Primitives first, then the operations over them, as in generic/.
 #include "backend/cpu/avx512/attention_dot.inl"
 #include "backend/cpu/generic/float_rows.inl"

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations on one token's row of floats: norm, rotation, quantisation, SwiGLU, RoPE (spec NRM, ROT,
-// QNT, SWI, RPE). Included inside the namespace of an instruction set, after its vector.inl.
-
-/// Lanes of a sum that are kept in registers at a time.
-inline constexpr std::size_t kSumVectors = 8;
+// QNT, SWI, RPE). Included inside the namespace of an instruction set, after its vector.inl and lanes.inl.
 
 inline Floats rne(Floats v) {
     const Floats magic = broadcast(0x1.8p23F);
@@ -21,38 +18,6 @@ inline Floats exp2(Floats x) {
     p = fused(p, f, broadcast(0x1.62e42ap-1F));
     p = fused(p, f, broadcast(1.0F));
     return mul(p, power_of_two(nearest(n)));
-}
-
-/// Calls body(offset, n) for whole vectors (n = kWidth) and for the rest.
-template <typename Body>
-inline void for_vectors(std::size_t k, const Body& body) {
-    std::size_t i = 0;
-    for (; i + kWidth <= k; i += kWidth) body(i, kWidth);
-    if (i < k) body(i, k - i);
-}
-inline Floats load_n(const float* p, std::size_t n) {
-    return n == kWidth ? load(p) : load_partial(p, n);
-}
-inline void store_n(float* p, Floats v, std::size_t n) {
-    if (n == kWidth) {
-        store(p, v);
-    } else {
-        store_partial(p, v, n);
-    }
-}
-
-/// The halving tree over the 256 lanes (SUM-1).
-inline float sum_tree(float* lanes) {
-    for (std::size_t half = exact::kLanes / 2; half >= 1; half /= 2) {
-        if (half >= kWidth) {
-            for (std::size_t l = 0; l < half; l += kWidth) {
-                store(lanes + l, add(load(lanes + l), load(lanes + l + half)));
-            }
-        } else {
-            for (std::size_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
-        }
-    }
-    return lanes[0];
 }
 
 /// z = w * h beside the sum of squares of h. A few lanes at a time stay in registers; each lane adds

@@ -17,6 +17,7 @@ namespace etalon::backend::cpu {
 namespace generic {
 
 #include "backend/cpu/generic/vector.inl"
+#include "backend/cpu/generic/lanes.inl"
 // One lane first, then the operations over it.
 #include "backend/cpu/generic/attention_dot.inl"
 #include "backend/cpu/generic/float_rows.inl"

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of linear layers in AVX2 and FMA.
+#include "backend/cpu/linear_kernels.h"
+
+#include <immintrin.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "exact/formats.h"
+#include "exact/math.h"
+#include "exact/norm.h"
+
+// Everything shared is included above: what is compiled below may use the instruction set.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+namespace etalon::backend::cpu {
+
+namespace avx2 {
+
+#include "backend/cpu/avx2/vector.inl"
+#include "backend/cpu/generic/lanes.inl"
+// Primitives first, then the operations over them.
+#include "backend/cpu/avx2/linear_dot.inl"
+#include "backend/cpu/generic/linear.inl"
+
+}  // namespace avx2
+
+constinit const LinearKernels kAvx2Linear = avx2::kLinear;
+
+}  // namespace etalon::backend::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Primitives of linear layers with vpmaddubsw. Names as in generic/linear_dot.inl.
+
+// vpmaddubsw multiplies unsigned with signed bytes and adds two products to int16 with saturation.
+// Signed weights become abs(w), at most 128, and x takes their sign: 2 * 128 * 127 = 32,512 is below
+// 2^15, but two such results cannot be added before vpmaddwd widens them.
+inline constexpr int kEightOffset = 0;
+
+// 1 tile of 2 vectors x 4 tokens: 8 sums of 16 registers.
+inline constexpr int kE8Tiles = 1;
+inline constexpr int kE8Groups[] = {4, 2, 1};
+// 4 sums and the 8 lines of a block.
+inline constexpr int kBlockedGroups[] = {4, 2, 1};
+
+using Quad = __m256i;  // four elements of one token, in every lane
+using Line = __m256i;  // four elements of 8 rows
+
+inline Quad load_quad(const std::int8_t* p) {
+    std::int32_t quad = 0;
+    std::memcpy(&quad, p, sizeof(quad));
+    return _mm256_set1_epi32(quad);
+}
+
+struct E8Line {
+    __m256i w;
+    __m256i magnitude;
+};
+inline E8Line load_e8(const std::byte* p) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {w, _mm256_abs_epi8(w)};
+}
+inline Ints e8_start(std::int32_t /*sum_x*/) { return _mm256_setzero_si256(); }
+/// Four products of each of 8 rows as int32, from int16 pairs.
+inline Ints widen(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+inline Ints e8_dot(Ints sum, const E8Line& line, Quad x) {
+    return add(sum, widen(_mm256_maddubs_epi16(line.magnitude, _mm256_sign_epi8(x, line.w))));
+}
+
+template <Code kCode>
+inline void load_lines(const std::byte* codes, Line (&lines)[8]) {
+    const auto* from = reinterpret_cast<const __m256i*>(codes);
+    if constexpr (kCode == Code::nibble || kCode == Code::table) {
+        const __m256i mask = _mm256_set1_epi8(15);
+        for (int pair = 0; pair < 4; ++pair) {
+            const __m256i both = _mm256_loadu_si256(from + pair);
+            lines[2 * pair] = _mm256_and_si256(both, mask);
+            lines[2 * pair + 1] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+        }
+    } else {
+        for (int quad = 0; quad < 8; ++quad) lines[quad] = _mm256_loadu_si256(from + quad);
+    }
+    if constexpr (kCode == Code::table) {
+        const __m256i table = _mm256_broadcastsi128_si256(
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(exact::kIq4Table.data())));
+        for (Line& line : lines) line = _mm256_shuffle_epi8(table, line);
+    }
+}
+
+/// How many results of vpmaddubsw fit int16 together: n * 2 * code * 127 < 2^15 (QNT-2).
+constexpr int quads_before_widening(Code code) {
+    if (code == Code::nibble) return 8;  // 8 * 2 * 15 * 127 = 30,480
+    if (code == Code::five) return 4;    // 4 * 2 * 31 * 127 = 31,496
+    if (code == Code::six) return 2;     // 2 * 2 * 63 * 127 = 32,004
+    return 1;                            // signed: 2 * 128 * 127 = 32,512
+}
+
+template <Code kCode, int kQuads>
+inline Ints dot_quads(const Line* lines, const std::int8_t* x) {
+    constexpr int kLimit = quads_before_widening(kCode);
+    constexpr int kStep = kLimit < kQuads ? kLimit : kQuads;
+    Ints sum = _mm256_setzero_si256();
+    for (int begin = 0; begin < kQuads; begin += kStep) {
+        __m256i pairs = _mm256_setzero_si256();
+        for (int quad = begin; quad < begin + kStep; ++quad) {
+            const Quad quad_x = load_quad(x + 4 * quad);
+            if constexpr (kLimit == 1) {
+                pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(lines[quad]),
+                                             _mm256_sign_epi8(quad_x, lines[quad]));
+            } else {
+                pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(lines[quad], quad_x));
+            }
+        }
+        sum = add(sum, widen(pairs));
+    }
+    return sum;
+}
+
+/// vcvtph2ps: every binary16 as a binary32, subnormals too (FMT-1).
+inline Floats load_f16(const std::byte* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline Floats load_sub(const std::byte* p) {
+    return to_floats(load_i8(reinterpret_cast<const std::int8_t*>(p)));
+}

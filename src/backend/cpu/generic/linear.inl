@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linear layers over the primitives of one instruction set (spec LIN). Included inside its namespace,
+// after its vector.inl and linear_dot.inl.
+
+/// Rows [first, first + kWidth) of a tile for one token: + bias, + y, and only rows that exist.
+inline void write_rows(const LinearOutput& out, std::size_t token, std::size_t first, Floats v) {
+    if (first >= out.n_rows) return;
+    const std::size_t left = out.n_rows - first;
+    const std::size_t n = left < kWidth ? left : kWidth;
+    float* y = out.y + token * out.stride + first;
+    if (out.bias != nullptr) v = add(v, load_n(out.bias + first, n));  // LIN-1
+    if (out.add) v = add(load_n(y, n), v);                             // RES-1
+    store_n(y, v, n);
+}
+
+// E8. In: lines int8 [K / 4][16][4], |q| <= 127 (any int8 is safe); x int8 [K / 4][tokens][4],
+// |q| <= 127. Sums stay in registers over the whole of K. Floor: one read of the lines.
+
+inline constexpr std::size_t kE8Vectors = kE8TileRows / kWidth;  // of one tile
+
+template <int kTiles, int kTokens>
+inline void e8_group(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
+                     const LinearOutput& out) {
+    Ints sums[kTiles][kE8Vectors][kTokens];
+    for (int t = 0; t < kTokens; ++t) {
+        const Ints start = e8_start(x.sums[t]);
+        for (auto& tile : sums) {
+            for (auto& vector : tile) vector[t] = start;
+        }
+    }
+    const std::size_t tile_bytes = n_cols * kE8TileRows;
+    const std::byte* line = w.lines;
+    const std::int8_t* q = x.q;
+    for (std::size_t quad = 0; quad < n_cols / 4; ++quad) {  // LIN-2
+        E8Line lines[kTiles][kE8Vectors];
+        for (int i = 0; i < kTiles; ++i) {
+            for (std::size_t v = 0; v < kE8Vectors; ++v) {
+                lines[i][v] = load_e8(line + static_cast<std::size_t>(i) * tile_bytes +
+                                      4 * kWidth * v);
+            }
+        }
+        for (int t = 0; t < kTokens; ++t) {
+            const Quad quad_x = load_quad(q + 4 * t);
+            for (int i = 0; i < kTiles; ++i) {
+                for (std::size_t v = 0; v < kE8Vectors; ++v) {
+                    sums[i][v][t] = e8_dot(sums[i][v][t], lines[i][v], quad_x);
+                }
+            }
+        }
+        line += 4 * kE8TileRows;
+        q += 4 * kTokens;
+    }
+    for (int i = 0; i < kTiles; ++i) {
+        for (std::size_t v = 0; v < kE8Vectors; ++v) {
+            const std::size_t first = static_cast<std::size_t>(i) * kE8TileRows + v * kWidth;
+            const Floats d = load(w.d + first);
+            for (int t = 0; t < kTokens; ++t) {  // LIN-3
+                const Floats scale = mul(broadcast(x.a[t]), d);
+                write_rows(out, static_cast<std::size_t>(t), first,
+                           mul(to_floats(sums[i][v][t]), scale));
+            }
+        }
+    }
+}
+
+template <int kTiles, std::size_t kIndex = 0>
+inline void e8_choose(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
+                      const LinearOutput& out) {
+    if constexpr (kIndex < std::size(kE8Groups)) {
+        constexpr int kTokens = kE8Groups[kIndex];
+        if (x.n_tokens == kTokens) return e8_group<kTiles, kTokens>(w, n_cols, x, out);
+        e8_choose<kTiles, kIndex + 1>(w, n_cols, x, out);
+    }
+}
+
+inline void e8(const E8Tiles& w, std::size_t n_cols, const RowPanel& x, const LinearOutput& out) {
+    if (w.n_tiles == kE8Tiles) return e8_choose<kE8Tiles>(w, n_cols, x, out);
+    e8_choose<1>(w, n_cols, x, out);
+}
+
+// Blocked formats. In: records (linear_layout.h), QuantizedBlock [K / 32][tokens]. p_b and s_b are
+// sums and products of integers below 2^24 (the bounds of LIN in the specification), so computing
+// them with floats, as sums * sub_scale, rounds nothing. Floor: one read of the records.
+
+/// p_b of one block and token (LIN-4), less the offset of the codes.
+template <Code kCode, Scales kScales, int kOffset>
+inline Floats block_product(const Line (&lines)[8], const Floats (&subs)[2],
+                            const QuantizedBlock& x) {
+    if constexpr (kScales == Scales::halves) {
+        Floats low = to_floats(dot_quads<kCode, 4>(lines, x.q));
+        Floats high = to_floats(dot_quads<kCode, 4>(lines + 4, x.q + 16));
+        if constexpr (kOffset != 0) {
+            const Floats less = broadcast(-static_cast<float>(kOffset));
+            low = fused(broadcast(x.half_sums[0]), less, low);
+            high = fused(broadcast(x.half_sums[1]), less, high);
+        }
+        return fused(high, subs[1], mul(low, subs[0]));
+    } else {
+        Floats p = to_floats(dot_quads<kCode, 8>(lines, x.q));
+        if constexpr (kOffset != 0) {
+            p = fused(broadcast(x.sum), broadcast(-static_cast<float>(kOffset)), p);
+        }
+        return kScales == Scales::shared ? mul(p, subs[0]) : p;
+    }
+}
+
+/// s_b of one block and token (LIN-4).
+template <Scales kScales>
+inline Floats block_minimum(const Floats (&sub_mins)[2], const QuantizedBlock& x) {
+    if constexpr (kScales == Scales::halves) {
+        return fused(broadcast(x.half_sums[1]), sub_mins[1],
+                     mul(broadcast(x.half_sums[0]), sub_mins[0]));
+    } else if constexpr (kScales == Scales::shared) {
+        return mul(broadcast(x.sum), sub_mins[0]);
+    } else {
+        return broadcast(x.sum);
+    }
+}
+
+template <exact::Format kFormat, int kTokens>
+inline void blocked_group(const std::byte* record, std::size_t n_cols, const QuantizedBlock* x,
+                          const LinearOutput& out) {
+    constexpr BlockedForm kForm = blocked_form(kFormat);
+    constexpr RecordLayout kLayout = record_layout(kForm, kWidth);
+    constexpr int kOffset = kForm.code == Code::eight || kForm.code == Code::table
+                                ? kEightOffset
+                                : kForm.offset;
+    constexpr std::size_t kSubs = kLayout.sub_mins / kWidth;
+    Floats acc[kTokens];
+    for (Floats& a : acc) a = broadcast(0.0F);
+    const std::size_t n_records = n_cols / (kLayout.n_blocks * exact::kBlock);
+    for (std::size_t r = 0; r < n_records; ++r, record += kLayout.record_bytes) {
+        const Floats d = load_f16(record);
+        const Floats m = kForm.has_minimum ? load_f16(record + kLayout.m) : broadcast(0.0F);
+        const std::byte* block = record + kLayout.blocks;
+        for (std::size_t b = 0; b < kLayout.n_blocks; ++b, block += kLayout.block_bytes) {
+            Line lines[8];
+            load_lines<kForm.code>(block + kLayout.codes, lines);
+            Floats subs[2] = {};
+            Floats sub_mins[2] = {};
+            for (std::size_t i = 0; i < kSubs; ++i) {
+                subs[i] = load_sub(block + i * kWidth);
+                if (kForm.has_minimum) sub_mins[i] = load_sub(block + kLayout.sub_mins + i * kWidth);
+            }
+            for (int t = 0; t < kTokens; ++t, ++x) {
+                const Floats a = broadcast(x->a);
+                acc[t] = fused(block_product<kForm.code, kForm.scales, kOffset>(lines, subs, *x),
+                               mul(d, a), acc[t]);  // LIN-5
+                if constexpr (kForm.has_minimum) {
+                    acc[t] = fused(block_minimum<kForm.scales>(sub_mins, *x), mul(m, a),
+                                   acc[t]);  // LIN-6
+                }
+            }
+        }
+    }
+    for (int t = 0; t < kTokens; ++t) write_rows(out, static_cast<std::size_t>(t), 0, acc[t]);
+}
+
+template <exact::Format kFormat, std::size_t kIndex = 0>
+inline void blocked(const std::byte* records, std::size_t n_cols, const BlockPanel& x,
+                    const LinearOutput& out) {
+    if constexpr (kIndex < std::size(kBlockedGroups)) {
+        constexpr int kTokens = kBlockedGroups[kIndex];
+        if (x.n_tokens == kTokens) {
+            return blocked_group<kFormat, kTokens>(records, n_cols, x.blocks, out);
+        }
+        blocked<kFormat, kIndex + 1>(records, n_cols, x, out);
+    }
+}
+
+inline BlockedKernel blocked_kernel(exact::Format format) {
+    using exact::Format;
+    switch (format) {
+        case Format::q4_0:
+            return blocked<Format::q4_0>;
+        case Format::q4_1:
+            return blocked<Format::q4_1>;
+        case Format::q5_0:
+            return blocked<Format::q5_0>;
+        case Format::q5_1:
+            return blocked<Format::q5_1>;
+        case Format::q8_0:
+            return blocked<Format::q8_0>;
+        case Format::q2_k:
+            return blocked<Format::q2_k>;
+        case Format::q3_k:
+            return blocked<Format::q3_k>;
+        case Format::q4_k:
+            return blocked<Format::q4_k>;
+        case Format::q5_k:
+            return blocked<Format::q5_k>;
+        case Format::q6_k:
+            return blocked<Format::q6_k>;
+        case Format::iq4_nl:
+            return blocked<Format::iq4_nl>;
+        case Format::iq4_xs:
+            return blocked<Format::iq4_xs>;
+        default:
+            return nullptr;
+    }
+}
+
+/// SUM-1 of two rows: 256 lanes in registers a few at a time, each in ascending order. The elements
+/// behind the last whole vector are the last of their lanes and come when the lanes are in memory.
+inline float dot_floats(const float* w, const float* x, std::size_t n_cols) {
+    constexpr std::size_t kGroup = kSumVectors * kWidth;
+    const std::size_t whole = n_cols / kWidth * kWidth;
+    alignas(64) float lanes[exact::kLanes];
+    for (std::size_t group = 0; group < exact::kLanes; group += kGroup) {
+        Floats sums[kSumVectors];
+        for (Floats& sum : sums) sum = broadcast(0.0F);
+        for (std::size_t begin = group; begin < whole; begin += exact::kLanes) {
+            for (std::size_t j = 0; j < kSumVectors; ++j) {
+                const std::size_t i = begin + j * kWidth;
+                if (i >= whole) break;
+                sums[j] = fused(load(w + i), load(x + i), sums[j]);
+            }
+        }
+        for (std::size_t j = 0; j < kSumVectors; ++j) store(lanes + group + j * kWidth, sums[j]);
+    }
+    for (std::size_t i = whole; i < n_cols; ++i) {
+        float& lane = lanes[i % exact::kLanes];
+        lane = std::fma(w[i], x[i], lane);
+    }
+    return sum_tree(lanes);
+}
+
+inline constexpr LinearKernels kLinear = {
+    kWidth, kEightOffset, kE8Tiles, kE8Groups, kBlockedGroups, e8, blocked_kernel, dot_floats};

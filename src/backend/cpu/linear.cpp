@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linear layers of the CPU backend: weights as the kernels read them, input in panels, and the split
+// of a product over threads (spec LIN, RES-1).
+#include "backend/cpu/linear.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "backend/cpu/aligned.h"
+#include "backend/cpu/linear_kernels.h"
+#include "base/error.h"
+#include "exact/linear.h"
+
+namespace etalon::backend::cpu {
+
+namespace {
+
+using exact::Format;
+using exact::FormatKind;
+using exact::kBlock;
+
+/// Tasks for each thread: with fewer, one slow thread makes all wait.
+constexpr int kTasksPerThread = 4;
+/// Rows of floats that one task multiplies.
+constexpr std::size_t kFloatRows = 4;
+
+std::size_t sz(std::int64_t n) noexcept {
+    return static_cast<std::size_t>(n);
+}
+
+const LinearKernels& kernels_of(Isa isa) {
+#if defined(__x86_64__)
+    if (isa == Isa::avx2) return kAvx2Linear;
+    if (isa == Isa::avx512) return kAvx512Linear;
+#endif
+    ETALON_ASSERT(isa == Isa::generic);
+    return kGenericLinear;
+}
+
+ActivationForm form_of(Format format) {
+    switch (exact::format_info(format).kind) {
+        case FormatKind::floating:
+            return kFloating;
+        case FormatKind::blocked:
+            return kBlockInt8;
+        case FormatKind::row_scaled:
+            break;
+    }
+    return kRowInt8;
+}
+
+/// One tensor of a stack.
+struct Part {
+    Format format = Format::e8;
+    ActivationForm form = kRowInt8;
+    std::size_t first_row = 0;  ///< in the stack
+    std::size_t n_rows = 0;
+    std::size_t unit_rows = 0;          ///< rows of one task
+    std::span<const std::byte> mapped;  ///< e8: tiles; floating: rows
+    AlignedVector<std::byte> records;   ///< blocked
+    AlignedVector<float> d;             ///< e8: [n_rows, up to a whole tile]
+};
+
+/// Rows [row, row + part.unit_rows) of a part: what one task multiplies.
+struct Unit {
+    const Part* part = nullptr;
+    std::size_t row = 0;
+};
+
+struct CpuLinear final : LinearWeights {
+    std::vector<Part> parts;
+    AlignedVector<float> bias;
+    std::vector<Unit> units;
+    Isa isa = Isa::generic;
+};
+
+void load_e8(const weights::Tensor& tensor, const LinearKernels& kernels, Part& part) {
+    const std::size_t n_tiles = (part.n_rows + kE8TileRows - 1) / kE8TileRows;
+    ETALON_ASSERT(tensor.n_cols % 4 == 0 && sz(tensor.n_cols) <= exact::kLinearKMax);
+    ETALON_ASSERT(tensor.data.size() == n_tiles * kE8TileRows * sz(tensor.n_cols));
+    ETALON_ASSERT(tensor.scales.size() == part.n_rows * sizeof(float));
+    part.mapped = tensor.data;
+    part.d.resize(n_tiles * kE8TileRows);
+    std::memcpy(part.d.data(), tensor.scales.data(), tensor.scales.size());
+    part.unit_rows = sz(kernels.e8_tiles) * kE8TileRows;
+}
+
+void load_blocked(const weights::Tensor& tensor, const LinearKernels& kernels, ThreadPool& pool,
+                  Part& part) {
+    const std::size_t k = sz(tensor.n_cols);
+    const std::size_t width = kernels.width;
+    const auto row_bytes = exact::row_bytes(tensor.format, k);
+    ETALON_ASSERT(row_bytes.has_value() && tensor.data.size() == part.n_rows * *row_bytes);
+    const std::size_t tile_bytes = repacked_bytes(tensor.format, width, width, k);
+    const std::size_t n_tiles = (part.n_rows + width - 1) / width;
+    part.records.resize(n_tiles * tile_bytes);
+    pool.run(static_cast<int>(n_tiles), [&](int i, int) {
+        const std::size_t first = sz(i) * width;
+        const std::size_t n = std::min(width, part.n_rows - first);
+        repack_tile(tensor.format, width, kernels.eight_offset, k,
+                    tensor.data.subspan(first * *row_bytes, n * *row_bytes), *row_bytes,
+                    part.records.data() + sz(i) * tile_bytes);
+    });
+    part.unit_rows = width;
+}
+
+/// A group of tokens: rows [first, first + n) of the output.
+struct Group {
+    int first = 0;
+    int n = 0;
+};
+
+std::vector<Group> group_tokens(int n_tokens, std::span<const int> sizes) {
+    std::vector<Group> groups;
+    for (int first = 0; first < n_tokens;) {
+        const auto size = std::find_if(sizes.begin(), sizes.end(),
+                                       [&](int s) { return s <= n_tokens - first; });
+        ETALON_ASSERT(size != sizes.end());
+        groups.push_back({first, *size});
+        first += *size;
+    }
+    return groups;
+}
+
+/// The input of one product, as the kernels read it (linear_kernels.h).
+struct Panels {
+    AlignedVector<std::int8_t> rows;
+    AlignedVector<float> row_scales;        // [n_tokens]
+    AlignedVector<std::int32_t> row_sums;   // [n_tokens]
+    AlignedVector<QuantizedBlock> blocks;
+    std::vector<Group> row_groups;
+    std::vector<Group> block_groups;
+};
+
+/// Token `index` of the output is token `rows[index]` of x, or `index` itself.
+std::size_t token_of(std::span<const std::int32_t> rows, int index) {
+    return rows.empty() ? sz(index) : sz(rows[sz(index)]);
+}
+
+void pack_rows(const CpuActivations& x, std::span<const std::int32_t> rows, const Group& group,
+               Panels& panels) {
+    const std::size_t k = sz(x.n_cols);
+    const std::size_t n = sz(group.n);
+    std::int8_t* panel = panels.rows.data() + sz(group.first) * k;
+    for (std::size_t t = 0; t < n; ++t) {
+        const std::size_t token = token_of(rows, group.first + static_cast<int>(t));
+        const std::int8_t* q = x.row_q.data() + token * k;
+        for (std::size_t quad = 0; quad < k / 4; ++quad) {
+            std::memcpy(panel + (quad * n + t) * 4, q + 4 * quad, 4);
+        }
+        std::int32_t sum = 0;
+        for (std::size_t i = 0; i < k; ++i) sum += q[i];
+        panels.row_sums[sz(group.first) + t] = sum;
+        panels.row_scales[sz(group.first) + t] = x.row_scales[token];
+    }
+}
+
+void pack_blocks(const CpuActivations& x, std::span<const std::int32_t> rows, const Group& group,
+                 Panels& panels) {
+    const std::size_t n_blocks = sz(x.n_cols) / kBlock;
+    const std::size_t n = sz(group.n);
+    QuantizedBlock* panel = panels.blocks.data() + sz(group.first) * n_blocks;
+    for (std::size_t t = 0; t < n; ++t) {
+        const std::size_t first = token_of(rows, group.first + static_cast<int>(t)) * n_blocks;
+        for (std::size_t b = 0; b < n_blocks; ++b) {
+            QuantizedBlock& to = panel[b * n + t];
+            std::memcpy(to.q, x.block_q.data() + (first + b) * kBlock, kBlock);
+            const std::int16_t* sums = x.half_sums.data() + 2 * (first + b);
+            to.a = x.block_scales[first + b];
+            to.half_sums[0] = sums[0];
+            to.half_sums[1] = sums[1];
+            to.sum = to.half_sums[0] + to.half_sums[1];
+        }
+    }
+}
+
+Panels pack(const CpuActivations& x, std::span<const std::int32_t> rows, int n_tokens,
+            unsigned forms, const LinearKernels& kernels, ThreadPool& pool) {
+    Panels panels;
+    const std::size_t n = sz(n_tokens);
+    if ((forms & kRowInt8) != 0) {
+        panels.row_groups = group_tokens(n_tokens, kernels.e8_groups);
+        panels.rows.resize(n * sz(x.n_cols));
+        panels.row_scales.resize(n);
+        panels.row_sums.resize(n);
+        pool.run(static_cast<int>(panels.row_groups.size()),
+                 [&](int i, int) { pack_rows(x, rows, panels.row_groups[sz(i)], panels); });
+    }
+    if ((forms & kBlockInt8) != 0) {
+        panels.block_groups = group_tokens(n_tokens, kernels.blocked_groups);
+        panels.blocks.resize(n * (sz(x.n_cols) / kBlock));
+        pool.run(static_cast<int>(panels.block_groups.size()),
+                 [&](int i, int) { pack_blocks(x, rows, panels.block_groups[sz(i)], panels); });
+    }
+    return panels;
+}
+
+/// One call of run_linear.
+struct Product {
+    const LinearKernels& kernels;
+    const CpuLinear& w;
+    const CpuActivations& x;
+    std::span<const std::int32_t> rows;
+    int n_tokens;
+    const Panels& panels;
+    Store store;
+    float* y;
+
+    LinearOutput output(const Unit& unit, int first_token) const;
+    /// Share `share` of `n_shares` of the tokens.
+    void run_unit(const Unit& unit, int share, int n_shares) const;
+    void run_e8(const Unit& unit, const Group& group) const;
+    void run_floats(const Unit& unit, int first_token, int end_token) const;
+};
+
+LinearOutput Product::output(const Unit& unit, int first_token) const {
+    const std::size_t row = unit.part->first_row + unit.row;
+    return {y + sz(first_token) * sz(w.n_rows) + row, sz(w.n_rows),
+            w.bias.empty() ? nullptr : w.bias.data() + row, store == Store::add,
+            std::min(unit.part->unit_rows, unit.part->n_rows - unit.row)};
+}
+
+void Product::run_e8(const Unit& unit, const Group& group) const {
+    const std::size_t k = sz(w.n_cols);
+    const LinearOutput out = output(unit, group.first);
+    const auto n_tiles = static_cast<int>((out.n_rows + kE8TileRows - 1) / kE8TileRows);
+    const E8Tiles tiles{unit.part->mapped.data() + unit.row * k, unit.part->d.data() + unit.row,
+                        n_tiles};
+    const std::size_t first = sz(group.first);
+    const RowPanel panel{panels.rows.data() + first * k, panels.row_scales.data() + first,
+                         panels.row_sums.data() + first, group.n};
+    kernels.e8(tiles, k, panel, out);
+}
+
+void Product::run_floats(const Unit& unit, int first_token, int end_token) const {
+    const std::size_t k = sz(w.n_cols);
+    const std::size_t bytes = *exact::row_bytes(unit.part->format, k);
+    std::vector<float> row(k);
+    for (std::size_t r = 0; r < output(unit, first_token).n_rows; ++r) {
+        exact::dequantize_row(unit.part->format,
+                              unit.part->mapped.subspan((unit.row + r) * bytes, bytes), row);
+        for (int t = first_token; t < end_token; ++t) {
+            const LinearOutput out = output(unit, t);
+            float v = kernels.dot_floats(row.data(), x.floats.data() + token_of(rows, t) * k, k);
+            if (out.bias != nullptr) v += out.bias[r];
+            out.y[r] = out.add ? out.y[r] + v : v;  // RES-1
+        }
+    }
+}
+
+void Product::run_unit(const Unit& unit, int share, int n_shares) const {
+    const Part& part = *unit.part;
+    const auto bound = [&](int i, std::size_t n) { return sz(i) * n / sz(n_shares); };
+    if (part.form == kFloating) {
+        const std::size_t n = sz(n_tokens);
+        return run_floats(unit, static_cast<int>(bound(share, n)),
+                          static_cast<int>(bound(share + 1, n)));
+    }
+    const auto& groups = part.form == kRowInt8 ? panels.row_groups : panels.block_groups;
+    const std::size_t begin = bound(share, groups.size());
+    const std::size_t end = bound(share + 1, groups.size());
+    if (part.form == kRowInt8) {
+        for (std::size_t g = begin; g < end; ++g) run_e8(unit, groups[g]);
+        return;
+    }
+    const std::size_t k = sz(w.n_cols);
+    const BlockedKernel kernel = kernels.blocked(part.format);
+    const std::size_t tile = unit.row / kernels.width;
+    const std::byte* records =
+        part.records.data() + tile * repacked_bytes(part.format, kernels.width, kernels.width, k);
+    for (std::size_t g = begin; g < end; ++g) {
+        const BlockPanel panel{panels.blocks.data() + sz(groups[g].first) * (k / kBlock),
+                               groups[g].n};
+        kernel(records, k, panel, output(unit, groups[g].first));
+    }
+}
+
+}  // namespace
+
+std::unique_ptr<LinearWeights> load_linear(Isa isa, ThreadPool& pool,
+                                           std::span<const weights::Tensor* const> parts,
+                                           std::span<const float> bias) {
+    ETALON_ASSERT(!parts.empty());
+    const LinearKernels& kernels = kernels_of(isa);
+    auto w = std::make_unique<CpuLinear>();
+    w->isa = isa;
+    w->n_cols = static_cast<int>(parts.front()->n_cols);
+    w->parts.reserve(parts.size());  // units point to parts
+    for (const weights::Tensor* tensor : parts) {
+        ETALON_ASSERT(tensor->n_cols == w->n_cols && tensor->n_rows >= 1);
+        Part& part = w->parts.emplace_back();
+        part.format = tensor->format;
+        part.form = form_of(tensor->format);
+        part.first_row = sz(w->n_rows);
+        part.n_rows = sz(tensor->n_rows);
+        if (part.form == kRowInt8) {
+            ETALON_ASSERT(tensor->format == Format::e8);
+            load_e8(*tensor, kernels, part);
+        } else if (part.form == kBlockInt8) {
+            load_blocked(*tensor, kernels, pool, part);
+        } else {
+            part.mapped = tensor->data;
+            part.unit_rows = kFloatRows;
+        }
+        for (std::size_t row = 0; row < part.n_rows; row += part.unit_rows) {
+            w->units.push_back({&part, row});
+        }
+        w->n_rows += static_cast<int>(tensor->n_rows);
+        w->forms_needed |= part.form;
+    }
+    ETALON_ASSERT(bias.empty() || bias.size() == sz(w->n_rows));
+    w->bias.assign(bias.begin(), bias.end());
+    return w;
+}
+
+void run_linear(Isa isa, ThreadPool& pool, const CpuActivations& x, const LinearWeights& base,
+                int n_tokens, std::span<const std::int32_t> rows, Store store, float* y) {
+    const auto& w = static_cast<const CpuLinear&>(base);
+    ETALON_ASSERT(w.isa == isa && w.n_cols == x.n_cols);
+    const LinearKernels& kernels = kernels_of(isa);
+    if (!rows.empty()) n_tokens = static_cast<int>(rows.size());
+    const Panels panels = pack(x, rows, n_tokens, w.forms_needed, kernels, pool);
+    const Product product{kernels, w, x, rows, n_tokens, panels, store, y};
+    const auto n_units = static_cast<int>(w.units.size());
+    // Few rows and many threads: the tokens are split as well.
+    const int n_tasks_wanted = pool.n_threads() == 1 ? 1 : kTasksPerThread * pool.n_threads();
+    const int n_groups = static_cast<int>(
+        std::max({panels.row_groups.size(), panels.block_groups.size(), std::size_t{1}}));
+    const int n_shares = std::clamp((n_tasks_wanted + n_units - 1) / n_units, 1, n_groups);
+    pool.run(n_units * n_shares,
+             [&](int i, int) { product.run_unit(w.units[sz(i / n_shares)], i % n_shares, n_shares); });
+}
+
+}  // namespace etalon::backend::cpu

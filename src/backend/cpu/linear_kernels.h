@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of linear kernels that each instruction set fills, and the operands as they read them.
+//
+// Tokens are cut into groups of a size that the set names; a kernel multiplies one tile of rows with
+// one group while its sums stay in registers. The input of a group lies in a panel:
+//   rows:    int8 [K / 4][group][4]        four elements of each token beside one another
+//   blocks:  QuantizedBlock [K / 32][group]
+// The panel of the group that starts at token t starts at t * K bytes, or t * K / 32 blocks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "backend/cpu/linear_layout.h"
+#include "backend/operations.h"
+
+namespace etalon::backend::cpu {
+
+/// 32 elements of a token (QNT-3). The sums are integers below 2^24, so as floats they are exact.
+struct QuantizedBlock {
+    std::int8_t q[exact::kBlock];
+    float a;
+    float sum;           ///< of q
+    float half_sums[2];  ///< of elements 0..15 and 16..31
+};
+
+/// Where a tile's results go: y[token * stride + row] for its first n_rows rows.
+struct LinearOutput {
+    float* y = nullptr;  ///< row 0 of the tile, token 0
+    std::size_t stride = 0;
+    const float* bias = nullptr;  ///< of the tile's rows, or none
+    bool add = false;             ///< RES-1
+    std::size_t n_rows = 0;       ///< rows of the tile that exist
+};
+
+/// Tiles of an E8 matrix, one behind the other.
+struct E8Tiles {
+    const std::byte* lines = nullptr;  ///< [n_tiles][K / 4][16][4]
+    const float* d = nullptr;          ///< [n_tiles * 16]
+    int n_tiles = 0;                   ///< at most LinearKernels::e8_tiles
+};
+
+/// A group of tokens for E8.
+struct RowPanel {
+    const std::int8_t* q = nullptr;       ///< [K / 4][n_tokens][4]
+    const float* a = nullptr;             ///< [n_tokens]
+    const std::int32_t* sums = nullptr;   ///< [n_tokens], of q
+    int n_tokens = 0;                     ///< one of LinearKernels::e8_groups
+};
+
+/// A group of tokens for blocked formats.
+struct BlockPanel {
+    const QuantizedBlock* blocks = nullptr;  ///< [K / 32][n_tokens]
+    int n_tokens = 0;                        ///< one of LinearKernels::blocked_groups
+};
+
+using BlockedKernel = void (*)(const std::byte* records, std::size_t n_cols,
+                               const BlockPanel& x, const LinearOutput& out);
+
+struct LinearKernels {
+    std::size_t width;    ///< rows of a tile of a blocked format
+    int eight_offset;     ///< what repack_tile adds to 8-bit codes
+    int e8_tiles;         ///< tiles that one call takes at most
+    std::span<const int> e8_groups;       ///< sizes of token groups, descending, down to 1
+    std::span<const int> blocked_groups;  ///< likewise
+
+    /// LIN-2, LIN-3. `n_cols` is a multiple of 4.
+    void (*e8)(const E8Tiles& w, std::size_t n_cols, const RowPanel& x, const LinearOutput& out);
+    /// LIN-4 to LIN-6: one tile of `width` rows as repack_tile writes it.
+    BlockedKernel (*blocked)(exact::Format format);
+    /// LIN-7: the dot product in 256 lanes of two rows of floats.
+    float (*dot_floats)(const float* w, const float* x, std::size_t n_cols);
+};
+
+extern const LinearKernels kGenericLinear;
+#if defined(__x86_64__)
+extern const LinearKernels kAvx2Linear;
+extern const LinearKernels kAvx512Linear;
+#endif
+
+}  // namespace etalon::backend::cpu
