@@ -143,6 +143,9 @@ class Backend {
     virtual std::string_view name() const = 0;  ///< "exact", "cpu/generic", "cpu/avx2", ...
 
     /// --- at load ---
+    /// Bytes that load_linear keeps in memory for one part: a copy in the backend's own order, or
+    /// the mapped bytes that it reads in place.
+    virtual std::uint64_t linear_bytes(const weights::Tensor& tensor) const = 0;
     /// Parts share n_cols. `bias` is empty or has one value a row of all parts.
     virtual std::unique_ptr<LinearWeights> load_linear(
         std::span<const weights::Tensor* const> parts, std::span<const float> bias) = 0;

@@ -128,8 +128,8 @@ void measure_model(const BenchOptions& options, const weights::ModelFile& file, 
                                                  file.config().context_length));
     }
     const int batch = std::clamp(options.prompt, 1, kBatchTokensMax);
-    model::check_memory(file, room, batch, model::available_memory());
     const auto device = make_backend("cpu", report.threads);
+    model::check_memory(file, *device, room, batch, model::available_memory());
     report.backend = std::string(device->name());
     model::Transformer transformer(file, *device, batch);
     model::Session session(transformer, room);

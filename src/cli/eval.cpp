@@ -134,8 +134,8 @@ class Evaluation {
         }
         const int room = static_cast<int>(std::min(window, longest));
         const int batch = std::min(kBatchTokensMax, room);
-        model::check_memory(file_, room, batch, model::available_memory());
         const auto device = make_backend(options_.backend, threads_or_all(options_.threads));
+        model::check_memory(file_, *device, room, batch, model::available_memory());
         model::Transformer transformer(file_, *device, batch);
         model::Session session(transformer, room);
         std::vector<Measures> measures(sequences_.size());

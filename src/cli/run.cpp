@@ -126,7 +126,7 @@ class Run {
     }
 
     model::Transformer load(int room) {
-        model::check_memory(file_, room, kBatchTokensMax, model::available_memory());
+        model::check_memory(file_, *backend_, room, kBatchTokensMax, model::available_memory());
         return {file_, *backend_, std::min(kBatchTokensMax, room)};
     }
 

@@ -47,17 +47,18 @@ std::uint64_t available_memory() {
     return std::min(kib * 1024, in_group);
 }
 
-std::uint64_t needed_memory(const weights::ModelFile& file, int n_tokens_max, int n_batch_max) {
+std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backend& backend,
+                            int n_tokens_max, int n_batch_max) {
     const weights::ModelConfig& config = file.config();
+    const bool own_head = file.has("output.weight");
     std::uint64_t weights_bytes = 0;
     for (const weights::Tensor& tensor : file.tensors()) {
-        const auto elements =
-            static_cast<std::uint64_t>(tensor.n_rows) * static_cast<std::uint64_t>(tensor.n_cols);
-        // Types with more than 4 bits a code are unpacked to 8, and 1/8 covers their scales.
-        const bool blocked = exact::format_info(tensor.format).kind == exact::FormatKind::blocked;
-        const std::uint64_t unpacked = blocked ? elements / 8 * 9 : 0;
-        const bool nibbles = tensor.data.size() * 8 <= elements * 5;
-        weights_bytes += nibbles ? tensor.data.size() : std::max(tensor.data.size(), unpacked);
+        const bool embedding = tensor.name == "token_embd.weight";
+        // An embedding and vectors are read where they are mapped; a tied head is a copy beside it.
+        if (embedding || tensor.n_rows == 1) weights_bytes += tensor.data.size();
+        if (tensor.n_rows > 1 && !(embedding && own_head)) {
+            weights_bytes += backend.linear_bytes(tensor);
+        }
     }
     const auto u = [](int n) { return static_cast<std::uint64_t>(n); };
     const std::uint64_t kv_token =
@@ -68,9 +69,9 @@ std::uint64_t needed_memory(const weights::ModelFile& file, int n_tokens_max, in
     return weights_bytes + (u(n_tokens_max) + 64) * kv_token + u(n_batch_max) * batch_token;
 }
 
-void check_memory(const weights::ModelFile& file, int n_tokens_max, int n_batch_max,
-                  std::uint64_t available) {
-    const std::uint64_t needed = needed_memory(file, n_tokens_max, n_batch_max);
+void check_memory(const weights::ModelFile& file, const backend::Backend& backend, int n_tokens_max,
+                  int n_batch_max, std::uint64_t available) {
+    const std::uint64_t needed = needed_memory(file, backend, n_tokens_max, n_batch_max);
     if (needed <= available) return;
     constexpr double kMebibyte = 1048576.0;
     throw Error(

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "backend/operations.h"
 #include "weights/model_file.h"
 
 namespace etalon::model {
@@ -12,12 +13,13 @@ namespace etalon::model {
 /// what the control group leaves.
 std::uint64_t available_memory();
 
-/// An upper estimate of the bytes of weights (as a CPU backend lays them out), a KV cache for
+/// An upper estimate of the bytes of weights (as the backend lays them out), a KV cache for
 /// `n_tokens_max` tokens and the buffers of a batch of `n_batch_max`.
-std::uint64_t needed_memory(const weights::ModelFile& file, int n_tokens_max, int n_batch_max);
+std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backend& backend,
+                            int n_tokens_max, int n_batch_max);
 
 /// Throws Error(out_of_memory) with both numbers when the model does not fit.
-void check_memory(const weights::ModelFile& file, int n_tokens_max, int n_batch_max,
-                  std::uint64_t available);
+void check_memory(const weights::ModelFile& file, const backend::Backend& backend, int n_tokens_max,
+                  int n_batch_max, std::uint64_t available);
 
 }  // namespace etalon::model

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU backend: memory, the split of each operation over threads, and calls of the kernels of one
-// instruction set.
+// The CPU backend: memory, the split of each operation over threads, and calls of the kernels of
+// one instruction set.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -30,7 +30,9 @@ constexpr int kTasksPerThread = 4;
 /// Elements of a half of a block, whose sums the linear layers use.
 constexpr std::size_t kHalf = kBlock / 2;
 
-std::size_t size_of(std::int64_t n) noexcept { return static_cast<std::size_t>(n); }
+std::size_t size_of(std::int64_t n) noexcept {
+    return static_cast<std::size_t>(n);
+}
 
 struct CpuFloats final : FloatBuffer {
     explicit CpuFloats(AlignedVector<float> floats)
@@ -51,6 +53,9 @@ class CpuBackend final : public Backend {
 
     std::string_view name() const override { return kernels_.name; }
 
+    std::uint64_t linear_bytes(const weights::Tensor& tensor) const override {
+        return cpu::linear_bytes(isa_, tensor);
+    }
     std::unique_ptr<LinearWeights> load_linear(std::span<const weights::Tensor* const> parts,
                                                std::span<const float> bias) override {
         return cpu::load_linear(isa_, pool_, parts, bias);
@@ -92,8 +97,8 @@ class CpuBackend final : public Backend {
     void attention(const Batch& batch, const Queries& queries, int layer, int sliding_window,
                    const KvCache& kv, FloatBuffer& o) override {
         const auto& q = static_cast<const CpuQueries&>(queries);
-        ETALON_ASSERT(o.size() >= size_of(batch.n_tokens()) * size_of(q.n_heads) *
-                                      size_of(q.head_dim));
+        ETALON_ASSERT(o.size() >=
+                      size_of(batch.n_tokens()) * size_of(q.n_heads) * size_of(q.head_dim));
         attention_.run(kernels_, pool_, batch, q, layer, sliding_window,
                        static_cast<const CpuKvCache&>(kv), o.data());
     }
@@ -131,7 +136,8 @@ class CpuBackend final : public Backend {
             const auto bound = [&](int i) {
                 return static_cast<int>(std::int64_t{n_tokens} * i / n_tasks);
             };
-            for (int t = bound(task); t < bound(task + 1); ++t) body(t, thread);
+            for (int t = bound(task); t < bound(task + 1); ++t)
+                body(t, thread);
         });
     }
     /// Two padded rows of floats for each thread.
@@ -323,7 +329,8 @@ void CpuBackend::swiglu_quantize(const Batch& batch, const FloatBuffer& gate_up,
     });
 }
 
-/// One token's heads: queries, then keys, then values. Returns false when one is not finite (ERR-1).
+/// One token's heads: queries, then keys, then values. Returns false when one is not finite
+/// (ERR-1).
 bool CpuBackend::append_token(const Batch& batch, const float* qkv, int t, int layer, float* spare,
                               CpuKvCache& kv, CpuQueries& queries) const {
     const int head_dim = queries.head_dim;
@@ -342,7 +349,8 @@ bool CpuBackend::append_token(const Batch& batch, const float* qkv, int t, int l
         const auto result = kernels_.quantize(spare, dims, q);
         queries.scales[row] = result.scale;
         std::int32_t sum = 0;
-        for (std::size_t d = 0; d < dims; ++d) sum += q[d];
+        for (std::size_t d = 0; d < dims; ++d)
+            sum += q[d];
         queries.sums[row] = sum;
         finite = finite && result.finite;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear layers of the CPU backend: weights as the kernels read them, input in panels, and the split
-// of a product over threads (spec LIN, RES-1).
+// Linear layers of the CPU backend: weights as the kernels read them, input in panels, and the
+// split of a product over threads (spec LIN, RES-1).
 #include "backend/cpu/linear.h"
 
 #include <algorithm>
@@ -114,8 +114,8 @@ struct Group {
 std::vector<Group> group_tokens(int n_tokens, std::span<const int> sizes) {
     std::vector<Group> groups;
     for (int first = 0; first < n_tokens;) {
-        const auto size = std::find_if(sizes.begin(), sizes.end(),
-                                       [&](int s) { return s <= n_tokens - first; });
+        const auto size =
+            std::find_if(sizes.begin(), sizes.end(), [&](int s) { return s <= n_tokens - first; });
         ETALON_ASSERT(size != sizes.end());
         groups.push_back({first, *size});
         first += *size;
@@ -126,8 +126,8 @@ std::vector<Group> group_tokens(int n_tokens, std::span<const int> sizes) {
 /// The input of one product, as the kernels read it (linear_kernels.h).
 struct Panels {
     AlignedVector<std::int8_t> rows;
-    AlignedVector<float> row_scales;        // [n_tokens]
-    AlignedVector<std::int32_t> row_sums;   // [n_tokens]
+    AlignedVector<float> row_scales;       // [n_tokens]
+    AlignedVector<std::int32_t> row_sums;  // [n_tokens]
     AlignedVector<QuantizedBlock> blocks;
     std::vector<Group> row_groups;
     std::vector<Group> block_groups;
@@ -150,7 +150,8 @@ void pack_rows(const CpuActivations& x, std::span<const std::int32_t> rows, cons
             std::memcpy(panel + (quad * n + t) * 4, q + 4 * quad, 4);
         }
         std::int32_t sum = 0;
-        for (std::size_t i = 0; i < k; ++i) sum += q[i];
+        for (std::size_t i = 0; i < k; ++i)
+            sum += q[i];
         panels.row_sums[sz(group.first) + t] = sum;
         panels.row_scales[sz(group.first) + t] = x.row_scales[token];
     }
@@ -261,7 +262,8 @@ void Product::run_unit(const Unit& unit, int share, int n_shares) const {
     const std::size_t begin = bound(share, groups.size());
     const std::size_t end = bound(share + 1, groups.size());
     if (part.form == kRowInt8) {
-        for (std::size_t g = begin; g < end; ++g) run_e8(unit, groups[g]);
+        for (std::size_t g = begin; g < end; ++g)
+            run_e8(unit, groups[g]);
         return;
     }
     const std::size_t k = sz(w.n_cols);
@@ -277,6 +279,12 @@ void Product::run_unit(const Unit& unit, int share, int n_shares) const {
 }
 
 }  // namespace
+
+std::uint64_t linear_bytes(Isa isa, const weights::Tensor& tensor) {
+    if (form_of(tensor.format) != kBlockInt8) return tensor.data.size() + tensor.scales.size();
+    return repacked_bytes(tensor.format, kernels_of(isa).width, sz(tensor.n_rows),
+                          sz(tensor.n_cols));
+}
 
 std::unique_ptr<LinearWeights> load_linear(Isa isa, ThreadPool& pool,
                                            std::span<const weights::Tensor* const> parts,
@@ -328,8 +336,9 @@ void run_linear(Isa isa, ThreadPool& pool, const CpuActivations& x, const Linear
     const int n_groups = static_cast<int>(
         std::max({panels.row_groups.size(), panels.block_groups.size(), std::size_t{1}}));
     const int n_shares = std::clamp((n_tasks_wanted + n_units - 1) / n_units, 1, n_groups);
-    pool.run(n_units * n_shares,
-             [&](int i, int) { product.run_unit(w.units[sz(i / n_shares)], i % n_shares, n_shares); });
+    pool.run(n_units * n_shares, [&](int i, int) {
+        product.run_unit(w.units[sz(i / n_shares)], i % n_shares, n_shares);
+    });
 }
 
 }  // namespace etalon::backend::cpu

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear layers of the CPU backend: weights repacked (or mapped, for E8) at load, one product a call.
+// Linear layers of the CPU backend: weights repacked (or mapped, for E8) at load, one product a
+// call.
 #pragma once
 
 #include <memory>
@@ -11,7 +12,10 @@
 
 namespace etalon::backend::cpu {
 
-/// Repacks on the pool's threads. Errors: invalid (formats or shapes that cannot be stacked).
+/// Bytes that load_linear keeps in memory for one part.
+std::uint64_t linear_bytes(Isa isa, const weights::Tensor& tensor);
+
+/// Repacks on the pool's threads. Parts share n_cols.
 std::unique_ptr<LinearWeights> load_linear(Isa isa, ThreadPool& pool,
                                            std::span<const weights::Tensor* const> parts,
                                            std::span<const float> bias);

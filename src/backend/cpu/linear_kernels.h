@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of linear kernels that each instruction set fills, and the operands as they read them.
 //
-// Tokens are cut into groups of a size that the set names; a kernel multiplies one tile of rows with
-// one group while its sums stay in registers. The input of a group lies in a panel:
+// Tokens are cut into groups of a size that the set names; a kernel multiplies one tile of rows
+// with one group while its sums stay in registers. The input of a group lies in a panel:
 //   rows:    int8 [K / 4][group][4]        four elements of each token beside one another
 //   blocks:  QuantizedBlock [K / 32][group]
 // The panel of the group that starts at token t starts at t * K bytes, or t * K / 32 blocks.
@@ -43,10 +43,10 @@ struct E8Tiles {
 
 /// A group of tokens for E8.
 struct RowPanel {
-    const std::int8_t* q = nullptr;       ///< [K / 4][n_tokens][4]
-    const float* a = nullptr;             ///< [n_tokens]
-    const std::int32_t* sums = nullptr;   ///< [n_tokens], of q
-    int n_tokens = 0;                     ///< one of LinearKernels::e8_groups
+    const std::int8_t* q = nullptr;      ///< [K / 4][n_tokens][4]
+    const float* a = nullptr;            ///< [n_tokens]
+    const std::int32_t* sums = nullptr;  ///< [n_tokens], of q
+    int n_tokens = 0;                    ///< one of LinearKernels::e8_groups
 };
 
 /// A group of tokens for blocked formats.
@@ -55,13 +55,13 @@ struct BlockPanel {
     int n_tokens = 0;                        ///< one of LinearKernels::blocked_groups
 };
 
-using BlockedKernel = void (*)(const std::byte* records, std::size_t n_cols,
-                               const BlockPanel& x, const LinearOutput& out);
+using BlockedKernel = void (*)(const std::byte* records, std::size_t n_cols, const BlockPanel& x,
+                               const LinearOutput& out);
 
 struct LinearKernels {
-    std::size_t width;    ///< rows of a tile of a blocked format
-    int eight_offset;     ///< what repack_tile adds to 8-bit codes
-    int e8_tiles;         ///< tiles that one call takes at most
+    std::size_t width;                    ///< rows of a tile of a blocked format
+    int eight_offset;                     ///< what repack_tile adds to 8-bit codes
+    int e8_tiles;                         ///< tiles that one call takes at most
     std::span<const int> e8_groups;       ///< sizes of token groups, descending, down to 1
     std::span<const int> blocked_groups;  ///< likewise
 

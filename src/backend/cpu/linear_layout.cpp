@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GGUF weights to records, through the decoders of src/exact, so that a format is known in one place.
+// GGUF weights to records, through the decoders of src/exact, so that a format is known in one
+// place.
 #include "backend/cpu/linear_layout.h"
 
 #include <bit>
@@ -48,8 +49,8 @@ void store_codes(const BlockedForm& form, int eight_offset, std::size_t width, s
         const std::size_t quad = k / 4;
         const int q = block.q[k];
         if (form.code == Code::nibble || form.code == Code::table) {
-            const unsigned code = form.code == Code::table ? table_index(q)
-                                                           : static_cast<unsigned>(q + form.offset);
+            const unsigned code =
+                form.code == Code::table ? table_index(q) : static_cast<unsigned>(q + form.offset);
             std::byte& pair = codes[(quad / 2 * width + row) * 4 + k % 4];
             pair |= static_cast<std::byte>(quad % 2 == 0 ? code : code << 4);
         } else {

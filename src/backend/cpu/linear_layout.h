@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How GGUF weights lie in memory for the CPU kernels: records that each hold 32 or 256 elements of a
-// tile of rows, made once at load from the blocks of src/exact/formats.h.
+// How GGUF weights lie in memory for the CPU kernels: records that each hold 32 or 256 elements of
+// a tile of rows, made once at load from the blocks of src/exact/formats.h.
 #pragma once
 
 #include <cstddef>
@@ -79,9 +79,9 @@ constexpr BlockedForm blocked_form(exact::Format format) noexcept {
 struct RecordLayout {
     std::size_t n_blocks = 1;  ///< of 32 elements: 8 where the format has sub-scales
     std::size_t m = 0;
-    std::size_t blocks = 0;      ///< of the first block
-    std::size_t sub_mins = 0;    ///< within a block; sub_scales are at 0
-    std::size_t codes = 0;       ///< within a block
+    std::size_t blocks = 0;    ///< of the first block
+    std::size_t sub_mins = 0;  ///< within a block; sub_scales are at 0
+    std::size_t codes = 0;     ///< within a block
     std::size_t block_bytes = 0;
     std::size_t record_bytes = 0;
 };
@@ -105,8 +105,9 @@ constexpr RecordLayout record_layout(const BlockedForm& form, std::size_t width)
 std::size_t repacked_bytes(exact::Format format, std::size_t width, std::size_t n_rows,
                            std::size_t n_cols) noexcept;
 
-/// Writes the records of one tile: the rows that stand in `rows`, `row_bytes` apart, at most `width`;
-/// rows that are missing get codes and scales of zero. `eight_offset` is added to 8-bit codes.
+/// Writes the records of one tile: the rows that stand in `rows`, `row_bytes` apart, at most
+/// `width`; rows that are missing get codes and scales of zero. `eight_offset` is added to 8-bit
+/// codes.
 void repack_tile(exact::Format format, std::size_t width, int eight_offset, std::size_t n_cols,
                  std::span<const std::byte> rows, std::size_t row_bytes, std::byte* out);
 

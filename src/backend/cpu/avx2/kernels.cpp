@@ -2,11 +2,10 @@
 // The kernels in AVX2 and FMA.
 #include "backend/cpu/kernels.h"
 
-#include <immintrin.h>
-
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <immintrin.h>
 #include <limits>
 
 #include "backend/cpu/kv_cache.h"
@@ -27,10 +26,12 @@ namespace etalon::backend::cpu {
 namespace avx2 {
 
 #include "backend/cpu/avx2/vector.inl"
-#include "backend/cpu/generic/lanes.inl"
 // Primitives first, then the operations over them, as in generic/.
 #include "backend/cpu/avx2/attention_dot.inl"
+#include "backend/cpu/generic/lanes.inl"
+// Rows before attention, which uses them.
 #include "backend/cpu/generic/float_rows.inl"
+// Attention in its turn.
 #include "backend/cpu/generic/attention.inl"
 // The table last: it names what stands above.
 #include "backend/cpu/generic/table.inl"

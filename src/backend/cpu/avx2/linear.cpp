@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernels of linear layers in AVX2 and FMA.
-#include "backend/cpu/linear_kernels.h"
-
-#include <immintrin.h>
-
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <immintrin.h>
 #include <limits>
 
+#include "backend/cpu/linear_kernels.h"
 #include "exact/formats.h"
 #include "exact/math.h"
 #include "exact/norm.h"
@@ -26,9 +24,10 @@ namespace etalon::backend::cpu {
 namespace avx2 {
 
 #include "backend/cpu/avx2/vector.inl"
-#include "backend/cpu/generic/lanes.inl"
 // Primitives first, then the operations over them.
 #include "backend/cpu/avx2/linear_dot.inl"
+#include "backend/cpu/generic/lanes.inl"
+// The layers last: they use what stands above.
 #include "backend/cpu/generic/linear.inl"
 
 }  // namespace avx2

@@ -2,8 +2,8 @@
 // Primitives of linear layers with vpmaddubsw. Names as in generic/linear_dot.inl.
 
 // vpmaddubsw multiplies unsigned with signed bytes and adds two products to int16 with saturation.
-// Signed weights become abs(w), at most 128, and x takes their sign: 2 * 128 * 127 = 32,512 is below
-// 2^15, but two such results cannot be added before vpmaddwd widens them.
+// Signed weights become abs(w), at most 128, and x takes their sign: 2 * 128 * 127 = 32,512 is
+// below 2^15, but two such results cannot be added before vpmaddwd widens them.
 inline constexpr int kEightOffset = 0;
 
 // 1 tile of 2 vectors x 4 tokens: 8 sums of 16 registers.
@@ -29,9 +29,13 @@ inline E8Line load_e8(const std::byte* p) {
     const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return {w, _mm256_abs_epi8(w)};
 }
-inline Ints e8_start(std::int32_t /*sum_x*/) { return _mm256_setzero_si256(); }
+inline Ints e8_start(std::int32_t /*sum_x*/) {
+    return _mm256_setzero_si256();
+}
 /// Four products of each of 8 rows as int32, from int16 pairs.
-inline Ints widen(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+inline Ints widen(__m256i pairs) {
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
 inline Ints e8_dot(Ints sum, const E8Line& line, Quad x) {
     return add(sum, widen(_mm256_maddubs_epi16(line.magnitude, _mm256_sign_epi8(x, line.w))));
 }
@@ -47,12 +51,14 @@ inline void load_lines(const std::byte* codes, Line (&lines)[8]) {
             lines[2 * pair + 1] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
         }
     } else {
-        for (int quad = 0; quad < 8; ++quad) lines[quad] = _mm256_loadu_si256(from + quad);
+        for (int quad = 0; quad < 8; ++quad)
+            lines[quad] = _mm256_loadu_si256(from + quad);
     }
     if constexpr (kCode == Code::table) {
         const __m256i table = _mm256_broadcastsi128_si256(
             _mm_loadu_si128(reinterpret_cast<const __m128i*>(exact::kIq4Table.data())));
-        for (Line& line : lines) line = _mm256_shuffle_epi8(table, line);
+        for (Line& line : lines)
+            line = _mm256_shuffle_epi8(table, line);
     }
 }
 

@@ -7,11 +7,10 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include <immintrin.h>
-
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <immintrin.h>
 #include <limits>
 
 #include "backend/cpu/kv_cache.h"
@@ -21,7 +20,9 @@
 
 // Everything shared is included above: what is compiled below may use the instruction set.
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
+#pragma clang attribute push(                                                               \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), \
+    apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
@@ -32,10 +33,12 @@ namespace etalon::backend::cpu {
 namespace avx512 {
 
 #include "backend/cpu/avx512/vector.inl"
-#include "backend/cpu/generic/lanes.inl"
 // Primitives first, then the operations over them, as in generic/.
 #include "backend/cpu/avx512/attention_dot.inl"
+#include "backend/cpu/generic/lanes.inl"
+// Rows before attention, which uses them.
 #include "backend/cpu/generic/float_rows.inl"
+// Attention in its turn.
 #include "backend/cpu/generic/attention.inl"
 // The table last: it names what stands above.
 #include "backend/cpu/generic/table.inl"

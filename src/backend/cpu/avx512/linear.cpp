@@ -7,11 +7,10 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include <immintrin.h>
-
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <immintrin.h>
 #include <limits>
 
 #include "exact/formats.h"
@@ -20,7 +19,9 @@
 
 // Everything shared is included above: what is compiled below may use the instruction set.
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
+#pragma clang attribute push(                                                               \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), \
+    apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
@@ -31,9 +32,10 @@ namespace etalon::backend::cpu {
 namespace avx512 {
 
 #include "backend/cpu/avx512/vector.inl"
-#include "backend/cpu/generic/lanes.inl"
 // Primitives first, then the operations over them.
 #include "backend/cpu/avx512/linear_dot.inl"
+#include "backend/cpu/generic/lanes.inl"
+// The layers last: they use what stands above.
 #include "backend/cpu/generic/linear.inl"
 
 }  // namespace avx512

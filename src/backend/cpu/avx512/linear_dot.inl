@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Primitives of linear layers with vpdpbusd. Names as in generic/linear_dot.inl.
 
-// vpdpbusd multiplies unsigned with signed bytes and adds four products to int32 without saturation.
-// The weights are the unsigned operand, so a quad of x can come from memory inside the instruction.
-// 8-bit weights hold w + 128; the sum then starts at, or loses, 128 times the sum of x.
+// vpdpbusd multiplies unsigned with signed bytes and adds four products to int32 without
+// saturation. The weights are the unsigned operand, so a quad of x can come from memory inside the
+// instruction. 8-bit weights hold w + 128; the sum then starts at, or loses, 128 times the sum of
+// x.
 inline constexpr int kEightOffset = 128;
 
 // 2 tiles x 12 tokens are 24 of 32 registers; one token wants more tiles, to hide the latency.
@@ -29,7 +30,8 @@ inline E8Line load_e8(const std::byte* p) {
 }
 /// The int32 sum may wrap on its way and ends exact, since the whole of LIN-2 fits.
 inline Ints e8_start(std::int32_t sum_x) {
-    return _mm512_set1_epi32(static_cast<std::int32_t>(0U - 128U * static_cast<std::uint32_t>(sum_x)));
+    return _mm512_set1_epi32(
+        static_cast<std::int32_t>(0U - 128U * static_cast<std::uint32_t>(sum_x)));
 }
 inline Ints e8_dot(Ints sum, const E8Line& line, Quad x) {
     return _mm512_dpbusd_epi32(sum, line.w, x);
@@ -45,7 +47,8 @@ inline void load_lines(const std::byte* codes, Line (&lines)[8]) {
             lines[2 * pair + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
         }
     } else {
-        for (int quad = 0; quad < 8; ++quad) lines[quad] = _mm512_loadu_si512(codes + 64 * quad);
+        for (int quad = 0; quad < 8; ++quad)
+            lines[quad] = _mm512_loadu_si512(codes + 64 * quad);
     }
     if constexpr (kCode == Code::table) {
         // vpshufb looks 16 bytes up in each 128-bit part; T + 128 lies in [1, 241].
@@ -53,7 +56,8 @@ inline void load_lines(const std::byte* codes, Line (&lines)[8]) {
             _mm512_broadcast_i32x4(
                 _mm_loadu_si128(reinterpret_cast<const __m128i*>(exact::kIq4Table.data()))),
             _mm512_set1_epi8(-128));
-        for (Line& line : lines) line = _mm512_shuffle_epi8(table, line);
+        for (Line& line : lines)
+            line = _mm512_shuffle_epi8(table, line);
     }
 }
 

@@ -17,10 +17,12 @@ namespace etalon::backend::cpu {
 namespace generic {
 
 #include "backend/cpu/generic/vector.inl"
-#include "backend/cpu/generic/lanes.inl"
 // One lane first, then the operations over it.
 #include "backend/cpu/generic/attention_dot.inl"
+#include "backend/cpu/generic/lanes.inl"
+// Rows before attention, which uses them.
 #include "backend/cpu/generic/float_rows.inl"
+// Attention in its turn.
 #include "backend/cpu/generic/attention.inl"
 // The table last: it names what stands above.
 #include "backend/cpu/generic/table.inl"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Walks over rows of floats, and the tree of SUM-1, over the vectors of one instruction set. Included
-// inside its namespace, after its vector.inl.
+// Walks over rows of floats, and the tree of SUM-1, over the vectors of one instruction set.
+// Included inside its namespace, after its vector.inl.
 
 /// Lanes of a sum that are kept in registers at a time.
 inline constexpr std::size_t kSumVectors = 8;
@@ -9,7 +9,8 @@ inline constexpr std::size_t kSumVectors = 8;
 template <typename Body>
 inline void for_vectors(std::size_t k, const Body& body) {
     std::size_t i = 0;
-    for (; i + kWidth <= k; i += kWidth) body(i, kWidth);
+    for (; i + kWidth <= k; i += kWidth)
+        body(i, kWidth);
     if (i < k) body(i, k - i);
 }
 inline Floats load_n(const float* p, std::size_t n) {
@@ -31,7 +32,8 @@ inline float sum_tree(float* lanes) {
                 store(lanes + l, add(load(lanes + l), load(lanes + l + half)));
             }
         } else {
-            for (std::size_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+            for (std::size_t l = 0; l < half; ++l)
+                lanes[l] += lanes[l + half];
         }
     }
     return lanes[0];

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernels of linear layers in plain C++ for any processor.
-#include "backend/cpu/linear_kernels.h"
-
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
+#include "backend/cpu/linear_kernels.h"
 #include "exact/formats.h"
 #include "exact/math.h"
 #include "exact/norm.h"
@@ -16,9 +15,10 @@ namespace etalon::backend::cpu {
 namespace generic {
 
 #include "backend/cpu/generic/vector.inl"
-#include "backend/cpu/generic/lanes.inl"
 // Primitives first, then the operations over them.
+#include "backend/cpu/generic/lanes.inl"
 #include "backend/cpu/generic/linear_dot.inl"
+// The layers last: they use what stands above.
 #include "backend/cpu/generic/linear.inl"
 
 }  // namespace generic

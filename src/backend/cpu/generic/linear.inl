@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear layers over the primitives of one instruction set (spec LIN). Included inside its namespace,
-// after its vector.inl and linear_dot.inl.
+// Linear layers over the primitives of one instruction set (spec LIN). Included inside its
+// namespace, after its vector.inl and linear_dot.inl.
 
 /// Rows [first, first + kWidth) of a tile for one token: + bias, + y, and only rows that exist.
 inline void write_rows(const LinearOutput& out, std::size_t token, std::size_t first, Floats v) {
@@ -25,7 +25,8 @@ inline void e8_group(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
     for (int t = 0; t < kTokens; ++t) {
         const Ints start = e8_start(x.sums[t]);
         for (auto& tile : sums) {
-            for (auto& vector : tile) vector[t] = start;
+            for (auto& vector : tile)
+                vector[t] = start;
         }
     }
     const std::size_t tile_bytes = n_cols * kE8TileRows;
@@ -35,8 +36,8 @@ inline void e8_group(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
         E8Line lines[kTiles][kE8Vectors];
         for (int i = 0; i < kTiles; ++i) {
             for (std::size_t v = 0; v < kE8Vectors; ++v) {
-                lines[i][v] = load_e8(line + static_cast<std::size_t>(i) * tile_bytes +
-                                      4 * kWidth * v);
+                lines[i][v] =
+                    load_e8(line + static_cast<std::size_t>(i) * tile_bytes + 4 * kWidth * v);
             }
         }
         for (int t = 0; t < kTokens; ++t) {
@@ -122,12 +123,12 @@ inline void blocked_group(const std::byte* record, std::size_t n_cols, const Qua
                           const LinearOutput& out) {
     constexpr BlockedForm kForm = blocked_form(kFormat);
     constexpr RecordLayout kLayout = record_layout(kForm, kWidth);
-    constexpr int kOffset = kForm.code == Code::eight || kForm.code == Code::table
-                                ? kEightOffset
-                                : kForm.offset;
+    constexpr int kOffset =
+        kForm.code == Code::eight || kForm.code == Code::table ? kEightOffset : kForm.offset;
     constexpr std::size_t kSubs = kLayout.sub_mins / kWidth;
     Floats acc[kTokens];
-    for (Floats& a : acc) a = broadcast(0.0F);
+    for (Floats& a : acc)
+        a = broadcast(0.0F);
     const std::size_t n_records = n_cols / (kLayout.n_blocks * exact::kBlock);
     for (std::size_t r = 0; r < n_records; ++r, record += kLayout.record_bytes) {
         const Floats d = load_f16(record);
@@ -140,7 +141,8 @@ inline void blocked_group(const std::byte* record, std::size_t n_cols, const Qua
             Floats sub_mins[2] = {};
             for (std::size_t i = 0; i < kSubs; ++i) {
                 subs[i] = load_sub(block + i * kWidth);
-                if (kForm.has_minimum) sub_mins[i] = load_sub(block + kLayout.sub_mins + i * kWidth);
+                if (kForm.has_minimum)
+                    sub_mins[i] = load_sub(block + kLayout.sub_mins + i * kWidth);
             }
             for (int t = 0; t < kTokens; ++t, ++x) {
                 const Floats a = broadcast(x->a);
@@ -153,7 +155,8 @@ inline void blocked_group(const std::byte* record, std::size_t n_cols, const Qua
             }
         }
     }
-    for (int t = 0; t < kTokens; ++t) write_rows(out, static_cast<std::size_t>(t), 0, acc[t]);
+    for (int t = 0; t < kTokens; ++t)
+        write_rows(out, static_cast<std::size_t>(t), 0, acc[t]);
 }
 
 template <exact::Format kFormat, std::size_t kIndex = 0>
@@ -208,7 +211,8 @@ inline float dot_floats(const float* w, const float* x, std::size_t n_cols) {
     alignas(64) float lanes[exact::kLanes];
     for (std::size_t group = 0; group < exact::kLanes; group += kGroup) {
         Floats sums[kSumVectors];
-        for (Floats& sum : sums) sum = broadcast(0.0F);
+        for (Floats& sum : sums)
+            sum = broadcast(0.0F);
         for (std::size_t begin = group; begin < whole; begin += exact::kLanes) {
             for (std::size_t j = 0; j < kSumVectors; ++j) {
                 const std::size_t i = begin + j * kWidth;
@@ -216,7 +220,8 @@ inline float dot_floats(const float* w, const float* x, std::size_t n_cols) {
                 sums[j] = fused(load(w + i), load(x + i), sums[j]);
             }
         }
-        for (std::size_t j = 0; j < kSumVectors; ++j) store(lanes + group + j * kWidth, sums[j]);
+        for (std::size_t j = 0; j < kSumVectors; ++j)
+            store(lanes + group + j * kWidth, sums[j]);
     }
     for (std::size_t i = whole; i < n_cols; ++i) {
         float& lane = lanes[i % exact::kLanes];
@@ -225,5 +230,5 @@ inline float dot_floats(const float* w, const float* x, std::size_t n_cols) {
     return sum_tree(lanes);
 }
 
-inline constexpr LinearKernels kLinear = {
-    kWidth, kEightOffset, kE8Tiles, kE8Groups, kBlockedGroups, e8, blocked_kernel, dot_floats};
+inline constexpr LinearKernels kLinear = {kWidth,         kEightOffset, kE8Tiles,       kE8Groups,
+                                          kBlockedGroups, e8,           blocked_kernel, dot_floats};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Primitives of linear layers in plain C++, one row. Included inside the namespace of an instruction
-// set; avx2/linear_dot.inl and avx512/linear_dot.inl have the same names.
+// Primitives of linear layers in plain C++, one row. Included inside the namespace of an
+// instruction set; avx2/linear_dot.inl and avx512/linear_dot.inl have the same names.
 
 /// What is added to 8-bit codes of records, and what a sum of E8 starts with.
 inline constexpr int kEightOffset = 0;
@@ -17,14 +17,19 @@ struct Quad {
 using Line = Quad;
 using E8Line = Quad;
 
-inline Quad load_quad(const std::int8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
+inline Quad load_quad(const std::int8_t* p) {
+    return {{p[0], p[1], p[2], p[3]}};
+}
 inline E8Line load_e8(const std::byte* p) {
     return load_quad(reinterpret_cast<const std::int8_t*>(p));
 }
-inline Ints e8_start(std::int32_t /*sum_x*/) { return 0; }
+inline Ints e8_start(std::int32_t /*sum_x*/) {
+    return 0;
+}
 /// sum + the four products (LIN-2).
 inline Ints e8_dot(Ints sum, const E8Line& line, const Quad& x) {
-    for (int i = 0; i < 4; ++i) sum += line.q[i] * x.q[i];
+    for (int i = 0; i < 4; ++i)
+        sum += line.q[i] * x.q[i];
     return sum;
 }
 
@@ -36,8 +41,8 @@ inline void load_lines(const std::byte* codes, Line (&lines)[8]) {
             if constexpr (kCode == Code::nibble || kCode == Code::table) {
                 const auto both = std::to_integer<unsigned>(codes[quad / 2 * 4 + i]);
                 const unsigned code = quad % 2 == 0 ? both & 15U : both >> 4;
-                lines[quad].q[i] = kCode == Code::table ? exact::kIq4Table[code]
-                                                        : static_cast<std::int8_t>(code);
+                lines[quad].q[i] =
+                    kCode == Code::table ? exact::kIq4Table[code] : static_cast<std::int8_t>(code);
             } else {
                 lines[quad].q[i] = static_cast<std::int8_t>(codes[quad * 4 + i]);
             }
@@ -50,7 +55,8 @@ template <Code kCode, int kQuads>
 inline Ints dot_quads(const Line* lines, const std::int8_t* x) {
     Ints sum = 0;
     for (int quad = 0; quad < kQuads; ++quad) {
-        for (int i = 0; i < 4; ++i) sum += lines[quad].q[i] * x[4 * quad + i];
+        for (int i = 0; i < 4; ++i)
+            sum += lines[quad].q[i] * x[4 * quad + i];
     }
     return sum;
 }
@@ -60,4 +66,6 @@ inline Floats load_f16(const std::byte* p) {
     std::memcpy(&bits, p, sizeof(bits));
     return exact::float_from_f16(bits);
 }
-inline Floats load_sub(const std::byte* p) { return static_cast<std::int8_t>(*p); }
+inline Floats load_sub(const std::byte* p) {
+    return static_cast<std::int8_t>(*p);
+}
