@@ -33,62 +33,53 @@ inline Ints e8_start(std::int32_t /*sum_x*/) {
     return _mm256_setzero_si256();
 }
 /// Four products of each of 8 rows as int32, from int16 pairs.
-inline Ints widen(__m256i pairs) {
+inline Ints add_pairs(__m256i pairs) {
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
+/// NOTE: an empty asm keeps additions in their order. GCC 12 regroups them otherwise, holds all
+/// products at once and spills most of them.
+inline Ints in_order(Ints v) {
+    asm("" : "+x"(v));
+    return v;
+}
 inline Ints e8_dot(Ints sum, const E8Line& line, Quad x) {
-    return add(sum, widen(_mm256_maddubs_epi16(line.magnitude, _mm256_sign_epi8(x, line.w))));
+    return in_order(
+        add(sum, add_pairs(_mm256_maddubs_epi16(line.magnitude, _mm256_sign_epi8(x, line.w)))));
 }
 
 template <Code kCode>
-inline void load_lines(const std::byte* codes, Line (&lines)[8]) {
+inline Line load_line(const std::byte* codes, int quad) {
     const auto* from = reinterpret_cast<const __m256i*>(codes);
     if constexpr (kCode == Code::nibble || kCode == Code::table) {
-        const __m256i mask = _mm256_set1_epi8(15);
-        for (int pair = 0; pair < 4; ++pair) {
-            const __m256i both = _mm256_loadu_si256(from + pair);
-            lines[2 * pair] = _mm256_and_si256(both, mask);
-            lines[2 * pair + 1] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-        }
-    } else {
-        for (int quad = 0; quad < 8; ++quad)
-            lines[quad] = _mm256_loadu_si256(from + quad);
-    }
-    if constexpr (kCode == Code::table) {
+        const __m256i both = _mm256_loadu_si256(from + quad / 2);
+        const __m256i code = _mm256_and_si256(quad % 2 == 0 ? both : _mm256_srli_epi16(both, 4),
+                                              _mm256_set1_epi8(15));
+        if constexpr (kCode == Code::nibble) return code;
         const __m256i table = _mm256_broadcastsi128_si256(
             _mm_loadu_si128(reinterpret_cast<const __m128i*>(exact::kIq4Table.data())));
-        for (Line& line : lines)
-            line = _mm256_shuffle_epi8(table, line);
+        return _mm256_shuffle_epi8(table, code);
     }
+    return _mm256_loadu_si256(from + quad);
 }
 
 /// How many results of vpmaddubsw fit int16 together: n * 2 * code * 127 < 2^15 (QNT-2).
-constexpr int quads_before_widening(Code code) {
+constexpr int quads_together(Code code) {
     if (code == Code::nibble) return 8;  // 8 * 2 * 15 * 127 = 30,480
     if (code == Code::five) return 4;    // 4 * 2 * 31 * 127 = 31,496
     if (code == Code::six) return 2;     // 2 * 2 * 63 * 127 = 32,004
     return 1;                            // signed: 2 * 128 * 127 = 32,512
 }
-
-template <Code kCode, int kQuads>
-inline Ints dot_quads(const Line* lines, const std::int8_t* x) {
-    constexpr int kLimit = quads_before_widening(kCode);
-    constexpr int kStep = kLimit < kQuads ? kLimit : kQuads;
-    Ints sum = _mm256_setzero_si256();
-    for (int begin = 0; begin < kQuads; begin += kStep) {
-        __m256i pairs = _mm256_setzero_si256();
-        for (int quad = begin; quad < begin + kStep; ++quad) {
-            const Quad quad_x = load_quad(x + 4 * quad);
-            if constexpr (kLimit == 1) {
-                pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(lines[quad]),
-                                             _mm256_sign_epi8(quad_x, lines[quad]));
-            } else {
-                pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(lines[quad], quad_x));
-            }
-        }
-        sum = add(sum, widen(pairs));
+/// int16 pairs of products.
+template <Code kCode>
+inline Ints multiply_add(Ints pairs, Line line, Quad x) {
+    if constexpr (quads_together(kCode) == 1) {
+        return _mm256_maddubs_epi16(_mm256_abs_epi8(line), _mm256_sign_epi8(x, line));
     }
-    return sum;
+    return in_order(_mm256_add_epi16(pairs, _mm256_maddubs_epi16(line, x)));
+}
+template <Code kCode>
+inline Ints widen(Ints pairs) {
+    return add_pairs(pairs);
 }
 
 /// vcvtph2ps: every binary16 as a binary32, subnormals too (FMT-1).

@@ -38,37 +38,33 @@ inline Ints e8_dot(Ints sum, const E8Line& line, Quad x) {
 }
 
 template <Code kCode>
-inline void load_lines(const std::byte* codes, Line (&lines)[8]) {
+inline Line load_line(const std::byte* codes, int quad) {
     if constexpr (kCode == Code::nibble || kCode == Code::table) {
-        const __m512i mask = _mm512_set1_epi8(15);
-        for (int pair = 0; pair < 4; ++pair) {
-            const __m512i both = _mm512_loadu_si512(codes + 64 * pair);
-            lines[2 * pair] = _mm512_and_si512(both, mask);
-            lines[2 * pair + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
-        }
-    } else {
-        for (int quad = 0; quad < 8; ++quad)
-            lines[quad] = _mm512_loadu_si512(codes + 64 * quad);
-    }
-    if constexpr (kCode == Code::table) {
+        const __m512i both = _mm512_loadu_si512(codes + 64 * (quad / 2));
+        const __m512i code = _mm512_and_si512(quad % 2 == 0 ? both : _mm512_srli_epi16(both, 4),
+                                              _mm512_set1_epi8(15));
+        if constexpr (kCode == Code::nibble) return code;
         // vpshufb looks 16 bytes up in each 128-bit part; T + 128 lies in [1, 241].
         const __m512i table = _mm512_xor_si512(
             _mm512_broadcast_i32x4(
                 _mm_loadu_si128(reinterpret_cast<const __m128i*>(exact::kIq4Table.data()))),
             _mm512_set1_epi8(-128));
-        for (Line& line : lines)
-            line = _mm512_shuffle_epi8(table, line);
+        return _mm512_shuffle_epi8(table, code);
     }
+    return _mm512_loadu_si512(codes + 64 * quad);
 }
 
-/// Below 4 * 8 * 255 * 127 < 2^20.
-template <Code kCode, int kQuads>
-inline Ints dot_quads(const Line* lines, const std::int8_t* x) {
-    Ints sum = _mm512_setzero_si512();
-    for (int quad = 0; quad < kQuads; ++quad) {
-        sum = _mm512_dpbusd_epi32(sum, lines[quad], load_quad(x + 4 * quad));
-    }
-    return sum;
+/// A whole block: below 4 * 8 * 255 * 127 < 2^20.
+constexpr int quads_together(Code /*code*/) {
+    return 8;
+}
+template <Code kCode>
+inline Ints multiply_add(Ints products, Line line, Quad x) {
+    return _mm512_dpbusd_epi32(products, line, x);
+}
+template <Code kCode>
+inline Ints widen(Ints products) {
+    return products;
 }
 
 /// vcvtph2ps: every binary16 as a binary32, subnormals too (FMT-1).

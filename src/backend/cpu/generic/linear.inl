@@ -40,9 +40,12 @@ inline void e8_group(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
                     load_e8(line + static_cast<std::size_t>(i) * tile_bytes + 4 * kWidth * v);
             }
         }
+#pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) {
             const Quad quad_x = load_quad(q + 4 * t);
+#pragma GCC unroll 2
             for (int i = 0; i < kTiles; ++i) {
+#pragma GCC unroll 2
                 for (std::size_t v = 0; v < kE8Vectors; ++v) {
                     sums[i][v][t] = e8_dot(sums[i][v][t], lines[i][v], quad_x);
                 }
@@ -83,25 +86,59 @@ inline void e8(const E8Tiles& w, std::size_t n_cols, const RowPanel& x, const Li
 // sums and products of integers below 2^24 (the bounds of LIN in the specification), so computing
 // them with floats, as sums * sub_scale, rounds nothing. Floor: one read of the records.
 
-/// p_b of one block and token (LIN-4), less the offset of the codes.
-template <Code kCode, Scales kScales, int kOffset>
-inline Floats block_product(const Line (&lines)[8], const Floats (&subs)[2],
-                            const QuantizedBlock& x) {
+/// Sums of the products of quads [kFirst, kFirst + kQuads) of a block, for each token.
+template <Code kCode, int kFirst, int kQuads, int kTokens>
+inline void dot_quads(const std::byte* codes, const QuantizedBlock* x, Ints (&sums)[kTokens]) {
+    constexpr int kTogether = kQuads < quads_together(kCode) ? kQuads : quads_together(kCode);
+#pragma GCC unroll 16
+    for (int begin = kFirst; begin < kFirst + kQuads; begin += kTogether) {
+        Ints products[kTokens];
+#pragma GCC unroll 16
+        for (int quad = begin; quad < begin + kTogether; ++quad) {
+            const Line line = load_line<kCode>(codes, quad);
+#pragma GCC unroll 16
+            for (int t = 0; t < kTokens; ++t) {
+                const Ints so_far = quad == begin ? zero_ints() : products[t];
+                products[t] = multiply_add<kCode>(so_far, line, load_quad(x[t].q + 4 * quad));
+            }
+        }
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+            const Ints widened = widen<kCode>(products[t]);
+            sums[t] = begin == kFirst ? widened : add(sums[t], widened);
+        }
+    }
+}
+
+/// p_b of one block (LIN-4), for each token. The offset of the codes is taken off here.
+template <Code kCode, Scales kScales, int kOffset, int kTokens>
+inline void block_products(const std::byte* codes, const Floats (&subs)[2], const QuantizedBlock* x,
+                           Floats (&p)[kTokens]) {
+    const Floats less = broadcast(-static_cast<float>(kOffset));
+    Ints sums[kTokens];
     if constexpr (kScales == Scales::halves) {
-        Floats low = to_floats(dot_quads<kCode, 4>(lines, x.q));
-        Floats high = to_floats(dot_quads<kCode, 4>(lines + 4, x.q + 16));
-        if constexpr (kOffset != 0) {
-            const Floats less = broadcast(-static_cast<float>(kOffset));
-            low = fused(broadcast(x.half_sums[0]), less, low);
-            high = fused(broadcast(x.half_sums[1]), less, high);
+        dot_quads<kCode, 0, 4>(codes, x, sums);
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+            Floats low = to_floats(sums[t]);
+            if (kOffset != 0) low = fused(broadcast(x[t].half_sums[0]), less, low);
+            p[t] = mul(low, subs[0]);
         }
-        return fused(high, subs[1], mul(low, subs[0]));
+        dot_quads<kCode, 4, 4>(codes, x, sums);
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+            Floats high = to_floats(sums[t]);
+            if (kOffset != 0) high = fused(broadcast(x[t].half_sums[1]), less, high);
+            p[t] = fused(high, subs[1], p[t]);
+        }
     } else {
-        Floats p = to_floats(dot_quads<kCode, 8>(lines, x.q));
-        if constexpr (kOffset != 0) {
-            p = fused(broadcast(x.sum), broadcast(-static_cast<float>(kOffset)), p);
+        dot_quads<kCode, 0, 8>(codes, x, sums);
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+            p[t] = to_floats(sums[t]);
+            if (kOffset != 0) p[t] = fused(broadcast(x[t].sum), less, p[t]);
+            if (kScales == Scales::shared) p[t] = mul(p[t], subs[0]);
         }
-        return kScales == Scales::shared ? mul(p, subs[0]) : p;
     }
 }
 
@@ -135,8 +172,6 @@ inline void blocked_group(const std::byte* record, std::size_t n_cols, const Qua
         const Floats m = kForm.has_minimum ? load_f16(record + kLayout.m) : broadcast(0.0F);
         const std::byte* block = record + kLayout.blocks;
         for (std::size_t b = 0; b < kLayout.n_blocks; ++b, block += kLayout.block_bytes) {
-            Line lines[8];
-            load_lines<kForm.code>(block + kLayout.codes, lines);
             Floats subs[2] = {};
             Floats sub_mins[2] = {};
             for (std::size_t i = 0; i < kSubs; ++i) {
@@ -144,15 +179,18 @@ inline void blocked_group(const std::byte* record, std::size_t n_cols, const Qua
                 if (kForm.has_minimum)
                     sub_mins[i] = load_sub(block + kLayout.sub_mins + i * kWidth);
             }
-            for (int t = 0; t < kTokens; ++t, ++x) {
-                const Floats a = broadcast(x->a);
-                acc[t] = fused(block_product<kForm.code, kForm.scales, kOffset>(lines, subs, *x),
-                               mul(d, a), acc[t]);  // LIN-5
+            Floats p[kTokens];
+            block_products<kForm.code, kForm.scales, kOffset>(block + kLayout.codes, subs, x, p);
+#pragma GCC unroll 16
+            for (int t = 0; t < kTokens; ++t) {
+                const Floats a = broadcast(x[t].a);
+                acc[t] = fused(p[t], mul(d, a), acc[t]);  // LIN-5
                 if constexpr (kForm.has_minimum) {
-                    acc[t] = fused(block_minimum<kForm.scales>(sub_mins, *x), mul(m, a),
+                    acc[t] = fused(block_minimum<kForm.scales>(sub_mins, x[t]), mul(m, a),
                                    acc[t]);  // LIN-6
                 }
             }
+            x += kTokens;
         }
     }
     for (int t = 0; t < kTokens; ++t)

@@ -33,32 +33,35 @@ inline Ints e8_dot(Ints sum, const E8Line& line, const Quad& x) {
     return sum;
 }
 
-/// The 8 quads of a block from its codes (linear_layout.h).
+/// Quad `quad` in [0, 8) of a block from its codes (linear_layout.h).
 template <Code kCode>
-inline void load_lines(const std::byte* codes, Line (&lines)[8]) {
-    for (std::size_t quad = 0; quad < 8; ++quad) {
+inline Line load_line(const std::byte* codes, int quad) {
+    constexpr bool kFourBits = kCode == Code::nibble || kCode == Code::table;
+    const auto* from = codes + 4 * (kFourBits ? quad / 2 : quad);
+    Line line = load_e8(from);
+    if constexpr (kFourBits) {
         for (std::size_t i = 0; i < 4; ++i) {
-            if constexpr (kCode == Code::nibble || kCode == Code::table) {
-                const auto both = std::to_integer<unsigned>(codes[quad / 2 * 4 + i]);
-                const unsigned code = quad % 2 == 0 ? both & 15U : both >> 4;
-                lines[quad].q[i] =
-                    kCode == Code::table ? exact::kIq4Table[code] : static_cast<std::int8_t>(code);
-            } else {
-                lines[quad].q[i] = static_cast<std::int8_t>(codes[quad * 4 + i]);
-            }
+            const auto both = std::to_integer<unsigned>(from[i]);
+            const unsigned code = quad % 2 == 0 ? both & 15U : both >> 4;
+            line.q[i] =
+                kCode == Code::table ? exact::kIq4Table[code] : static_cast<std::int8_t>(code);
         }
     }
+    return line;
 }
 
-/// Sum of the products of kQuads quads.
-template <Code kCode, int kQuads>
-inline Ints dot_quads(const Line* lines, const std::int8_t* x) {
-    Ints sum = 0;
-    for (int quad = 0; quad < kQuads; ++quad) {
-        for (int i = 0; i < 4; ++i)
-            sum += lines[quad].q[i] * x[4 * quad + i];
-    }
-    return sum;
+/// Quads whose products may be added before widen() makes int32 of them.
+constexpr int quads_together(Code /*code*/) {
+    return 8;
+}
+/// products + the four products of a line and a quad.
+template <Code kCode>
+inline Ints multiply_add(Ints products, const Line& line, const Quad& x) {
+    return e8_dot(products, line, x);
+}
+template <Code kCode>
+inline Ints widen(Ints products) {
+    return products;
 }
 
 inline Floats load_f16(const std::byte* p) {
