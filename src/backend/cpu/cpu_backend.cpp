@@ -49,16 +49,16 @@ struct CpuEmbedding final : Embedding {
 class CpuBackend final : public Backend {
   public:
     CpuBackend(Isa isa, int n_threads)
-        : isa_(isa), kernels_(kernels_of(isa)), pool_(n_threads), scratch_(size_of(n_threads)) {}
+        : kernels_(kernels_of(isa)), pool_(n_threads), scratch_(size_of(n_threads)), linear_(isa) {}
 
     std::string_view name() const override { return kernels_.name; }
 
     std::uint64_t linear_bytes(const weights::Tensor& tensor) const override {
-        return cpu::linear_bytes(isa_, tensor);
+        return linear_.bytes(tensor);
     }
     std::unique_ptr<LinearWeights> load_linear(std::span<const weights::Tensor* const> parts,
                                                std::span<const float> bias) override {
-        return cpu::load_linear(isa_, pool_, parts, bias);
+        return linear_.load(pool_, parts, bias);
     }
     std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) override;
     std::unique_ptr<FloatBuffer> make_floats(std::size_t size) override {
@@ -125,8 +125,8 @@ class CpuBackend final : public Backend {
     void multiply(const Activations& x, const LinearWeights& w, int n_tokens,
                   std::span<const std::int32_t> rows, Store store, FloatBuffer& y) {
         ETALON_ASSERT((w.forms_needed & ~x.forms) == 0 && w.n_cols == x.n_cols);
-        run_linear(isa_, pool_, static_cast<const CpuActivations&>(x), w, n_tokens, rows, store,
-                   y.data());
+        linear_.run(pool_, static_cast<const CpuActivations&>(x), w, n_tokens, rows, store,
+                    y.data());
     }
     /// body(token, thread) for every token, neighbours by one thread.
     template <typename Body>
@@ -154,10 +154,10 @@ class CpuBackend final : public Backend {
     bool append_token(const Batch& batch, const float* qkv, int t, int layer, float* spare,
                       CpuKvCache& kv, CpuQueries& queries) const;
 
-    Isa isa_;
     const Kernels& kernels_;
     ThreadPool pool_;
     std::vector<AlignedVector<float>> scratch_;  // [n_threads]
+    Linear linear_;
     RopeCache rope_;
     Attention attention_;
 };

@@ -21,7 +21,7 @@ using exact::FormatKind;
 using exact::kBlock;
 
 /// Tasks for each thread: with fewer, one slow thread makes all wait.
-constexpr int kTasksPerThread = 4;
+constexpr int kTasksPerThread = 8;
 /// Rows of floats that one task multiplies.
 constexpr std::size_t kFloatRows = 4;
 
@@ -72,7 +72,7 @@ struct CpuLinear final : LinearWeights {
     std::vector<Part> parts;
     AlignedVector<float> bias;
     std::vector<Unit> units;
-    Isa isa = Isa::generic;
+    const LinearKernels* kernels = nullptr;  ///< whose layout the records have
 };
 
 void load_e8(const weights::Tensor& tensor, const LinearKernels& kernels, Part& part) {
@@ -105,14 +105,8 @@ void load_blocked(const weights::Tensor& tensor, const LinearKernels& kernels, T
     part.unit_rows = width;
 }
 
-/// A group of tokens: rows [first, first + n) of the output.
-struct Group {
-    int first = 0;
-    int n = 0;
-};
-
-std::vector<Group> group_tokens(int n_tokens, std::span<const int> sizes) {
-    std::vector<Group> groups;
+void group_tokens(int n_tokens, std::span<const int> sizes, std::vector<TokenGroup>& groups) {
+    groups.clear();
     for (int first = 0; first < n_tokens;) {
         const auto size =
             std::find_if(sizes.begin(), sizes.end(), [&](int s) { return s <= n_tokens - first; });
@@ -120,26 +114,20 @@ std::vector<Group> group_tokens(int n_tokens, std::span<const int> sizes) {
         groups.push_back({first, *size});
         first += *size;
     }
-    return groups;
 }
 
-/// The input of one product, as the kernels read it (linear_kernels.h).
-struct Panels {
-    AlignedVector<std::int8_t> rows;
-    AlignedVector<float> row_scales;       // [n_tokens]
-    AlignedVector<std::int32_t> row_sums;  // [n_tokens]
-    AlignedVector<QuantizedBlock> blocks;
-    std::vector<Group> row_groups;
-    std::vector<Group> block_groups;
-};
+template <typename T>
+void grow(AlignedVector<T>& vector, std::size_t size) {
+    if (vector.size() < size) vector.resize(size);
+}
 
 /// Token `index` of the output is token `rows[index]` of x, or `index` itself.
 std::size_t token_of(std::span<const std::int32_t> rows, int index) {
     return rows.empty() ? sz(index) : sz(rows[sz(index)]);
 }
 
-void pack_rows(const CpuActivations& x, std::span<const std::int32_t> rows, const Group& group,
-               Panels& panels) {
+void pack_rows(const CpuActivations& x, std::span<const std::int32_t> rows, const TokenGroup& group,
+               LinearPanels& panels) {
     const std::size_t k = sz(x.n_cols);
     const std::size_t n = sz(group.n);
     std::int8_t* panel = panels.rows.data() + sz(group.first) * k;
@@ -157,8 +145,8 @@ void pack_rows(const CpuActivations& x, std::span<const std::int32_t> rows, cons
     }
 }
 
-void pack_blocks(const CpuActivations& x, std::span<const std::int32_t> rows, const Group& group,
-                 Panels& panels) {
+void pack_blocks(const CpuActivations& x, std::span<const std::int32_t> rows,
+                 const TokenGroup& group, LinearPanels& panels) {
     const std::size_t n_blocks = sz(x.n_cols) / kBlock;
     const std::size_t n = sz(group.n);
     QuantizedBlock* panel = panels.blocks.data() + sz(group.first) * n_blocks;
@@ -176,42 +164,42 @@ void pack_blocks(const CpuActivations& x, std::span<const std::int32_t> rows, co
     }
 }
 
-Panels pack(const CpuActivations& x, std::span<const std::int32_t> rows, int n_tokens,
-            unsigned forms, const LinearKernels& kernels, ThreadPool& pool) {
-    Panels panels;
+void pack(const CpuActivations& x, std::span<const std::int32_t> rows, int n_tokens, unsigned forms,
+          const LinearKernels& kernels, ThreadPool& pool, LinearPanels& panels) {
     const std::size_t n = sz(n_tokens);
+    panels.row_groups.clear();
+    panels.block_groups.clear();
     if ((forms & kRowInt8) != 0) {
-        panels.row_groups = group_tokens(n_tokens, kernels.e8_groups);
-        panels.rows.resize(n * sz(x.n_cols));
-        panels.row_scales.resize(n);
-        panels.row_sums.resize(n);
+        group_tokens(n_tokens, kernels.e8_groups, panels.row_groups);
+        grow(panels.rows, n * sz(x.n_cols));
+        grow(panels.row_scales, n);
+        grow(panels.row_sums, n);
         pool.run(static_cast<int>(panels.row_groups.size()),
                  [&](int i, int) { pack_rows(x, rows, panels.row_groups[sz(i)], panels); });
     }
     if ((forms & kBlockInt8) != 0) {
-        panels.block_groups = group_tokens(n_tokens, kernels.blocked_groups);
-        panels.blocks.resize(n * (sz(x.n_cols) / kBlock));
+        group_tokens(n_tokens, kernels.blocked_groups, panels.block_groups);
+        grow(panels.blocks, n * (sz(x.n_cols) / kBlock));
         pool.run(static_cast<int>(panels.block_groups.size()),
                  [&](int i, int) { pack_blocks(x, rows, panels.block_groups[sz(i)], panels); });
     }
-    return panels;
 }
 
-/// One call of run_linear.
+/// One call of Linear::run.
 struct Product {
     const LinearKernels& kernels;
     const CpuLinear& w;
     const CpuActivations& x;
     std::span<const std::int32_t> rows;
     int n_tokens;
-    const Panels& panels;
+    const LinearPanels& panels;
     Store store;
     float* y;
 
     LinearOutput output(const Unit& unit, int first_token) const;
     /// Share `share` of `n_shares` of the tokens.
     void run_unit(const Unit& unit, int share, int n_shares) const;
-    void run_e8(const Unit& unit, const Group& group) const;
+    void run_e8(const Unit& unit, const TokenGroup& group) const;
     void run_floats(const Unit& unit, int first_token, int end_token) const;
 };
 
@@ -222,7 +210,7 @@ LinearOutput Product::output(const Unit& unit, int first_token) const {
             std::min(unit.part->unit_rows, unit.part->n_rows - unit.row)};
 }
 
-void Product::run_e8(const Unit& unit, const Group& group) const {
+void Product::run_e8(const Unit& unit, const TokenGroup& group) const {
     const std::size_t k = sz(w.n_cols);
     const LinearOutput out = output(unit, group.first);
     const auto n_tiles = static_cast<int>((out.n_rows + kE8TileRows - 1) / kE8TileRows);
@@ -280,19 +268,19 @@ void Product::run_unit(const Unit& unit, int share, int n_shares) const {
 
 }  // namespace
 
-std::uint64_t linear_bytes(Isa isa, const weights::Tensor& tensor) {
+Linear::Linear(Isa isa) : kernels_(kernels_of(isa)) {}
+
+std::uint64_t Linear::bytes(const weights::Tensor& tensor) const {
     if (form_of(tensor.format) != kBlockInt8) return tensor.data.size() + tensor.scales.size();
-    return repacked_bytes(tensor.format, kernels_of(isa).width, sz(tensor.n_rows),
-                          sz(tensor.n_cols));
+    return repacked_bytes(tensor.format, kernels_.width, sz(tensor.n_rows), sz(tensor.n_cols));
 }
 
-std::unique_ptr<LinearWeights> load_linear(Isa isa, ThreadPool& pool,
-                                           std::span<const weights::Tensor* const> parts,
-                                           std::span<const float> bias) {
+std::unique_ptr<LinearWeights> Linear::load(ThreadPool& pool,
+                                            std::span<const weights::Tensor* const> parts,
+                                            std::span<const float> bias) const {
     ETALON_ASSERT(!parts.empty());
-    const LinearKernels& kernels = kernels_of(isa);
     auto w = std::make_unique<CpuLinear>();
-    w->isa = isa;
+    w->kernels = &kernels_;
     w->n_cols = static_cast<int>(parts.front()->n_cols);
     w->parts.reserve(parts.size());  // units point to parts
     for (const weights::Tensor* tensor : parts) {
@@ -304,9 +292,9 @@ std::unique_ptr<LinearWeights> load_linear(Isa isa, ThreadPool& pool,
         part.n_rows = sz(tensor->n_rows);
         if (part.form == kRowInt8) {
             ETALON_ASSERT(tensor->format == Format::e8);
-            load_e8(*tensor, kernels, part);
+            load_e8(*tensor, kernels_, part);
         } else if (part.form == kBlockInt8) {
-            load_blocked(*tensor, kernels, pool, part);
+            load_blocked(*tensor, kernels_, pool, part);
         } else {
             part.mapped = tensor->data;
             part.unit_rows = kFloatRows;
@@ -322,22 +310,26 @@ std::unique_ptr<LinearWeights> load_linear(Isa isa, ThreadPool& pool,
     return w;
 }
 
-void run_linear(Isa isa, ThreadPool& pool, const CpuActivations& x, const LinearWeights& base,
-                int n_tokens, std::span<const std::int32_t> rows, Store store, float* y) {
+void Linear::run(ThreadPool& pool, const CpuActivations& x, const LinearWeights& base, int n_tokens,
+                 std::span<const std::int32_t> rows, Store store, float* y) {
     const auto& w = static_cast<const CpuLinear&>(base);
-    ETALON_ASSERT(w.isa == isa && w.n_cols == x.n_cols);
-    const LinearKernels& kernels = kernels_of(isa);
+    ETALON_ASSERT(w.kernels == &kernels_ && w.n_cols == x.n_cols);
     if (!rows.empty()) n_tokens = static_cast<int>(rows.size());
-    const Panels panels = pack(x, rows, n_tokens, w.forms_needed, kernels, pool);
-    const Product product{kernels, w, x, rows, n_tokens, panels, store, y};
+    pack(x, rows, n_tokens, w.forms_needed, kernels_, pool, panels_);
+    const Product product{kernels_, w, x, rows, n_tokens, panels_, store, y};
+    // A task is a range of units, so that a thread reads weights in one stream. Few units and many
+    // threads: the tokens are split as well.
     const auto n_units = static_cast<int>(w.units.size());
-    // Few rows and many threads: the tokens are split as well.
-    const int n_tasks_wanted = pool.n_threads() == 1 ? 1 : kTasksPerThread * pool.n_threads();
+    const int n_tasks = kTasksPerThread * pool.n_threads();
+    const int n_ranges = std::min(n_units, n_tasks);
     const int n_groups = static_cast<int>(
-        std::max({panels.row_groups.size(), panels.block_groups.size(), std::size_t{1}}));
-    const int n_shares = std::clamp((n_tasks_wanted + n_units - 1) / n_units, 1, n_groups);
-    pool.run(n_units * n_shares, [&](int i, int) {
-        product.run_unit(w.units[sz(i / n_shares)], i % n_shares, n_shares);
+        std::max({panels_.row_groups.size(), panels_.block_groups.size(), std::size_t{1}}));
+    const int n_shares = std::clamp(n_tasks / n_units, 1, n_groups);
+    pool.run(n_ranges * n_shares, [&](int i, int) {
+        const auto bound = [&](int range) { return sz(range) * sz(n_units) / sz(n_ranges); };
+        const int range = i / n_shares;
+        for (std::size_t unit = bound(range); unit < bound(range + 1); ++unit)
+            product.run_unit(w.units[unit], i % n_shares, n_shares);
     });
 }
 
