@@ -34,7 +34,11 @@ inline Ints e8_start(std::int32_t sum_x) {
         static_cast<std::int32_t>(0U - 128U * static_cast<std::uint32_t>(sum_x)));
 }
 inline Ints e8_dot(Ints sum, const E8Line& line, Quad x) {
-    return _mm512_dpbusd_epi32(sum, line.w, x);
+    sum = _mm512_dpbusd_epi32(sum, line.w, x);
+    // NOTE: an empty asm ties the sum to one register; GCC 12 copies it to and fro otherwise, which
+    // halves the speed.
+    asm("" : "+v"(sum));
+    return sum;
 }
 
 template <Code kCode>

@@ -16,53 +16,46 @@ inline void write_rows(const LinearOutput& out, std::size_t token, std::size_t f
 // E8. In: lines int8 [K / 4][16][4], |q| <= 127 (any int8 is safe); x int8 [K / 4][tokens][4],
 // |q| <= 127. Sums stay in registers over the whole of K. Floor: one read of the lines.
 
-inline constexpr std::size_t kE8Vectors = kE8TileRows / kWidth;  // of one tile
-
+// Every loop over sums is unrolled: an index that is not a constant would keep them in memory.
 template <int kTiles, int kTokens>
 inline void e8_group(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
                      const LinearOutput& out) {
-    Ints sums[kTiles][kE8Vectors][kTokens];
+    constexpr int kVectors = static_cast<int>(kE8TileRows / kWidth) * kTiles;
+    Ints sums[kVectors][kTokens];
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
-        const Ints start = e8_start(x.sums[t]);
-        for (auto& tile : sums) {
-            for (auto& vector : tile)
-                vector[t] = start;
-        }
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v)
+            sums[v][t] = e8_start(x.sums[t]);
     }
     const std::size_t tile_bytes = n_cols * kE8TileRows;
     const std::byte* line = w.lines;
     const std::int8_t* q = x.q;
     for (std::size_t quad = 0; quad < n_cols / 4; ++quad) {  // LIN-2
-        E8Line lines[kTiles][kE8Vectors];
-        for (int i = 0; i < kTiles; ++i) {
-            for (std::size_t v = 0; v < kE8Vectors; ++v) {
-                lines[i][v] =
-                    load_e8(line + static_cast<std::size_t>(i) * tile_bytes + 4 * kWidth * v);
-            }
+        E8Line lines[kVectors];
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) {
+            const std::size_t row = static_cast<std::size_t>(v) * kWidth;
+            lines[v] = load_e8(line + row / kE8TileRows * tile_bytes + row % kE8TileRows * 4);
         }
 #pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) {
             const Quad quad_x = load_quad(q + 4 * t);
-#pragma GCC unroll 2
-            for (int i = 0; i < kTiles; ++i) {
-#pragma GCC unroll 2
-                for (std::size_t v = 0; v < kE8Vectors; ++v) {
-                    sums[i][v][t] = e8_dot(sums[i][v][t], lines[i][v], quad_x);
-                }
-            }
+#pragma GCC unroll 16
+            for (int v = 0; v < kVectors; ++v)
+                sums[v][t] = e8_dot(sums[v][t], lines[v], quad_x);
         }
         line += 4 * kE8TileRows;
         q += 4 * kTokens;
     }
-    for (int i = 0; i < kTiles; ++i) {
-        for (std::size_t v = 0; v < kE8Vectors; ++v) {
-            const std::size_t first = static_cast<std::size_t>(i) * kE8TileRows + v * kWidth;
-            const Floats d = load(w.d + first);
-            for (int t = 0; t < kTokens; ++t) {  // LIN-3
-                const Floats scale = mul(broadcast(x.a[t]), d);
-                write_rows(out, static_cast<std::size_t>(t), first,
-                           mul(to_floats(sums[i][v][t]), scale));
-            }
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) {
+        const std::size_t row = static_cast<std::size_t>(v) * kWidth;
+        const Floats d = load(w.d + row);
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {  // LIN-3
+            const Floats scale = mul(broadcast(x.a[t]), d);
+            write_rows(out, static_cast<std::size_t>(t), row, mul(to_floats(sums[v][t]), scale));
         }
     }
 }
@@ -164,8 +157,9 @@ inline void blocked_group(const std::byte* record, std::size_t n_cols, const Qua
         kForm.code == Code::eight || kForm.code == Code::table ? kEightOffset : kForm.offset;
     constexpr std::size_t kSubs = kLayout.sub_mins / kWidth;
     Floats acc[kTokens];
-    for (Floats& a : acc)
-        a = broadcast(0.0F);
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t)
+        acc[t] = broadcast(0.0F);
     const std::size_t n_records = n_cols / (kLayout.n_blocks * exact::kBlock);
     for (std::size_t r = 0; r < n_records; ++r, record += kLayout.record_bytes) {
         const Floats d = load_f16(record);
@@ -193,6 +187,7 @@ inline void blocked_group(const std::byte* record, std::size_t n_cols, const Qua
             x += kTokens;
         }
     }
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t)
         write_rows(out, static_cast<std::size_t>(t), 0, acc[t]);
 }
