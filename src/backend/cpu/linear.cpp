@@ -126,16 +126,27 @@ std::size_t token_of(std::span<const std::int32_t> rows, int index) {
     return rows.empty() ? sz(index) : sz(rows[sz(index)]);
 }
 
+/// Four elements as int16 in the order 0 2 1 3.
+void widen_quad(const std::int8_t* q, std::int8_t* out) noexcept {
+    const std::int16_t wide[4] = {q[0], q[2], q[1], q[3]};
+    std::memcpy(out, wide, sizeof(wide));
+}
+
 void pack_rows(const CpuActivations& x, std::span<const std::int32_t> rows, const TokenGroup& group,
-               LinearPanels& panels) {
+               std::size_t quad_bytes, LinearPanels& panels) {
     const std::size_t k = sz(x.n_cols);
     const std::size_t n = sz(group.n);
-    std::int8_t* panel = panels.rows.data() + sz(group.first) * k;
+    std::int8_t* panel = panels.rows.data() + sz(group.first) * (k / 4) * quad_bytes;
     for (std::size_t t = 0; t < n; ++t) {
         const std::size_t token = token_of(rows, group.first + static_cast<int>(t));
         const std::int8_t* q = x.row_q.data() + token * k;
         for (std::size_t quad = 0; quad < k / 4; ++quad) {
-            std::memcpy(panel + (quad * n + t) * 4, q + 4 * quad, 4);
+            std::int8_t* to = panel + (quad * n + t) * quad_bytes;
+            if (quad_bytes == 4) {
+                std::memcpy(to, q + 4 * quad, 4);
+            } else {
+                widen_quad(q + 4 * quad, to);
+            }
         }
         std::int32_t sum = 0;
         for (std::size_t i = 0; i < k; ++i)
@@ -167,15 +178,17 @@ void pack_blocks(const CpuActivations& x, std::span<const std::int32_t> rows,
 void pack(const CpuActivations& x, std::span<const std::int32_t> rows, int n_tokens, unsigned forms,
           const LinearKernels& kernels, ThreadPool& pool, LinearPanels& panels) {
     const std::size_t n = sz(n_tokens);
+    const std::size_t quad_bytes = sz(kernels.e8_quad_bytes);
     panels.row_groups.clear();
     panels.block_groups.clear();
     if ((forms & kRowInt8) != 0) {
         group_tokens(n_tokens, kernels.e8_groups, panels.row_groups);
-        grow(panels.rows, n * sz(x.n_cols));
+        grow(panels.rows, n * (sz(x.n_cols) / 4) * quad_bytes);
         grow(panels.row_scales, n);
         grow(panels.row_sums, n);
-        pool.run(static_cast<int>(panels.row_groups.size()),
-                 [&](int i, int) { pack_rows(x, rows, panels.row_groups[sz(i)], panels); });
+        pool.run(static_cast<int>(panels.row_groups.size()), [&](int i, int) {
+            pack_rows(x, rows, panels.row_groups[sz(i)], quad_bytes, panels);
+        });
     }
     if ((forms & kBlockInt8) != 0) {
         group_tokens(n_tokens, kernels.blocked_groups, panels.block_groups);
@@ -217,8 +230,8 @@ void Product::run_e8(const Unit& unit, const TokenGroup& group) const {
     const E8Tiles tiles{unit.part->mapped.data() + unit.row * k, unit.part->d.data() + unit.row,
                         n_tiles};
     const std::size_t first = sz(group.first);
-    const RowPanel panel{panels.rows.data() + first * k, panels.row_scales.data() + first,
-                         panels.row_sums.data() + first, group.n};
+    const RowPanel panel{panels.rows.data() + first * (k / 4) * sz(kernels.e8_quad_bytes),
+                         panels.row_scales.data() + first, panels.row_sums.data() + first, group.n};
     kernels.e8(tiles, k, panel, out);
 }
 

@@ -3,9 +3,11 @@
 //
 // Tokens are cut into groups of a size that the set names; a kernel multiplies one tile of rows
 // with one group while its sums stay in registers. The input of a group lies in a panel:
-//   rows:    int8 [K / 4][group][4]        four elements of each token beside one another
+//   rows:    [K / 4][group] quads            four elements of each token: int8, or int16 in the
+//   order
+//                                            0 2 1 3, as e8_quad_bytes says
 //   blocks:  QuantizedBlock [K / 32][group]
-// The panel of the group that starts at token t starts at t * K bytes, or t * K / 32 blocks.
+// The panel of the group that starts at token t starts at quad t * K / 4, or block t * K / 32.
 #pragma once
 
 #include <cstddef>
@@ -43,7 +45,7 @@ struct E8Tiles {
 
 /// A group of tokens for E8.
 struct RowPanel {
-    const std::int8_t* q = nullptr;      ///< [K / 4][n_tokens][4]
+    const std::int8_t* q = nullptr;      ///< [K / 4][n_tokens] quads
     const float* a = nullptr;            ///< [n_tokens]
     const std::int32_t* sums = nullptr;  ///< [n_tokens], of q
     int n_tokens = 0;                    ///< one of LinearKernels::e8_groups
@@ -62,6 +64,7 @@ struct LinearKernels {
     std::size_t width;                    ///< rows of a tile of a blocked format
     int eight_offset;                     ///< what repack_tile adds to 8-bit codes
     int e8_tiles;                         ///< tiles that one call takes at most
+    int e8_quad_bytes;                    ///< 4, or 8
     std::span<const int> e8_groups;       ///< sizes of token groups, descending, down to 1
     std::span<const int> blocked_groups;  ///< likewise
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Primitives of linear layers with vpmaddubsw. Names as in generic/linear_dot.inl.
 
-// vpmaddubsw multiplies unsigned with signed bytes and adds two products to int16 with saturation.
-// Signed weights become abs(w), at most 128, and x takes their sign: 2 * 128 * 127 = 32,512 is
-// below 2^15, but two such results cannot be added before vpmaddwd widens them.
+// Blocked formats use vpmaddubsw, which multiplies unsigned with signed bytes and adds two products
+// to int16 with saturation. Signed weights become abs(w), at most 128, and x takes their sign:
+// 2 * 128 * 127 = 32,512 is below 2^15, but two such results cannot be added before vpmaddwd widens
+// them.
 inline constexpr int kEightOffset = 0;
 
 // 1 tile of 2 vectors x 4 tokens: 8 sums of 16 registers.
@@ -21,20 +22,27 @@ inline Quad load_quad(const std::int8_t* p) {
     return _mm256_set1_epi32(quad);
 }
 
-struct E8Line {
-    __m256i w;
-    __m256i magnitude;
+// E8 is widened to int16 and multiplied by vpmaddwd, which cannot overflow: two instructions on the
+// multiplier for 32 products, where signs, vpmaddubsw and vpmaddwd are three. In a line even and
+// odd elements part without a shuffle; a panel holds x as int16 in the order 0 2 1 3.
+inline constexpr int kE8QuadBytes = 8;
+struct E8Quad {
+    __m256i even;  // elements 0 and 2 of one token, in every lane
+    __m256i odd;   // 1 and 3
 };
+struct E8Line {
+    __m256i even;
+    __m256i odd;
+};
+inline E8Quad load_e8_quad(const std::int8_t* p) {
+    return {load_quad(p), load_quad(p + 4)};
+}
 inline E8Line load_e8(const std::byte* p) {
     const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    return {w, _mm256_abs_epi8(w)};
+    return {_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)};
 }
 inline Ints e8_start(std::int32_t /*sum_x*/) {
     return _mm256_setzero_si256();
-}
-/// Four products of each of 8 rows as int32, from int16 pairs.
-inline Ints add_pairs(__m256i pairs) {
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 /// NOTE: an empty asm keeps additions in their order. GCC 12 regroups them otherwise, holds all
 /// products at once and spills most of them.
@@ -42,9 +50,9 @@ inline Ints in_order(Ints v) {
     asm("" : "+x"(v));
     return v;
 }
-inline Ints e8_dot(Ints sum, const E8Line& line, Quad x) {
-    return in_order(
-        add(sum, add_pairs(_mm256_maddubs_epi16(line.magnitude, _mm256_sign_epi8(x, line.w)))));
+inline Ints e8_dot(Ints sum, const E8Line& line, const E8Quad& x) {
+    sum = in_order(add(sum, _mm256_madd_epi16(line.even, x.even)));
+    return in_order(add(sum, _mm256_madd_epi16(line.odd, x.odd)));
 }
 
 template <Code kCode>
@@ -77,9 +85,10 @@ inline Ints multiply_add(Ints pairs, Line line, Quad x) {
     }
     return in_order(_mm256_add_epi16(pairs, _mm256_maddubs_epi16(line, x)));
 }
+/// Four products of each of 8 rows as int32.
 template <Code kCode>
 inline Ints widen(Ints pairs) {
-    return add_pairs(pairs);
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
 /// vcvtph2ps: every binary16 as a binary32, subnormals too (FMT-1).

@@ -22,6 +22,11 @@ inline Quad load_quad(const std::int8_t* p) {
     return _mm512_set1_epi32(quad);
 }
 
+inline constexpr int kE8QuadBytes = 4;
+using E8Quad = Quad;
+inline E8Quad load_e8_quad(const std::int8_t* p) {
+    return load_quad(p);
+}
 struct E8Line {
     __m512i w;  // w + 128
 };
@@ -33,7 +38,7 @@ inline Ints e8_start(std::int32_t sum_x) {
     return _mm512_set1_epi32(
         static_cast<std::int32_t>(0U - 128U * static_cast<std::uint32_t>(sum_x)));
 }
-inline Ints e8_dot(Ints sum, const E8Line& line, Quad x) {
+inline Ints e8_dot(Ints sum, const E8Line& line, E8Quad x) {
     sum = _mm512_dpbusd_epi32(sum, line.w, x);
     // NOTE: an empty asm ties the sum to one register; GCC 12 copies it to and fro otherwise, which
     // halves the speed.

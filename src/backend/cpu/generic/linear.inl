@@ -13,8 +13,8 @@ inline void write_rows(const LinearOutput& out, std::size_t token, std::size_t f
     store_n(y, v, n);
 }
 
-// E8. In: lines int8 [K / 4][16][4], |q| <= 127 (any int8 is safe); x int8 [K / 4][tokens][4],
-// |q| <= 127. Sums stay in registers over the whole of K. Floor: one read of the lines.
+// E8. In: lines int8 [K / 4][16][4] (any int8 is safe); x [K / 4][tokens] quads, |q| <= 127. Sums
+// stay in registers over the whole of K. Floor: one read of the lines.
 
 // Every loop over sums is unrolled: an index that is not a constant would keep them in memory.
 template <int kTiles, int kTokens>
@@ -40,13 +40,13 @@ inline void e8_group(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
         }
 #pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) {
-            const Quad quad_x = load_quad(q + 4 * t);
+            const E8Quad quad_x = load_e8_quad(q + kE8QuadBytes * t);
 #pragma GCC unroll 16
             for (int v = 0; v < kVectors; ++v)
                 sums[v][t] = e8_dot(sums[v][t], lines[v], quad_x);
         }
         line += 4 * kE8TileRows;
-        q += 4 * kTokens;
+        q += kE8QuadBytes * kTokens;
     }
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) {
@@ -263,5 +263,14 @@ inline float dot_floats(const float* w, const float* x, std::size_t n_cols) {
     return sum_tree(lanes);
 }
 
-inline constexpr LinearKernels kLinear = {kWidth,         kEightOffset, kE8Tiles,       kE8Groups,
-                                          kBlockedGroups, e8,           blocked_kernel, dot_floats};
+inline constexpr LinearKernels kLinear = {
+    .width = kWidth,
+    .eight_offset = kEightOffset,
+    .e8_tiles = kE8Tiles,
+    .e8_quad_bytes = kE8QuadBytes,
+    .e8_groups = kE8Groups,
+    .blocked_groups = kBlockedGroups,
+    .e8 = e8,
+    .blocked = blocked_kernel,
+    .dot_floats = dot_floats,
+};

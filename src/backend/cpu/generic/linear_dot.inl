@@ -15,10 +15,16 @@ struct Quad {
     std::int8_t q[4];
 };
 using Line = Quad;
-using E8Line = Quad;
 
 inline Quad load_quad(const std::int8_t* p) {
     return {{p[0], p[1], p[2], p[3]}};
+}
+/// Bytes of a quad of x in a panel for E8, and how it is read.
+inline constexpr int kE8QuadBytes = 4;
+using E8Quad = Quad;
+using E8Line = Quad;
+inline E8Quad load_e8_quad(const std::int8_t* p) {
+    return load_quad(p);
 }
 inline E8Line load_e8(const std::byte* p) {
     return load_quad(reinterpret_cast<const std::int8_t*>(p));
@@ -27,7 +33,7 @@ inline Ints e8_start(std::int32_t /*sum_x*/) {
     return 0;
 }
 /// sum + the four products (LIN-2).
-inline Ints e8_dot(Ints sum, const E8Line& line, const Quad& x) {
+inline Ints e8_dot(Ints sum, const E8Line& line, const E8Quad& x) {
     for (int i = 0; i < 4; ++i)
         sum += line.q[i] * x.q[i];
     return sum;
