@@ -2,6 +2,10 @@
 // The kernels in AVX2 and FMA.
 #include "backend/cpu/kernels.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+// With sanitizers GCC 12 does not see that attend_page fills what it hands on.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <bit>
 #include <cmath>
 #include <cstring>
