@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a device offers: a small set of fused operations over a ragged batch. The transformer is
-// written once over them; every backend gives the bits that src/exact defines (tests/conformance).
+// written once over them; every backend gives the bits that src/exact defines (tests/backend).
 //
 // A step of a layer, as src/model/transformer.cpp writes it:
 //   backend.norm_quantize(batch, h, attn_norm, eps, rotation, x);

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+// Registration of conformance tests, their inputs, and the comparison of bits.
+#include "backend/conformance.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+namespace etalon::backend::conformance {
+
+namespace {
+
+/// Sanitizers look at one case of so many, chosen by its seed.
+constexpr std::uint64_t kCasesOfOneRun = kSanitized ? 5 : 1;
+
+/// 1 thread, and 2 or 3 as the seed says. Sanitizers have more to see with several.
+std::vector<int> thread_counts(std::uint64_t seed) {
+    const int several = seed % 2 == 0 ? 2 : 3;
+    return kSanitized ? std::vector{several} : std::vector{1, several};
+}
+
+/// Backends live as long as the process, so that one test meets what others left in their buffers.
+Backend& backend_of(Isa isa, int n_threads) {
+    static std::map<std::pair<Isa, int>, std::unique_ptr<Backend>> backends;
+    auto& backend = backends[{isa, n_threads}];
+    if (!backend) backend = make_cpu_backend(isa, n_threads);
+    return *backend;
+}
+
+Backend& reference() {
+    static const std::unique_ptr<Backend> backend = make_exact_backend(1);
+    return *backend;
+}
+
+const std::vector<Isa>& available_isas() {
+    static const std::vector<Isa> isas = [] {
+        std::vector<Isa> found;
+        for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
+            if (isa_is_available(isa)) found.push_back(isa);
+        }
+        return found;
+    }();
+    return isas;
+}
+
+/// FNV-1a, so that a case keeps its inputs when others come and go.
+std::uint64_t seed_of(std::string_view text) {
+    std::uint64_t hash = 0xCBF29CE484222325U;
+    for (const char letter : text) {
+        hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001B3U;
+    }
+    return hash;
+}
+
+/// One case, shared by the instruction sets: the reference computes it once.
+struct Case {
+    std::string name;
+    Body body;
+    std::uint64_t seed = 0;
+    std::optional<Outcome> expected{};
+    std::size_t uses = 0;
+
+    Outcome run(Backend& backend) const {
+        Random random(seed);
+        Outcome outcome;
+        body(backend, random, outcome);
+        return outcome;
+    }
+};
+
+class ConformanceTest : public testing::Test {
+  public:
+    ConformanceTest(Isa isa, std::shared_ptr<Case> the_case)
+        : isa_(isa), case_(std::move(the_case)) {}
+
+    void TestBody() override {
+        if (!case_->expected) case_->expected = case_->run(reference());
+        for (const int n_threads : thread_counts(case_->seed)) {
+            Backend& tested = backend_of(isa_, n_threads);
+            const std::string found = difference(*case_->expected, case_->run(tested));
+            if (found.empty()) continue;
+            ADD_FAILURE() << fmt::format("{}, {} threads, {}, seed {:#x}: {}", tested.name(),
+                                         n_threads, case_->name, case_->seed, found);
+            break;
+        }
+        if (++case_->uses < available_isas().size()) return;
+        case_->expected.reset();
+        case_->uses = 0;
+    }
+
+  private:
+    Isa isa_;
+    std::shared_ptr<Case> case_;
+};
+
+}  // namespace
+
+std::uint64_t Random::next() noexcept {
+    state_ += 0x9E3779B97F4A7C15U;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+    return z ^ (z >> 31);
+}
+
+int Random::below(int n) noexcept {
+    return static_cast<int>(next() % static_cast<std::uint64_t>(n));
+}
+
+float Random::unit() noexcept {
+    return static_cast<float>(static_cast<std::int64_t>(next() >> 40) - (1 << 23)) * 0x1p-23F;
+}
+
+std::string_view fill_name(Fill fill) noexcept {
+    switch (fill) {
+        case Fill::usual:
+            return "usual";
+        case Fill::bits:
+            return "bits";
+        case Fill::subnormal:
+            return "subnormal";
+        case Fill::huge:
+            return "huge";
+        case Fill::equal:
+            return "equal";
+        case Fill::same:
+            return "same";
+        case Fill::zero:
+            return "zero";
+        case Fill::bad:
+            break;
+    }
+    return "bad";
+}
+
+namespace {
+
+constexpr std::uint32_t kSign = 0x80000000U;
+
+/// A float with a random sign and fraction and a biased exponent in [low, high].
+float with_exponent(Random& random, int low, int high) {
+    const auto exponent = static_cast<std::uint32_t>(low + random.below(high - low + 1));
+    const auto word = static_cast<std::uint32_t>(random.next());
+    return std::bit_cast<float>((word & 0x807FFFFFU) | exponent << 23);
+}
+
+void fill_row(Random& random, Fill fill, std::span<float> row) {
+    const float size = std::ldexp(1.0F, random.below(13) - 6);
+    const bool small = random.below(2) == 0;
+    for (float& value : row) {
+        const auto word = static_cast<std::uint32_t>(random.next());
+        switch (fill) {
+            case Fill::usual:
+            case Fill::bad:
+                value = random.unit() * size;
+                break;
+            case Fill::bits:
+                value = with_exponent(random, 0, small ? 150 : 254);
+                break;
+            case Fill::subnormal:
+                value = with_exponent(random, 0, 0);
+                break;
+            case Fill::huge:
+                value = with_exponent(random, 191, 254);
+                break;
+            case Fill::equal:
+                value = std::bit_cast<float>(std::bit_cast<std::uint32_t>(size) | (word & kSign));
+                break;
+            case Fill::same:
+                value = small ? size : -size;
+                break;
+            case Fill::zero:
+                value = std::bit_cast<float>(word & kSign);
+                break;
+        }
+    }
+}
+
+constexpr std::array kBad = {
+    std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+    std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::quiet_NaN()};
+
+}  // namespace
+
+std::vector<float> random_floats(Random& random, int n_rows, int n_cols, Fill fill) {
+    const auto n = static_cast<std::size_t>(n_cols);
+    std::vector<float> floats(static_cast<std::size_t>(n_rows) * n);
+    for (std::size_t row = 0; row < floats.size(); row += n) {
+        fill_row(random, fill, std::span(floats).subspan(row, n));
+        if (fill != Fill::bad || random.below(2) == 0) continue;
+        floats[row + static_cast<std::size_t>(random.below(n_cols))] =
+            kBad[static_cast<std::size_t>(random.below(static_cast<int>(kBad.size())))];
+    }
+    return floats;
+}
+
+void Outcome::add(std::string name, std::span<const float> floats) {
+    Array array{std::move(name), {}};
+    array.words.reserve(floats.size());
+    for (const float value : floats) {
+        constexpr std::uint32_t kNan = 0x7FC00000U;
+        array.words.push_back(std::isnan(value) ? kNan : std::bit_cast<std::uint32_t>(value));
+    }
+    arrays_.push_back(std::move(array));
+}
+
+void Outcome::add(std::string name, std::span<const std::int8_t> codes) {
+    Array array{std::move(name), {}};
+    for (const std::int8_t code : codes) {
+        array.words.push_back(static_cast<std::uint32_t>(std::int32_t{code}));
+    }
+    arrays_.push_back(std::move(array));
+}
+
+void Outcome::add(std::string name, std::span<const std::uint8_t> flags) {
+    arrays_.push_back({std::move(name), {flags.begin(), flags.end()}});
+}
+
+void Outcome::add(std::string name, std::uint64_t number) {
+    arrays_.push_back(
+        {std::move(name),
+         {static_cast<std::uint32_t>(number >> 32), static_cast<std::uint32_t>(number)}});
+}
+
+void Outcome::add(const std::string& name, const HostVector& vector) {
+    add(name, std::span(vector.q));
+    add(name + " scale", std::span(&vector.scale, 1));
+}
+
+void Outcome::add(const std::string& name, const HostActivations& x) {
+    add(name + " row codes", std::span(x.row_q));
+    add(name + " row scales", std::span(x.row_scales));
+    add(name + " block codes", std::span(x.block_q));
+    add(name + " block scales", std::span(x.block_scales));
+    add(name + " floats", std::span(x.floats));
+}
+
+std::string difference(const Outcome& reference, const Outcome& tested) {
+    if (reference.arrays().size() != tested.arrays().size()) return "another number of arrays";
+    for (std::size_t a = 0; a < reference.arrays().size(); ++a) {
+        const Outcome::Array& want = reference.arrays()[a];
+        const Outcome::Array& got = tested.arrays()[a];
+        if (want.name != got.name || want.words.size() != got.words.size()) {
+            return fmt::format("{} of {} words, the reference has {} of {}", got.name,
+                               got.words.size(), want.name, want.words.size());
+        }
+        for (std::size_t i = 0; i < want.words.size(); ++i) {
+            if (want.words[i] == got.words[i]) continue;
+            return fmt::format("{}[{}] is {:08x}, the reference has {:08x}", want.name, i,
+                               got.words[i], want.words[i]);
+        }
+    }
+    return "";
+}
+
+void add_test(const std::string& subject, const std::string& name, Body body) {
+    const std::string full_name = subject + "/" + name;
+    const std::uint64_t seed = seed_of(full_name);
+    if (seed % kCasesOfOneRun != 0) return;
+    const auto shared = std::make_shared<Case>(Case{full_name, std::move(body), seed});
+    for (const Isa isa : available_isas()) {
+        const std::string suite = fmt::format("{}/{}", subject, isa_name(isa));
+        testing::RegisterTest(
+            suite.c_str(), name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
+            [isa, shared]() -> ConformanceTest* { return new ConformanceTest(isa, shared); });
+    }
+}
+
+OwnedBatch::OwnedBatch(int n_tokens) {
+    add_sequence(0, n_tokens, {});
+}
+
+void OwnedBatch::add_sequence(int first, int n, std::vector<std::int32_t> page_table) {
+    const auto sequence = static_cast<std::int32_t>(page_tables.size());
+    page_tables.push_back(std::move(page_table));
+    for (int i = 0; i < n; ++i) {
+        tokens.push_back(0);
+        positions.push_back(first + i);
+        sequence_of.push_back(sequence);
+        failed.push_back(0);
+    }
+}
+
+Batch OwnedBatch::view() {
+    return {tokens, positions, sequence_of, page_tables, failed};
+}
+
+std::unique_ptr<FloatBuffer> uploaded(Backend& backend, std::span<const float> floats) {
+    auto buffer = backend.make_floats(floats.size());
+    backend.upload(floats, *buffer);
+    return buffer;
+}
+
+std::vector<float> downloaded(Backend& backend, const FloatBuffer& buffer) {
+    std::vector<float> floats(buffer.size());
+    backend.download(buffer, 0, floats);
+    return floats;
+}
+
+}  // namespace etalon::backend::conformance

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random weights of every format, as a checked model file could hold them.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "backend/conformance.h"
+#include "backend/cpu/aligned.h"
+#include "exact/formats.h"
+#include "weights/model_file.h"
+
+namespace etalon::backend::conformance {
+
+enum class Weights : std::uint8_t {
+    usual,    ///< random codes, scales of the size that models have
+    extreme,  ///< codes at the ends of their ranges, often all of a row or a block at the same end;
+              ///< scales zero, subnormal, largest, negative
+    model,    ///< random codes, weights below 2^-4: a whole model of them stays in range
+};
+
+/// A tensor and its bytes, which end where the storage ends. Tiles start on a cache line, as in an
+/// E8 file; other formats start where GGUF and safetensors files may put them: at 8 bytes, and
+/// at 2.
+struct OwnedTensor {
+    weights::Tensor tensor;
+    cpu::AlignedVector<std::byte> data;
+    std::vector<float> scales;
+};
+
+/// A matrix as a linear layer reads it. E8 in tiles (n_cols a multiple of 4).
+std::unique_ptr<OwnedTensor> random_matrix(Random& random, exact::Format format, int n_rows,
+                                           int n_cols, Weights kind);
+/// A matrix of which rows are read: E8 in rows, else as above.
+std::unique_ptr<OwnedTensor> random_embedding(Random& random, exact::Format format, int n_rows,
+                                              int n_cols, Weights kind);
+
+/// Every format that a model file may hold: all but E4.
+std::vector<exact::Format> served_formats();
+
+}  // namespace etalon::backend::conformance
