@@ -107,6 +107,19 @@ TEST_F(SessionTest, available_memory_is_more_than_nothing) {
     EXPECT_GT(available_memory(), std::uint64_t{1} << 20);
 }
 
+TEST_F(SessionTest, IMP_1_an_e8_file_without_a_head_is_refused) {  // IMP-1
+    tiny::Options options;
+    options.own_head = false;
+    for (const int vocab_size : {200, 208}) {  // the rows of whole tiles too
+        auto config = tiny::config();
+        config.vocab_size = vocab_size;
+        const Error error = error_of([&] { tiny::make_e8(config, options); });
+        EXPECT_EQ(error.code(), ExitCode::invalid);
+        EXPECT_EQ(error.message().find("tensor output.weight: is missing ("), 0U)
+            << error.message();
+    }
+}
+
 TEST_F(SessionTest, stacked_matrices_have_all_biases_or_none) {
     tiny::Options options;
     options.biased = {"attn_q", "attn_k", "attn_v"};

@@ -165,6 +165,8 @@ ModelContents read_e8_model(const SafetensorsFile& safetensors, const std::strin
     validate(model.config, file);
     fit_vocabulary(model.tokenizer, model.config, file);
     check_tensors(model, file);
+    // The embedding is neither rotated nor in tiles, so it cannot be the head (IMP-1).
+    if (model.config.tied_embeddings) refuse(file, "tensor output.weight", "is missing");
     for (const Tensor& tensor : model.tensors) {
         const bool is_matrix =
             tensor.name.find("norm") == std::string::npos && ends_with(tensor.name, ".weight");
