@@ -170,8 +170,10 @@ def main():
              "e8_digest": check_model(checks, etalon, "E8", imported, isas)}
     golden = json.loads((HERE / "golden.json").read_text(encoding="utf-8"))
     if golden["model_sha256"] == file_sha256(model):
+        readme = (HERE.parents[1] / "README.md").read_text(encoding="utf-8")
         for name, value in found.items():
             checks.equal(f"golden {name}", value, golden[name])
+            checks.equal(f"README {name}", golden[name] in readme, True)
     else:
         print(f"golden.json is about another model than {model.name}: not compared")
     print(f"{checks.passed} passed, {checks.failed} failed")
