@@ -27,6 +27,9 @@ inline constexpr std::size_t kTokenizerFileBytesMax = std::size_t{128} << 20;
 TokenizerData read_tokenizer_json(std::string_view json, const std::string& file,
                                   std::string_view config = {});
 
+/// What a tokenizer_config.json adds to `data`, as above. Errors: invalid.
+void apply_tokenizer_config(std::string_view config, const std::string& file, TokenizerData& data);
+
 /// A SentencePiece model (protobuf) of type BPE. Errors: invalid (also for the unigram type).
 TokenizerData read_tokenizer_model(std::span<const std::byte> proto, const std::string& file);
 

@@ -326,14 +326,18 @@ TokenizerData read_tokenizer_json(std::string_view json, const std::string& file
     TokenizerData data;
     const Json document = parse_json(json, file);
     TokenizerJsonReader(JsonField(document, file, ""), data).read();
-    if (!config.empty()) {
-        const std::string config_file = "tokenizer_config.json beside " + file;
-        const Json config_document = parse_json(config, config_file);
-        read_config(JsonField(config_document, config_file, ""), data);
-    }
     data.end_of_turn = known_end_of_turn(data);
-    check_tokenizer_data(data);
+    check_tokenizer_data(data, file);
+    if (!config.empty()) {
+        apply_tokenizer_config(config, "tokenizer_config.json beside " + file, data);
+    }
     return data;
+}
+
+void apply_tokenizer_config(std::string_view config, const std::string& file, TokenizerData& data) {
+    const Json document = parse_json(config, file);
+    read_config(JsonField(document, file, ""), data);
+    check_tokenizer_data(data, file);
 }
 
 }  // namespace etalon::text

@@ -14,7 +14,7 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& file, const std::string& field,
                          const std::string& reason) {
-    throw Error(ExitCode::invalid, field + ": " + reason + " (" + file + ")");
+    throw Error(ExitCode::invalid, field + ": " + reason + " (" + printable(file) + ")");
 }
 
 enum class Wire : std::uint8_t { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
@@ -265,7 +265,7 @@ TokenizerData read_tokenizer_model(std::span<const std::byte> proto, const std::
     data.add_bos = data.bos != kNoToken;
     data.add_space_prefix = spec.add_dummy_prefix;
     data.end_of_turn = known_end_of_turn(data);
-    check_tokenizer_data(data);
+    check_tokenizer_data(data, file);
     return data;
 }
 

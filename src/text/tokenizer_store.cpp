@@ -207,7 +207,7 @@ TokenizerData tokenizer_from_json(std::string_view json, const std::string& file
     data.normalize_nfc = root["normalize_nfc"].boolean();
     data.ignore_merges = root["ignore_merges"].boolean();
     data.chat_template = root["chat_template"].string();
-    check_tokenizer_data(data);
+    check_tokenizer_data(data, file);
     return data;
 }
 

@@ -16,6 +16,8 @@
 #include "base/thread_pool.h"
 #include "exact/formats.h"
 #include "exact/rotate.h"
+#include "text/tokenizer.h"
+#include "text/tokenizer_file.h"
 #include "weights/internal/e8_file.h"
 #include "weights/model_file.h"
 
@@ -177,6 +179,17 @@ std::vector<float> vector_of(const Tensor& tensor, const ModelConfig& config) {
     return values;
 }
 
+/// A vocabulary of which no tokenizer can be made, or that cannot be stored, is refused before the
+/// long work, with the name of the source.
+void check_tokenizer(const text::TokenizerData& data, const std::string& source) {
+    try {
+        (void)text::Tokenizer(data);
+        (void)text::tokenizer_to_json(data);
+    } catch (const Error& error) {
+        throw Error(error.code(), fmt::format("{} ({})", error.message(), source), error.hint());
+    }
+}
+
 /// One import: source, what is written, and how far it is.
 class Import {
   public:
@@ -186,6 +199,7 @@ class Import {
         if (file_.rotated()) {
             throw Error(ExitCode::invalid, fmt::format("{} is an E8 file already", name));
         }
+        check_tokenizer(file_.tokenizer(), name);
         for (const TensorShape& shape : model_tensors(file_.config())) {
             // A tied head is written beside the embeddings: it is rotated, they are not.
             const bool tied_head = shape.name == "output.weight" && !file_.has(shape.name);

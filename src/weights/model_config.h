@@ -23,12 +23,12 @@ inline constexpr std::int64_t kContextMax = 1 << 24;
 struct ModelConfig {
     std::string architecture = "llama";
     std::string name;
-    int dim = 0;             ///< width of the residual stream
+    int dim = 0;  ///< width of the residual stream
     int n_layers = 0;
     int n_heads = 0;
     int n_kv_heads = 0;
     int head_dim = 0;
-    int hidden_dim = 0;      ///< width of the feed-forward layer
+    int hidden_dim = 0;  ///< width of the feed-forward layer
     int vocab_size = 0;
     int context_length = 0;
     int sliding_window = 0;  ///< keys that a token sees, itself included; 0: all

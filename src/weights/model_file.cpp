@@ -10,6 +10,8 @@
 #include "base/error.h"
 #include "weights/internal/contents.h"
 #include "weights/internal/e8_file.h"
+#include "weights/internal/hf_model.h"
+#include "weights/internal/limits.h"
 #include "weights/internal/safetensors.h"
 
 namespace etalon::weights {
@@ -25,8 +27,73 @@ struct ModelFile::Impl {
 
 namespace {
 
+constexpr std::string_view kIndexName = "model.safetensors.index.json";
+constexpr std::string_view kSingleName = "model.safetensors";
+
+/// Everything that opening a model gathers.
+struct Opened {
+    std::vector<MappedFile> files;
+    ModelContents contents;
+};
+
 bool is_gguf(std::span<const std::byte> bytes) {
     return bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0;
+}
+
+fs::path folder_of(const fs::path& path) {
+    return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+/// Tensors in several files, next to config.json.
+Opened open_shards(const fs::path& index_path) {
+    const std::string name = index_path.string();
+    const ShardIndex index = read_shard_index(read_file(index_path, kIndexBytesMax), name);
+    const fs::path folder = folder_of(index_path);
+    Opened out;
+    std::vector<Shard> shards;
+    for (const std::string& file : index.files) {
+        const fs::path path = folder / file;
+        std::error_code error;
+        if (!fs::exists(path, error)) refuse(name, "file " + file, "is missing");
+        out.files.emplace_back(path);
+        shards.push_back(
+            {path.string(), parse_safetensors(out.files.back().bytes(), path.string())});
+    }
+    check_shards(index, shards, name);
+    out.contents = read_hf_model(read_hf_texts(folder), shards, name);
+    return out;
+}
+
+Opened open_file(const fs::path& path) {
+    const std::string name = path.string();
+    Opened out;
+    out.files.emplace_back(path);
+    const auto bytes = out.files.back().bytes();
+    if (is_gguf(bytes)) {
+        out.contents = read_gguf_model(bytes, name);
+        return out;
+    }
+    if (!looks_like_safetensors(bytes)) refuse(name, "file", "is neither GGUF nor safetensors");
+    SafetensorsFile safetensors = parse_safetensors(bytes, name);
+    if (is_e8_file(safetensors)) {
+        out.contents = read_e8_model(safetensors, name);
+        return out;
+    }
+    std::vector<Shard> shards;
+    shards.push_back({name, std::move(safetensors)});
+    out.contents = read_hf_model(read_hf_texts(folder_of(path)), shards, name);
+    return out;
+}
+
+Opened open_path(const fs::path& path) {
+    std::error_code error;
+    if (!fs::is_directory(path, error)) {
+        return path.filename().string().ends_with(".index.json") ? open_shards(path)
+                                                                 : open_file(path);
+    }
+    if (fs::exists(path / kIndexName, error)) return open_shards(path / kIndexName);
+    if (fs::exists(path / kSingleName, error)) return open_file(path / kSingleName);
+    refuse(path.string(), "folder", fmt::format("holds no {} and no {}", kSingleName, kIndexName));
 }
 
 }  // namespace
@@ -37,21 +104,15 @@ ModelFile& ModelFile::operator=(ModelFile&&) noexcept = default;
 ModelFile::~ModelFile() = default;
 
 ModelFile ModelFile::open(const fs::path& path) {
+    Opened opened = open_path(path);
     auto impl = std::make_unique<Impl>();
     impl->path = path;
-    const std::string name = path.string();
-    impl->files.emplace_back(path);
-    const auto bytes = impl->files.back().bytes();
-    if (is_gguf(bytes)) {
-        impl->contents = read_gguf_model(bytes, name);
-    } else if (looks_like_safetensors(bytes)) {
-        const SafetensorsFile safetensors = parse_safetensors(bytes, name);
-        if (!is_e8_file(safetensors)) refuse(name, "file", "is no Etalon E8 file");
-        impl->contents = read_e8_model(safetensors, name);
-    } else {
-        refuse(name, "file", "is neither GGUF nor safetensors");
-    }
-    check_finite(impl->contents.tensors, name);
+    impl->files = std::move(opened.files);
+    impl->contents = std::move(opened.contents);
+    check_finite(impl->contents.tensors, path.string(), [&] {
+        for (const MappedFile& map : impl->files)
+            map.drop(0, map.bytes().size());
+    });
     for (const Tensor& tensor : impl->contents.tensors)
         impl->by_name.emplace(tensor.name, &tensor);
     return ModelFile(std::move(impl));

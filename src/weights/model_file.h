@@ -23,13 +23,13 @@ namespace etalon::weights {
 /// A tensor of one or two dimensions in a mapped file. Checked: the bytes lie inside the file and
 /// are exactly what format and shape need.
 struct Tensor {
-    std::string name;                  ///< GGUF's: "blk.3.attn_q.weight"
+    std::string name;  ///< GGUF's: "blk.3.attn_q.weight"
     exact::Format format = exact::Format::f32;
-    std::int64_t n_rows = 1;           ///< output features; 1 for a vector
-    std::int64_t n_cols = 0;           ///< K, input features
-    std::span<const std::byte> data;   ///< rows in order; e8: tiles (layouts.md), the
-                                       ///< embedding's rows in order
-    std::span<const std::byte> scales; ///< e8: n_rows binary32 row scales, else empty
+    std::int64_t n_rows = 1;            ///< output features; 1 for a vector
+    std::int64_t n_cols = 0;            ///< K, input features
+    std::span<const std::byte> data;    ///< rows in order; e8: tiles (layouts.md), the
+                                        ///< embedding's rows in order
+    std::span<const std::byte> scales;  ///< e8: n_rows binary32 row scales, else empty
 };
 
 /// What the file is; decides how the transformer quantises (spec ROT-1).

@@ -13,13 +13,13 @@ Json parse_json(std::string_view text, const std::string& file) {
     try {
         return Json::parse(text);
     } catch (const Json::exception& error) {
-        throw Error(ExitCode::invalid,
-                    "not valid JSON: " + printable(error.what(), 160) + " (" + file + ")");
+        throw Error(ExitCode::invalid, "not valid JSON: " + printable(error.what(), 160) + " (" +
+                                           printable(file) + ")");
     }
 }
 
 void JsonField::refuse(const std::string& reason) const {
-    throw Error(ExitCode::invalid, path_ + ": " + reason + " (" + *file_ + ")");
+    throw Error(ExitCode::invalid, path_ + ": " + reason + " (" + printable(*file_) + ")");
 }
 
 JsonField JsonField::operator[](const std::string& key) const {

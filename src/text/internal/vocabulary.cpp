@@ -149,6 +149,14 @@ void check_tokenizer_data(const TokenizerData& data) {
     }
 }
 
+void check_tokenizer_data(const TokenizerData& data, const std::string& file) {
+    try {
+        check_tokenizer_data(data);
+    } catch (const Error& error) {
+        throw Error(error.code(), error.message() + " (" + printable(file) + ")", error.hint());
+    }
+}
+
 std::unordered_map<std::string_view, std::int32_t> ids_by_text(const TokenizerData& data) {
     std::unordered_map<std::string_view, std::int32_t> ids;
     ids.reserve(data.tokens.size());

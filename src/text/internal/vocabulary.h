@@ -30,6 +30,8 @@ int byte_of_token(std::string_view token) noexcept;
 /// Throws Error (invalid) unless `data` obeys the limits and is consistent in itself: sizes, types,
 /// finite scores, ids inside the vocabulary.
 void check_tokenizer_data(const TokenizerData& data);
+/// The same for data that were read from `file`, which the message then names.
+void check_tokenizer_data(const TokenizerData& data, const std::string& file);
 
 /// Ids by text. Tokens of type unused may repeat a text: then the other one counts. The views point
 /// into `data.tokens`. Errors: invalid (a text occurs twice).

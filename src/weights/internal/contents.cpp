@@ -24,6 +24,8 @@ using exact::FormatKind;
 constexpr int kCheckThreadsMax = 16;
 /// Bytes that one task of the check reads.
 constexpr std::size_t kCheckBytes = std::size_t{1} << 20;
+/// Tasks between two pauses.
+constexpr std::size_t kCheckRangesWave = 256;
 
 void add_layer(std::vector<TensorShape>& out, const ModelConfig& config, int index) {
     const std::string prefix = fmt::format("blk.{}.", index);
@@ -131,6 +133,15 @@ std::int64_t first_bad_row(const RowRange& range) {
     return kAllGood;
 }
 
+[[noreturn]] void refuse_row(const Tensor& tensor, std::int64_t row, const std::string& file) {
+    const bool e8 = tensor.format == Format::e8;
+    refuse(file, "tensor " + tensor.name,
+           e8 ? fmt::format("row {} or one near it holds -128 or a scale that is negative or not "
+                            "finite",
+                            row)
+              : fmt::format("row {} holds infinity or NaN", row));
+}
+
 }  // namespace
 
 void refuse(const std::string& file, std::string_view field, std::string_view reason) {
@@ -179,23 +190,21 @@ void check_tensors(ModelContents& model, const std::string& file) {
                      [](const Tensor& tensor) { return tensor.name == "output.weight"; });
 }
 
-void check_finite(const std::vector<Tensor>& tensors, const std::string& file) {
+void check_finite(const std::vector<Tensor>& tensors, const std::string& file,
+                  const std::function<void()>& pause) {
     const std::vector<RowRange> ranges = split_rows(tensors);
-    std::vector<std::int64_t> bad(ranges.size(), kAllGood);
     ThreadPool pool(std::min(usable_processors(), kCheckThreadsMax));
-    pool.run(static_cast<int>(ranges.size()), [&](int task, int) {
-        const auto i = static_cast<std::size_t>(task);
-        bad[i] = first_bad_row(ranges[i]);
-    });
-    for (std::size_t i = 0; i < ranges.size(); ++i) {
-        if (bad[i] == kAllGood) continue;
-        const bool e8 = ranges[i].tensor->format == Format::e8;
-        refuse(
-            file, "tensor " + ranges[i].tensor->name,
-            e8 ? fmt::format("row {} or one near it holds -128 or a scale that is negative or not "
-                             "finite",
-                             bad[i])
-               : fmt::format("row {} holds infinity or NaN", bad[i]));
+    for (std::size_t begin = 0; begin < ranges.size(); begin += kCheckRangesWave) {
+        const std::size_t n_ranges = std::min(kCheckRangesWave, ranges.size() - begin);
+        std::array<std::int64_t, kCheckRangesWave> bad{};
+        pool.run(static_cast<int>(n_ranges), [&](int task, int) {
+            const auto i = static_cast<std::size_t>(task);
+            bad[i] = first_bad_row(ranges[begin + i]);
+        });
+        for (std::size_t i = 0; i < n_ranges; ++i) {
+            if (bad[i] != kAllGood) refuse_row(*ranges[begin + i].tensor, bad[i], file);
+        }
+        if (pause) pause();
     }
 }
 

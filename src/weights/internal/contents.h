@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -42,9 +43,10 @@ std::vector<TensorShape> model_tensors(const ModelConfig& config);
 /// Fills config.tied_embeddings.
 void check_tensors(ModelContents& model, const std::string& file);
 
-/// Every weight or scale is finite; e8: q >= -127 and d >= 0. Reads the scales of every row with
-/// all processors.
-void check_finite(const std::vector<Tensor>& tensors, const std::string& file);
+/// Every weight or scale is finite; e8: q >= -127 and d >= 0. Reads every row with all processors,
+/// and calls `pause` after each 256 MiB, so that a caller can let go of the pages that were read.
+void check_finite(const std::vector<Tensor>& tensors, const std::string& file,
+                  const std::function<void()>& pause = {});
 
 /// Unused tokens up to the rows of the embedding; more tokens than rows are refused.
 void fit_vocabulary(text::TokenizerData& tokenizer, const ModelConfig& config,

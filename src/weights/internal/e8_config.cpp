@@ -3,13 +3,9 @@
 #include "weights/internal/e8_config.h"
 
 #include <array>
-#include <cmath>
-#include <cstdint>
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "weights/internal/contents.h"
 #include "weights/internal/json_text.h"
 
 namespace etalon::weights {
@@ -36,70 +32,6 @@ std::string name_in(const std::array<std::pair<Value, std::string_view>, N>& tab
     return "";
 }
 
-/// Fields of a JSON object; whatever is missing or of another type is refused by its name.
-class Fields {
-  public:
-    Fields(const json& object, std::string prefix, const std::string& file)
-        : object_(object), prefix_(std::move(prefix)), file_(file) {
-        if (!object.is_object()) refuse(file, prefix_, "is no JSON object");
-    }
-
-    [[noreturn]] void fail(const char* key, std::string_view reason) const {
-        refuse(file_, prefix_ + "." + key, reason);
-    }
-    const json& at(const char* key) const {
-        const auto found = object_.find(key);
-        if (found == object_.end()) fail(key, "is missing");
-        return *found;
-    }
-    std::string text(const char* key) const {
-        if (!at(key).is_string()) fail(key, "is no text");
-        return at(key).get<std::string>();
-    }
-    int integer(const char* key) const {
-        const json& value = at(key);
-        if (!value.is_number_integer()) fail(key, "is no whole number");
-        const auto number = value.get<std::int64_t>();
-        if (number < INT32_MIN || number > INT32_MAX) fail(key, "is out of range");
-        return static_cast<int>(number);
-    }
-    float number(const char* key) const { return to_float(key, at(key)); }
-    bool flag(const char* key) const {
-        if (!at(key).is_boolean()) fail(key, "is neither true nor false");
-        return at(key).get<bool>();
-    }
-    std::vector<float> numbers(const char* key) const {
-        const json& list = at(key);
-        if (!list.is_array() || list.size() > kHeadDimMax) fail(key, "is no list of numbers");
-        std::vector<float> out;
-        for (const json& value : list)
-            out.push_back(to_float(key, value));
-        return out;
-    }
-    template <typename Value, std::size_t N>
-    Value choice(const char* key,
-                 const std::array<std::pair<Value, std::string_view>, N>& table) const {
-        const std::string name = text(key);
-        for (const auto& [value, entry] : table) {
-            if (entry == name) return value;
-        }
-        fail(key, name + " is not known");
-    }
-
-  private:
-    float to_float(const char* key, const json& value) const {
-        constexpr double kLargest = 3.0e38;  // a double beyond binary32 must not be converted
-        if (!value.is_number() || !(std::abs(value.get<double>()) <= kLargest)) {
-            fail(key, "is no number that binary32 holds");
-        }
-        return static_cast<float>(value.get<double>());
-    }
-
-    const json& object_;
-    std::string prefix_;
-    const std::string& file_;
-};
-
 json rope_to_json(const exact::RopeConfig& rope) {
     return {{"pairing", name_in(kPairings, rope.pairing)},
             {"n_dims", rope.n_dims},
@@ -115,7 +47,7 @@ json rope_to_json(const exact::RopeConfig& rope) {
             {"frequency_factors", rope.frequency_factors}};
 }
 
-exact::RopeConfig rope_from_json(const Fields& fields) {
+exact::RopeConfig rope_from_json(const JsonFields& fields) {
     exact::RopeConfig rope;
     rope.pairing = fields.choice("pairing", kPairings);
     rope.n_dims = fields.integer("n_dims");
@@ -128,7 +60,7 @@ exact::RopeConfig rope_from_json(const Fields& fields) {
     rope.beta_slow = fields.number("beta_slow");
     rope.attention_factor = fields.number("attention_factor");
     rope.original_context_length = fields.integer("original_context_length");
-    rope.frequency_factors = fields.numbers("frequency_factors");
+    rope.frequency_factors = fields.numbers("frequency_factors", kHeadDimMax);
     return rope;
 }
 
@@ -153,7 +85,7 @@ std::string config_to_json(const ModelConfig& config) {
 
 ModelConfig config_from_json(std::string_view text, const std::string& file) {
     const json document = parse_json_text(text, "etalon.config", file);
-    const Fields fields(document, "etalon.config", file);
+    const JsonFields fields(document, "etalon.config", file);
     ModelConfig config;
     config.architecture = fields.text("architecture");
     config.name = fields.text("name");
@@ -167,7 +99,7 @@ ModelConfig config_from_json(std::string_view text, const std::string& file) {
     config.context_length = fields.integer("context_length");
     config.sliding_window = fields.integer("sliding_window");
     config.norm_eps = fields.number("norm_eps");
-    config.rope = rope_from_json(Fields(fields.at("rope"), "etalon.config.rope", file));
+    config.rope = rope_from_json(fields.object("rope"));
     return config;
 }
 

@@ -45,20 +45,29 @@ std::map<std::string, std::string> described(const SafetensorsFile& file) {
     return out;
 }
 
+/// A map starts at a page, so the address tells the place in the file.
+void check_alignment(const SafetensorsEntry& entry, std::size_t bytes, const std::string& file) {
+    const auto address = reinterpret_cast<std::uintptr_t>(entry.data.data());
+    if (address % bytes == 0) return;
+    refuse(file, "tensor " + entry.name, fmt::format("is not aligned to {} bytes", bytes));
+}
+
 Tensor vector_tensor(const SafetensorsEntry& entry, const std::string& file) {
     if (entry.dtype != "F32" || entry.shape.size() != 1) {
         refuse(file, "tensor " + entry.name, "is neither int8 tiles nor a binary32 vector");
     }
+    check_alignment(entry, sizeof(float), file);
     return {entry.name, exact::Format::f32, 1, entry.shape[0], entry.data, {}};
 }
 
 Tensor int8_tensor(const SafetensorsEntry& entry, const SafetensorsEntry* scales,
-                   std::size_t offset, const std::string& file) {
+                   const std::string& file) {
     const std::string field = "tensor " + entry.name;
     const auto& shape = entry.shape;
     if (scales == nullptr || scales->dtype != "F32" || scales->shape.size() != 1) {
         refuse(file, field, "has no row scales");
     }
+    check_alignment(*scales, sizeof(float), file);
     const std::int64_t n_rows = scales->shape[0];
     if (entry.name == kEmbeddingName) {
         if (shape.size() != 2 || shape[0] != n_rows) refuse(file, field, "is not in plain rows");
@@ -72,7 +81,7 @@ Tensor int8_tensor(const SafetensorsEntry& entry, const SafetensorsEntry* scales
         refuse(file, field, fmt::format("has {} tiles, {} row scales", shape[0], n_rows));
     }
     if (n_cols > kDimMax) refuse(file, field, fmt::format("has {} columns", n_cols));
-    if (offset % kLineBytes != 0) refuse(file, field, "is not aligned to 64 bytes");
+    check_alignment(entry, kLineBytes, file);
     return {entry.name, exact::Format::e8, n_rows, n_cols, entry.data, scales->data};
 }
 
@@ -86,16 +95,20 @@ std::vector<Tensor> read_tensors(const SafetensorsFile& safetensors, const std::
         by_name[entry.name] = &entry;
     std::vector<Tensor> tensors;
     for (const SafetensorsEntry& entry : safetensors.entries) {
-        if (ends_with(entry.name, kScaleSuffix)) continue;
+        if (ends_with(entry.name, kScaleSuffix)) {
+            const auto matrix = entry.name.substr(0, entry.name.size() - kScaleSuffix.size());
+            const auto found = by_name.find(matrix);
+            const bool belongs = found != by_name.end() && found->second->dtype == "I8";
+            if (!belongs) refuse(file, "tensor " + entry.name, "belongs to no int8 matrix");
+            continue;
+        }
         if (entry.dtype != "I8") {
             tensors.push_back(vector_tensor(entry, file));
             continue;
         }
         const auto scales = by_name.find(entry.name + std::string(kScaleSuffix));
         const auto* found = scales == by_name.end() ? nullptr : scales->second;
-        // The data start at a multiple of 64 in the file, and a map starts at a page.
-        const auto address = reinterpret_cast<std::uintptr_t>(entry.data.data());
-        tensors.push_back(int8_tensor(entry, found, address % kLineBytes, file));
+        tensors.push_back(int8_tensor(entry, found, file));
     }
     return tensors;
 }

@@ -127,6 +127,27 @@ SafetensorsEntry read_entry(const json& value, const std::string& name,
     return entry;
 }
 
+/// The format allows neither shared bytes nor bytes that no tensor has: two readers would not agree
+/// on what such a file holds. `entries` are in the order of their data.
+void check_order(const std::vector<SafetensorsEntry>& entries, std::span<const std::byte> data,
+                 const std::string& file) {
+    std::size_t end = 0;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        const auto begin = static_cast<std::size_t>(entries[i].data.data() - data.data());
+        const std::string field = "tensor " + entries[i].name;
+        if (begin < end) {
+            refuse(file, field, fmt::format("overlaps tensor {}", printable(entries[i - 1].name)));
+        }
+        if (begin > end) {
+            refuse(file, field, fmt::format("{} bytes before it belong to none", begin - end));
+        }
+        end = begin + entries[i].data.size();
+    }
+    if (end != data.size()) {
+        refuse(file, "data", fmt::format("{} bytes are used, the file has {}", end, data.size()));
+    }
+}
+
 void read_metadata(const json& value, const std::string& file,
                    std::map<std::string, std::string>& out) {
     if (!value.is_object()) refuse(file, "__metadata__", "is no JSON object");
@@ -157,7 +178,6 @@ SafetensorsFile parse_safetensors(std::span<const std::byte> bytes, const std::s
     const auto data = bytes.subspan(kLengthBytes + length);
     if (header.size() > kTensorsMax) refuse(file, "header", "names too many tensors");
     SafetensorsFile out;
-    std::uint64_t end = 0;
     for (const auto& [name, value] : header.items()) {
         if (name == "__metadata__") {
             read_metadata(value, file, out.metadata);
@@ -165,16 +185,11 @@ SafetensorsFile parse_safetensors(std::span<const std::byte> bytes, const std::s
         }
         if (name.size() > kNameBytesMax) refuse(file, "tensor " + name, "has too long a name");
         out.entries.push_back(read_entry(value, name, data, file));
-        const auto& last = out.entries.back();
-        end = std::max<std::uint64_t>(
-            end, static_cast<std::uint64_t>(last.data.data() - data.data()) + last.data.size());
-    }
-    if (end != data.size()) {
-        refuse(file, "data", fmt::format("{} bytes are used, the file has {}", end, data.size()));
     }
     std::sort(out.entries.begin(), out.entries.end(), [](const auto& a, const auto& b) {
         return std::pair(a.data.data(), a.name) < std::pair(b.data.data(), b.name);
     });
+    check_order(out.entries, data, file);
     return out;
 }
 
