@@ -50,11 +50,13 @@ std::string_view trimmed(std::string_view text) {
 }
 
 /// The text at template[at] up to "<|im_end|>", with the escapes of a Jinja string resolved; ""
-/// when the string literal (or, outside of one, the plain text) ends before.
+/// when the string literal (or, outside of one, the plain text) ends before, or another message
+/// starts: so no part of a template is read twice, however often a message starts in it.
 std::string literal_until_end(std::string_view chat_template, std::size_t at, char quote) {
     std::string out;
     while (at < chat_template.size()) {
         if (chat_template.substr(at).starts_with(kChatmlEnd)) return out;
+        if (chat_template.substr(at).starts_with(kChatmlStart)) return "";
         char c = chat_template[at++];
         const bool in_literal = quote != '\0';
         if (in_literal ? c == quote : c == '{') return "";

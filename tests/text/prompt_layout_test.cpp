@@ -90,6 +90,20 @@ TEST(Chatml, inserts_the_system_message_of_the_template) {
               "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
 }
 
+/// A megabyte of starts without an end: each start is read up to the next one. Read to the end of
+/// the template, they would be 3 * 10^10 characters.
+TEST(Chatml, a_template_of_many_starts_is_read_once) {
+    std::string chat_template = "<|im_end|>";
+    while (chat_template.size() + 100 < (std::size_t{1} << 20))
+        chat_template += "<|im_start|>system\n";
+    EXPECT_EQ(prompt(with_template(small_byte_bpe(), chat_template), {{Role::user, "hi"}}),
+              "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
+    chat_template += "at last<|im_end|>";
+    EXPECT_EQ(prompt(with_template(small_byte_bpe(), chat_template), {{Role::user, "hi"}}),
+              "<|im_start|>system\nat last<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"
+              "<|im_start|>assistant\n");
+}
+
 TEST(Chatml, keeps_the_system_message_of_the_caller) {
     EXPECT_EQ(prompt(with_template(small_byte_bpe(), kSmolTemplate), {{Role::system, "be kind"},
                                                                       {Role::user, " a "},

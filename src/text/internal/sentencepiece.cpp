@@ -114,7 +114,10 @@ void SentencepieceBpe::merge_all(Work& work) const {
         add_candidate(work, left);
         if (heap.size() > size_before) std::push_heap(heap.begin(), heap.end(), comes_later);
     };
+    // A symbol gives one candidate, each of fewer than `count` merges two more.
+    std::int64_t n_steps = 0;
     while (!heap.empty()) {
+        ETALON_ASSERT(++n_steps < 3 * std::int64_t{count});
         std::pop_heap(heap.begin(), heap.end(), comes_later);
         const Candidate best = heap.back();
         heap.pop_back();

@@ -42,6 +42,7 @@ class WordMatcher {
         : characters_(characters), end_(end) {}
 
     void set_end(std::size_t end) { end_ = end; }
+    std::uint64_t looks() const { return looks_; }
     std::size_t gpt2(std::size_t at) const;
     std::size_t llama3(std::size_t at, std::size_t numbers_max) const;
     std::size_t tekken(std::size_t at) const;
@@ -50,14 +51,16 @@ class WordMatcher {
     static constexpr std::size_t kNoMatch = 0;  // a match ends after its begin, so never at 0
     static constexpr std::uint8_t kNotOther = kLetter | kNumber | kSpace;
 
+    const Character& look(std::size_t at) const {
+        ++looks_;
+        return characters_[at];
+    }
     bool is(std::size_t at, std::uint8_t classes) const {
-        return at < end_ && (characters_[at].classes & classes) != 0;
+        return at < end_ && (look(at).classes & classes) != 0;
     }
-    bool is_other(std::size_t at) const {
-        return at < end_ && (characters_[at].classes & kNotOther) == 0;
-    }
+    bool is_other(std::size_t at) const { return at < end_ && (look(at).classes & kNotOther) == 0; }
     bool is_char(std::size_t at, char32_t value) const {
-        return at < end_ && characters_[at].value == value;
+        return at < end_ && look(at).value == value;
     }
     std::size_t run(std::size_t at, std::uint8_t classes) const {
         while (is(at, classes))
@@ -81,6 +84,7 @@ class WordMatcher {
 
     const std::vector<Character>& characters_;
     std::size_t end_;
+    mutable std::uint64_t looks_ = 0;
 };
 
 /// 's|'t|'re|'ve|'m|'ll|'d, or the same in (?i: ), where U+017F (long s) is an s as well.
@@ -88,7 +92,7 @@ std::size_t WordMatcher::contraction(std::size_t at, bool any_case) const {
     if (!is_char(at, '\'')) return kNoMatch;
     const auto letter = [&](std::size_t i) -> char32_t {
         if (i >= end_) return 0;
-        const char32_t c = characters_[i].value;
+        const char32_t c = look(i).value;
         if (any_case && c == 0x17F) return 's';
         return any_case && c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
     };
@@ -209,7 +213,8 @@ std::size_t smollm_word(WordMatcher& matcher, const std::vector<Character>& char
 
 }  // namespace
 
-std::vector<std::uint32_t> split_words(Pretokenizer pretokenizer, std::string_view text) {
+std::vector<std::uint32_t> split_words(Pretokenizer pretokenizer, std::string_view text,
+                                       std::uint64_t* looks) {
     ETALON_ASSERT(text.size() <= 3 * (kTextBytesMax + 1));
     const auto characters = characters_of(text);
     WordMatcher matcher(characters, characters.size());
@@ -239,6 +244,7 @@ std::vector<std::uint32_t> split_words(Pretokenizer pretokenizer, std::string_vi
                                                     : static_cast<std::uint32_t>(text.size()));
         at = word_end;
     }
+    if (looks != nullptr) *looks += matcher.looks();
     return ends;
 }
 
