@@ -9,9 +9,9 @@
     ! etalon: error: ...
     exit 2
 
-`>` lines are all of stdout, `!` lines all of stderr; `...` stands for any text within a line, a line
-of `...` alone for any lines. {model} is the default model, {tiny} and its kin are made here, {tmp} is
-an empty folder. Assignments before the command set its environment.
+`>` lines are all of stdout, `!` lines all of stderr; `...` stands for any text within a line, a
+line of `...` alone for any lines. {model} is the default model, {tiny} and its kin are made here,
+{tmp} is an empty folder. Assignments before the command set its environment.
 """
 import os
 import pathlib

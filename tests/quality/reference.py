@@ -44,7 +44,8 @@ class Weights:
 
 
 def rms_norm(h, weight, eps):
-    scale = 1.0 / np.sqrt(np.mean(h * h, axis=-1, keepdims=True, dtype=np.float32) + np.float32(eps))
+    mean = np.mean(h * h, axis=-1, keepdims=True, dtype=np.float32)
+    scale = 1.0 / np.sqrt(mean + np.float32(eps))
     return (h * scale * weight).astype(np.float32)
 
 

@@ -72,7 +72,7 @@ def random_text(rng, kind, assigned):
 
 def make_texts():
     rng = random.Random(SEED)
-    # Surrogates are no text; characters that this Python does not know may be newer than Unicode 15.
+    # Surrogates are no text; what this Python does not know may be newer than Unicode 15.
     assigned = [chr(c) for c in range(0x110000)
                 if unicodedata.category(chr(c)) not in ("Cn", "Cs")]
     special = ["", " ", "  ", "\n", "\u2581", "a\u2581b", "<0x41>", "<s>", "A" * 5000, " " * 300]
@@ -157,8 +157,8 @@ def compare_byte_bpe(encode_lines, model, folder, texts):
         wrong += compare(f"{name}, vocabulary of the GGUF", texts,
                          our_ids(encode_lines, path, texts), theirs)
         # The peer's own file, now with tokens that are searched in the text before it is split.
-        peer.add_tokens([AddedToken("'s a", normalized=False), AddedToken("\n\n\n", normalized=False),
-                         AddedToken("()", normalized=False), AddedToken("()[", normalized=False)])
+        peer.add_tokens([AddedToken(text, normalized=False)
+                         for text in ("'s a", "\n\n\n", "()", "()[")])
         path = os.path.join(folder, name + ".json")
         peer.save(path)
         theirs = [e.ids for e in peer.encode_batch(texts, add_special_tokens=False)]

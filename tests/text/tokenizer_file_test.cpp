@@ -91,7 +91,8 @@ TEST(TokenizerJson, pretokenizers) {
     EXPECT_EQ(read(digits + kByteLevel + "]}").pretokenizer, Pretokenizer::smollm);
     const std::string split =
         R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": )"
-        R"("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+)"
+        R"("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|)"
+        R"( ?[^\\s\\p{L}\\p{N}]+)"
         R"([\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}, "behavior": "Isolated", "invert": false}, )"
         R"({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})";
     const auto qwen2 = read(split, R"("normalizer": {"type": "NFC"}, )");
@@ -104,7 +105,8 @@ TEST(TokenizerJson, converted_from_sentencepiece) {
         R"({"added_tokens": [{"id": 0, "content": "<unk>", "special": true},)"
         R"({"id": 1, "content": "<s>", "special": true}],)"
         R"("normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},)"
-        R"({"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}, "pre_tokenizer": null,)"
+        R"({"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},)"
+        R"("pre_tokenizer": null,)"
         R"("model": {"type": "BPE", "byte_fallback": true, "unk_token": "<unk>", "vocab": )"
         R"({"<unk>": 0, "<s>": 1, "▁": 2, "a": 3, "b": 4, "▁a": 5, "ab": 6, "▁ab": 7},)"
         R"("merges": ["a b", "▁ a", "▁a b", "▁ ab"]}})";

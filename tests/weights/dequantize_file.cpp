@@ -24,7 +24,7 @@ std::vector<std::byte> read_all(std::FILE* file) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    using namespace etalon;
+    namespace exact = etalon::exact;
     const auto format = argc == 2 ? exact::format_from_name(argv[1]) : std::nullopt;
     if (!format || exact::format_info(*format).kind == exact::FormatKind::row_scaled) {
         std::fprintf(stderr, "usage: dequantize_file FORMAT < blocks > floats\n");
