@@ -36,9 +36,9 @@ enum ActivationForm : unsigned {
 ///   tokens {5, 9, 2, 7}, positions {0, 1, 2, 41}, sequence_of {0, 0, 0, 1}; page_tables[1] = {8}
 ///   says that positions 0..63 of sequence 1 lie in page 8 of the cache.
 struct Batch {
-    std::span<const std::int32_t> tokens;       ///< [n_tokens], inside the vocabulary
-    std::span<const std::int32_t> positions;    ///< [n_tokens], absolute, >= 0
-    std::span<const std::int32_t> sequence_of;  ///< [n_tokens], index into page_tables
+    std::span<const std::int32_t> tokens;                    ///< [n_tokens], inside the vocabulary
+    std::span<const std::int32_t> positions;                 ///< [n_tokens], absolute, >= 0
+    std::span<const std::int32_t> sequence_of;               ///< [n_tokens], index into page_tables
     std::span<const std::vector<std::int32_t>> page_tables;  ///< page p / 64 of position p
     /// [n_tokens], 0 at first; an operation sets 1 where a value is not finite (ERR-1, ERR-2).
     std::span<std::uint8_t> failed;
@@ -62,12 +62,13 @@ class FloatBuffer {
     std::size_t size_;
 };
 
-/// A matrix of one or more tensors stacked by rows (q, k and v; gate and up), in the backend's order.
+/// A matrix of one or more tensors stacked by rows (q, k and v; gate and up), in the backend's
+/// order.
 class LinearWeights {
   public:
     virtual ~LinearWeights() = default;
-    int n_rows = 0;           ///< sum over the parts
-    int n_cols = 0;           ///< K
+    int n_rows = 0;             ///< sum over the parts
+    int n_cols = 0;             ///< K
     unsigned forms_needed = 0;  ///< ActivationForm bits
 };
 
@@ -119,11 +120,11 @@ struct RopeTables {
 
 /// Copies on the host, for tests and proofs.
 struct HostActivations {
-    std::vector<std::int8_t> row_q;       ///< [n_tokens, K]
-    std::vector<float> row_scales;        ///< [n_tokens]
-    std::vector<std::int8_t> block_q;     ///< [n_tokens, K]
-    std::vector<float> block_scales;      ///< [n_tokens, K / 32]
-    std::vector<float> floats;            ///< [n_tokens, K]
+    std::vector<std::int8_t> row_q;    ///< [n_tokens, K]
+    std::vector<float> row_scales;     ///< [n_tokens]
+    std::vector<std::int8_t> block_q;  ///< [n_tokens, K]
+    std::vector<float> block_scales;   ///< [n_tokens, K / 32]
+    std::vector<float> floats;         ///< [n_tokens, K]
 };
 struct HostVector {
     std::vector<std::int8_t> q;

@@ -14,7 +14,9 @@ namespace {
 /// Tiles for each thread below which contexts are split by chunks: enough to share out evenly.
 constexpr int kTilesPerThread = 4;
 
-std::size_t size_of(std::int64_t n) noexcept { return static_cast<std::size_t>(n); }
+std::size_t size_of(std::int64_t n) noexcept {
+    return static_cast<std::size_t>(n);
+}
 
 /// Number of tokens from t on that belong to one sequence and stand at consecutive positions.
 int run_length(const Batch& batch, int t, int longest) {
@@ -69,8 +71,8 @@ void Attention::list_work(const Batch& batch, const CpuQueries& queries, int lay
                 tile.q_scales = queries.scales.data() + row;
                 tile.q_sums = queries.sums.data() + row;
                 work.tile = tile;
-                work.first_chunk = exact::visible_keys(tile.position, sliding_window).first /
-                                   exact::kChunkTokens;
+                work.first_chunk =
+                    exact::visible_keys(tile.position, sliding_window).first / exact::kChunkTokens;
                 work.last_chunk = last / exact::kChunkTokens;
                 work_.push_back(work);
             }
@@ -105,7 +107,8 @@ void Attention::run(const Kernels& kernels, ThreadPool& pool, const Batch& batch
     totals_.reserve(size_of(n_threads), dims);
     const auto join = [&](const Work& work, int thread, const auto& chunk_states) {
         const TileStates total = totals_.at(size_of(thread), dims);
-        for (int r = 0; r < work.tile.n_rows(); ++r) total.rows[r] = RowState{};
+        for (int r = 0; r < work.tile.n_rows(); ++r)
+            total.rows[r] = RowState{};
         for (std::int64_t chunk = work.first_chunk; chunk <= work.last_chunk; ++chunk) {
             kernels.join_chunk(work.tile, chunk_states(chunk), total);  // ATT-10: left to right
         }
@@ -116,8 +119,8 @@ void Attention::run(const Kernels& kernels, ThreadPool& pool, const Batch& batch
         work.states = n_states;
         n_states += size_of(work.last_chunk - work.first_chunk + 1);
     }
-    const bool split = n_work < kTilesPerThread * n_threads && n_states > work_.size() &&
-                       n_threads > 1;
+    const bool split =
+        n_work < kTilesPerThread * n_threads && n_states > work_.size() && n_threads > 1;
     if (!split) {
         chunks_.reserve(size_of(n_threads), dims);
         pool.run(n_work, [&](int i, int thread) {
@@ -134,7 +137,8 @@ void Attention::run(const Kernels& kernels, ThreadPool& pool, const Batch& batch
     std::vector<std::pair<int, std::int64_t>> parts;  // (work, chunk)
     for (int i = 0; i < n_work; ++i) {
         const Work& work = work_[size_of(i)];
-        for (std::int64_t c = work.first_chunk; c <= work.last_chunk; ++c) parts.emplace_back(i, c);
+        for (std::int64_t c = work.first_chunk; c <= work.last_chunk; ++c)
+            parts.emplace_back(i, c);
     }
     pool.run(static_cast<int>(parts.size()), [&](int i, int) {
         const auto [index, chunk] = parts[size_of(i)];

@@ -16,8 +16,9 @@ namespace etalon::backend::cpu {
 class Attention {
   public:
     /// o[T, n_heads * head_dim] (ATT).
-    void run(const Kernels& kernels, ThreadPool& pool, const Batch& batch, const CpuQueries& queries,
-             int layer, int sliding_window, const CpuKvCache& kv, float* o);
+    void run(const Kernels& kernels, ThreadPool& pool, const Batch& batch,
+             const CpuQueries& queries, int layer, int sliding_window, const CpuKvCache& kv,
+             float* o);
 
   private:
     /// A tile and where its rows lie in the batch.

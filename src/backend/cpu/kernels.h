@@ -27,7 +27,8 @@ inline constexpr int kTileTokensMax = 16;
 
 /// RoPE and butterfly of one head. Tables for one position, of 2 n_pairs floats each when
 /// interleaved and of n_pairs otherwise:
-///   interleaved: first = c0 s0 c1 s1 ..., second = -s0 c0 -s1 c1 ...; halves: first = c, second = s.
+///   interleaved: first = c0 s0 c1 s1 ..., second = -s0 c0 -s1 c1 ...;
+///   halves: first = c, second = s.
 struct RopeHead {
     int head_dim = 0;
     int n_pairs = 0;
@@ -54,10 +55,10 @@ struct AttentionTile {
     int n_tokens = 0;
     int n_heads = 0;  ///< n_tokens * n_heads <= kTileRowsMax
     int head_dim = 0;
-    int sliding_window = 0;  ///< 0: none
-    std::int64_t position = 0;  ///< of the first token
-    const std::int8_t* q = nullptr;  ///< row r at token * token_stride + head * head_stride
-    const float* q_scales = nullptr;   ///< at token * scales_stride + head
+    int sliding_window = 0;                ///< 0: none
+    std::int64_t position = 0;             ///< of the first token
+    const std::int8_t* q = nullptr;        ///< row r at token * token_stride + head * head_stride
+    const float* q_scales = nullptr;       ///< at token * scales_stride + head
     const std::int32_t* q_sums = nullptr;  ///< sum of q, as q_scales
     std::size_t token_stride = 0;
     std::size_t head_stride = 0;

@@ -11,7 +11,9 @@ namespace {
 
 constexpr std::size_t kSlots = exact::kPageTokens;
 
-std::size_t size_of(int n) noexcept { return static_cast<std::size_t>(n); }
+std::size_t size_of(int n) noexcept {
+    return static_cast<std::size_t>(n);
+}
 
 }  // namespace
 
@@ -67,7 +69,8 @@ void CpuKvCache::write_value(int layer, int page, int slot, int kv_head, const s
     const std::size_t index = page_index(layer, page, kv_head);
     std::int8_t* to = values_.data() + index * value_dims_ * kSlots +
                       size_of(slot) / 4 * value_dims_ * 4 + size_of(slot) % 4;
-    for (std::size_t d = 0; d < size_of(shape.head_dim); ++d) to[4 * d] = q[d];
+    for (std::size_t d = 0; d < size_of(shape.head_dim); ++d)
+        to[4 * d] = q[d];
     value_scales_[index * kSlots + size_of(slot)] = scale;
 }
 
@@ -88,7 +91,8 @@ HostVector CpuKvCache::read_value(int layer, int page, int slot, int kv_head) co
                               size_of(slot) / 4 * value_dims_ * 4 + size_of(slot) % 4;
     HostVector out{std::vector<std::int8_t>(size_of(shape.head_dim)),
                    value_scales_[index * kSlots + size_of(slot)]};
-    for (std::size_t d = 0; d < out.q.size(); ++d) out.q[d] = from[4 * d];
+    for (std::size_t d = 0; d < out.q.size(); ++d)
+        out.q[d] = from[4 * d];
     return out;
 }
 

@@ -46,8 +46,8 @@ class CpuKvCache final : public KvCache {
 /// Queries: [token][head][padded head_dim] bytes, zero past head_dim.
 struct CpuQueries final : Queries {
     AlignedVector<std::int8_t> q;
-    AlignedVector<float> scales;        ///< [token][head]
-    AlignedVector<std::int32_t> sums;   ///< [token][head]: sum of q
+    AlignedVector<float> scales;       ///< [token][head]
+    AlignedVector<std::int32_t> sums;  ///< [token][head]: sum of q
 
     std::size_t head_stride() const noexcept { return padded(static_cast<std::size_t>(head_dim)); }
 };

@@ -23,7 +23,7 @@ class RopeCache {
   private:
     RopeTables rope_;
     std::vector<std::int32_t> positions_;
-    std::vector<float> first_;   // [n_tokens, row_floats_]
+    std::vector<float> first_;  // [n_tokens, row_floats_]
     std::vector<float> second_;
     std::size_t row_floats_ = 0;
 };

@@ -184,7 +184,8 @@ class ExactBackend final : public Backend {
     std::string_view name() const override { return "exact"; }
 
     std::uint64_t linear_bytes(const weights::Tensor& tensor) const override {
-        const std::uint64_t copied = tensor.format == Format::e8 ? 2 : 1;  // beside the mapped tiles
+        const std::uint64_t copied =
+            tensor.format == Format::e8 ? 2 : 1;  // beside the mapped tiles
         return copied * tensor.data.size() + tensor.scales.size();
     }
     std::unique_ptr<LinearWeights> load_linear(std::span<const weights::Tensor* const> parts,

@@ -12,39 +12,65 @@ inline Ints first_lanes(std::size_t n) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kFirstLanes + kWidth - n));
 }
 
-inline Floats load(const float* p) { return _mm256_loadu_ps(p); }
+inline Floats load(const float* p) {
+    return _mm256_loadu_ps(p);
+}
 inline Floats load_partial(const float* p, std::size_t n) {
     return _mm256_maskload_ps(p, first_lanes(n));
 }
-inline void store(float* p, Floats v) { _mm256_storeu_ps(p, v); }
+inline void store(float* p, Floats v) {
+    _mm256_storeu_ps(p, v);
+}
 inline void store_partial(float* p, Floats v, std::size_t n) {
     _mm256_maskstore_ps(p, first_lanes(n), v);
 }
-inline Floats broadcast(float v) { return _mm256_set1_ps(v); }
+inline Floats broadcast(float v) {
+    return _mm256_set1_ps(v);
+}
 
-inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
-inline Floats sub(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
-inline Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
-inline Floats div(Floats a, Floats b) { return _mm256_div_ps(a, b); }
-inline Floats fused(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
-inline Floats negate(Floats a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0F)); }
+inline Floats add(Floats a, Floats b) {
+    return _mm256_add_ps(a, b);
+}
+inline Floats sub(Floats a, Floats b) {
+    return _mm256_sub_ps(a, b);
+}
+inline Floats mul(Floats a, Floats b) {
+    return _mm256_mul_ps(a, b);
+}
+inline Floats div(Floats a, Floats b) {
+    return _mm256_div_ps(a, b);
+}
+inline Floats fused(Floats a, Floats b, Floats c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+inline Floats negate(Floats a) {
+    return _mm256_xor_ps(a, _mm256_set1_ps(-0.0F));
+}
 // vmaxps and vminps give the second operand when one is NaN.
-inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
-inline Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+inline Floats larger(Floats a, Floats b) {
+    return _mm256_max_ps(a, b);
+}
+inline Floats smaller(Floats a, Floats b) {
+    return _mm256_min_ps(a, b);
+}
 inline float largest_lane(Floats v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 inline Floats select_range(Floats v, Floats other, int first, int low, int high) {
-    const Ints lane = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                                       _mm256_set1_epi32(first));
+    const Ints lane =
+        _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(first));
     const Ints outside = _mm256_or_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(low), lane),
                                          _mm256_cmpgt_epi32(lane, _mm256_set1_epi32(high)));
     return _mm256_blendv_ps(v, other, _mm256_castsi256_ps(outside));
 }
-inline Floats duplicate_even(Floats v) { return _mm256_moveldup_ps(v); }
-inline Floats duplicate_odd(Floats v) { return _mm256_movehdup_ps(v); }
+inline Floats duplicate_even(Floats v) {
+    return _mm256_moveldup_ps(v);
+}
+inline Floats duplicate_odd(Floats v) {
+    return _mm256_movehdup_ps(v);
+}
 
 inline Ints load(const std::int32_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -52,9 +78,15 @@ inline Ints load(const std::int32_t* p) {
 inline void store(std::int32_t* p, Ints v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
 }
-inline Ints zero_ints() { return _mm256_setzero_si256(); }
-inline Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
-inline Ints larger(Ints a, Ints b) { return _mm256_max_epi32(a, b); }
+inline Ints zero_ints() {
+    return _mm256_setzero_si256();
+}
+inline Ints add(Ints a, Ints b) {
+    return _mm256_add_epi32(a, b);
+}
+inline Ints larger(Ints a, Ints b) {
+    return _mm256_max_epi32(a, b);
+}
 inline Ints magnitude_bits(Floats v) {
     return _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7FFFFFFF));
 }
@@ -69,14 +101,19 @@ inline std::int32_t sum_lanes(Ints v) {
     return _mm_cvtsi128_si32(_mm_add_epi32(m, _mm_shuffle_epi32(m, 0xB1)));
 }
 /// vcvtps2dq rounds to nearest even in the mode that threads assert at their start (FLT-1, FLT-4).
-inline Ints nearest(Floats v) { return _mm256_cvtps_epi32(v); }
-inline Floats to_floats(Ints v) { return _mm256_cvtepi32_ps(v); }
+inline Ints nearest(Floats v) {
+    return _mm256_cvtps_epi32(v);
+}
+inline Floats to_floats(Ints v) {
+    return _mm256_cvtepi32_ps(v);
+}
 inline Floats power_of_two(Ints n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
 /// 8 bytes; vpackssdw and vpacksswb saturate, which no lane in [-128, 127] reaches.
 inline __m128i narrow(Ints v) {
-    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     return _mm_packs_epi16(words, words);
 }
 inline void store_i8(std::int8_t* p, Ints v) {

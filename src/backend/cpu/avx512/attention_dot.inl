@@ -16,7 +16,8 @@ template <int kRows, typename Row>
 inline void dot_rows(const Row* rows, const std::uint8_t* keys, int n_quads, std::int32_t* dots) {
     Ints sums[kRows][4];
     for (int r = 0; r < kRows; ++r) {
-        for (Ints& sum : sums[r]) sum = _mm512_set1_epi32(-128 * rows[r].q_sum);
+        for (Ints& sum : sums[r])
+            sum = _mm512_set1_epi32(-128 * rows[r].q_sum);
     }
     for (int d = 0; d < n_quads; ++d) {
         Ints k[4];
@@ -25,11 +26,13 @@ inline void dot_rows(const Row* rows, const std::uint8_t* keys, int n_quads, std
         }
         for (int r = 0; r < kRows; ++r) {
             const Ints q = broadcast_quad(rows[r].q + 4 * d);
-            for (int i = 0; i < 4; ++i) sums[r][i] = _mm512_dpbusd_epi32(sums[r][i], k[i], q);
+            for (int i = 0; i < 4; ++i)
+                sums[r][i] = _mm512_dpbusd_epi32(sums[r][i], k[i], q);
         }
     }
     for (int r = 0; r < kRows; ++r) {
-        for (int i = 0; i < 4; ++i) store(dots + r * exact::kPageTokens + 16 * i, sums[r][i]);
+        for (int i = 0; i < 4; ++i)
+            store(dots + r * exact::kPageTokens + 16 * i, sums[r][i]);
     }
 }
 
@@ -56,12 +59,14 @@ inline void value_block(const std::uint8_t* high, const std::uint8_t* low,
     Ints high_sums[kRows][kVectors];
     Ints low_sums[kRows][kVectors];
     for (int r = 0; r < kRows; ++r) {
-        for (int i = 0; i < kVectors; ++i) high_sums[r][i] = low_sums[r][i] = zero_ints();
+        for (int i = 0; i < kVectors; ++i)
+            high_sums[r][i] = low_sums[r][i] = zero_ints();
     }
     for (int slot = 0; slot < exact::kPageTokens; slot += 4) {
         const std::int8_t* line = values + static_cast<std::size_t>(slot) * dims;
         Ints v[kVectors];
-        for (int i = 0; i < kVectors; ++i) v[i] = _mm512_loadu_si512(line + 64 * i);
+        for (int i = 0; i < kVectors; ++i)
+            v[i] = _mm512_loadu_si512(line + 64 * i);
         for (int r = 0; r < kRows; ++r) {
             const Ints of_high = broadcast_quad(high + r * exact::kPageTokens + slot);
             const Ints of_low = broadcast_quad(low + r * exact::kPageTokens + slot);
@@ -80,11 +85,13 @@ inline void value_block(const std::uint8_t* high, const std::uint8_t* low,
 }
 
 template <int kRows>
-inline void value_rows(const std::uint8_t* high, const std::uint8_t* low,
-                       const std::int8_t* values, std::size_t dims, std::int32_t* a) {
+inline void value_rows(const std::uint8_t* high, const std::uint8_t* low, const std::int8_t* values,
+                       std::size_t dims, std::int32_t* a) {
     std::size_t i = 0;
-    for (; i + 64 <= dims; i += 64) value_block<kRows, 4>(high, low, values + 4 * i, dims, a + i);
-    for (; i < dims; i += 16) value_block<kRows, 1>(high, low, values + 4 * i, dims, a + i);
+    for (; i + 64 <= dims; i += 64)
+        value_block<kRows, 4>(high, low, values + 4 * i, dims, a + i);
+    for (; i < dims; i += 16)
+        value_block<kRows, 1>(high, low, values + 4 * i, dims, a + i);
 }
 
 inline void page_values(const std::uint8_t* high, const std::uint8_t* low, int n_rows,

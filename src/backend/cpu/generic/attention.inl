@@ -4,7 +4,8 @@
 // float_rows.inl.
 //
 // A page is visited once for all rows of the tile, a few rows (kRowBlock) at a time: dots of q and
-// 64 keys, the weights of the page as two planes of bytes, their products with the values, the join.
+// 64 keys, the weights of the page as two planes of bytes, their products with the values, the
+// join.
 
 inline constexpr int kRowBlock = 4;
 /// Largest head_dim of a stack buffer below; KvCache refuses more.
@@ -156,7 +157,8 @@ inline void attend_page(const QueryRow* rows, int n_rows, const AttentionTile& t
     for (int r = 0; r < n_rows; ++r) {
         const std::int64_t begin = page * kSlots;
         const std::int64_t from = rows[r].first > begin ? rows[r].first - begin : 0;
-        const std::int64_t to = rows[r].last - begin < kSlots - 1 ? rows[r].last - begin : kSlots - 1;
+        const std::int64_t to =
+            rows[r].last - begin < kSlots - 1 ? rows[r].last - begin : kSlots - 1;
         joins[r] = from < kSlots && to >= 0 && !states[r].failed;
         if (joins[r]) {
             const int first = static_cast<int>(from);
@@ -177,7 +179,8 @@ inline void attend_page(const QueryRow* rows, int n_rows, const AttentionTile& t
     page_values(high, low, n_rows, tile.kv.values + id * tile.kv.values_stride, dims, a);
     for (int r = 0; r < n_rows; ++r) {
         const auto row = static_cast<std::size_t>(r);
-        if (joins[r]) join_page(sums[r], exponents[r], a + row * dims, dims, states[r], o + row * dims);
+        if (joins[r])
+            join_page(sums[r], exponents[r], a + row * dims, dims, states[r], o + row * dims);
     }
 }
 
@@ -186,7 +189,8 @@ inline void attend_chunk(const AttentionTile& tile, std::int64_t chunk, TileStat
     list_rows(tile, rows);
     const int n_rows = tile.n_rows();
     const std::size_t dims = padded(static_cast<std::size_t>(tile.head_dim));
-    for (int r = 0; r < n_rows; ++r) states.rows[r] = RowState{};
+    for (int r = 0; r < n_rows; ++r)
+        states.rows[r] = RowState{};
     constexpr std::int64_t kPages = exact::kChunkTokens / exact::kPageTokens;
     const std::int64_t first_visible = rows[0].first / exact::kPageTokens;
     const std::int64_t last_visible = rows[n_rows - 1].last / exact::kPageTokens;

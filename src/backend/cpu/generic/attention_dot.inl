@@ -10,7 +10,8 @@ inline void page_dots(const Row* rows, int n_rows, const std::uint8_t* keys, int
                       std::int32_t* dots) {
     for (int r = 0; r < n_rows; ++r) {
         std::int32_t* out = dots + r * exact::kPageTokens;
-        for (int j = 0; j < exact::kPageTokens; ++j) out[j] = 0;
+        for (int j = 0; j < exact::kPageTokens; ++j)
+            out[j] = 0;
         for (int d = 0; d < 4 * n_quads; ++d) {
             const std::uint8_t* of_dim = keys + d / 4 * 4 * exact::kPageTokens + d % 4;
             for (int j = 0; j < exact::kPageTokens; ++j) {
@@ -26,12 +27,15 @@ inline void page_values(const std::uint8_t* high, const std::uint8_t* low, int n
                         const std::int8_t* values, std::size_t dims, std::int32_t* a) {
     for (int r = 0; r < n_rows; ++r) {
         std::int32_t* out = a + static_cast<std::size_t>(r) * dims;
-        for (std::size_t i = 0; i < dims; ++i) out[i] = 0;
+        for (std::size_t i = 0; i < dims; ++i)
+            out[i] = 0;
         for (int j = 0; j < exact::kPageTokens; ++j) {
             const int slot = r * exact::kPageTokens + j;
             const std::int32_t w = 64 * high[slot] + low[slot];
-            const std::int8_t* of_slot = values + static_cast<std::size_t>(j / 4) * dims * 4 + j % 4;
-            for (std::size_t i = 0; i < dims; ++i) out[i] += w * of_slot[4 * i];
+            const std::int8_t* of_slot =
+                values + static_cast<std::size_t>(j / 4) * dims * 4 + j % 4;
+            for (std::size_t i = 0; i < dims; ++i)
+                out[i] += w * of_slot[4 * i];
         }
     }
 }

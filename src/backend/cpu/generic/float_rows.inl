@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operations on one token's row of floats: norm, rotation, quantisation, SwiGLU, RoPE (spec NRM, ROT,
-// QNT, SWI, RPE). Included inside the namespace of an instruction set, after its vector.inl and lanes.inl.
+// Operations on one token's row of floats: norm, rotation, quantisation, SwiGLU, RoPE (spec NRM,
+// ROT, QNT, SWI, RPE). Included inside the namespace of an instruction set, after its vector.inl
+// and lanes.inl.
 
 inline Floats rne(Floats v) {
     const Floats magic = broadcast(0x1.8p23F);
@@ -20,14 +21,16 @@ inline Floats exp2(Floats x) {
     return mul(p, power_of_two(nearest(n)));
 }
 
-/// z = w * h beside the sum of squares of h. A few lanes at a time stay in registers; each lane adds
-/// its elements in ascending order, as SUM-1 says. Past the end zeros are added, which changes no lane.
+/// z = w * h beside the sum of squares of h. A few lanes at a time stay in registers; each lane
+/// adds its elements in ascending order, as SUM-1 says. Past the end zeros are added, which changes
+/// no lane.
 inline float norm(const float* h, const float* w, std::size_t k, float eps, float* z) {
     constexpr std::size_t kGroup = kSumVectors * kWidth;
     alignas(64) float lanes[exact::kLanes];
     for (std::size_t group = 0; group < exact::kLanes; group += kGroup) {
         Floats sums[kSumVectors];
-        for (Floats& sum : sums) sum = broadcast(0.0F);
+        for (Floats& sum : sums)
+            sum = broadcast(0.0F);
         for (std::size_t begin = group; begin < k; begin += exact::kLanes) {
             if (begin + kGroup <= k) {
                 for (std::size_t j = 0; j < kSumVectors; ++j) {
@@ -46,7 +49,8 @@ inline float norm(const float* h, const float* w, std::size_t k, float eps, floa
                 store_n(z + i, mul(load_n(w + i, n), v), n);
             }
         }
-        for (std::size_t j = 0; j < kSumVectors; ++j) store(lanes + group + j * kWidth, sums[j]);
+        for (std::size_t j = 0; j < kSumVectors; ++j)
+            store(lanes + group + j * kWidth, sums[j]);
     }
     const float mean = sum_tree(lanes) / static_cast<float>(k);  // NRM-1
     return 1.0F / std::sqrt(mean + eps);
@@ -56,7 +60,8 @@ inline float norm(const float* h, const float* w, std::size_t k, float eps, floa
 /// Strides above a vector go two at a time: half the loads and stores.
 inline void butterfly(std::size_t block, std::size_t k, float* x) {
     if (block > 1 && kWidth > 1) {
-        for (std::size_t i = 0; i < k; i += kWidth) store(x + i, butterfly_lanes(load(x + i), block));
+        for (std::size_t i = 0; i < k; i += kWidth)
+            store(x + i, butterfly_lanes(load(x + i), block));
     }
     std::size_t stride = kWidth;
     for (; 4 * stride <= block; stride *= 4) {
@@ -96,11 +101,12 @@ inline void rotate(const exact::Rotation& rotation, float* x, float* scratch) {
     const auto m = static_cast<std::size_t>(rotation.m);
     const float* table = exact::dct_table(rotation.m).data();
     std::memcpy(scratch, x, k * sizeof(float));
-    constexpr std::size_t kAtOnce = 4;  // blocks are at least 64 long (ROT-2)
+    constexpr std::size_t kAtOnce = 4;     // blocks are at least 64 long (ROT-2)
     for (std::size_t i = 0; i < m; ++i) {  // ROT-4
         for (std::size_t p = 0; p < block; p += kAtOnce * kWidth) {
             Floats sums[kAtOnce];
-            for (Floats& sum : sums) sum = broadcast(0.0F);
+            for (Floats& sum : sums)
+                sum = broadcast(0.0F);
             for (std::size_t j = 0; j < m; ++j) {
                 const Floats c = broadcast(table[i * m + j]);
                 const float* from = scratch + j * block + p;
@@ -109,7 +115,8 @@ inline void rotate(const exact::Rotation& rotation, float* x, float* scratch) {
                 }
             }
             float* to = x + i * block + p;
-            for (std::size_t v = 0; v < kAtOnce; ++v) store(to + v * kWidth, sums[v]);
+            for (std::size_t v = 0; v < kAtOnce; ++v)
+                store(to + v * kWidth, sums[v]);
         }
     }
 }
@@ -145,7 +152,8 @@ inline exact::QuantizeResult quantize(const float* x, std::size_t k, std::int8_t
 inline void sum_halves(const std::int8_t* q, std::size_t k, std::int16_t* half_sums) {
     for (std::size_t i = 0; i < k / 16; ++i) {
         int sum = 0;
-        for (std::size_t j = 0; j < 16; ++j) sum += q[16 * i + j];
+        for (std::size_t j = 0; j < 16; ++j)
+            sum += q[16 * i + j];
         half_sums[i] = static_cast<std::int16_t>(sum);
     }
 }
@@ -182,9 +190,8 @@ inline bool quantize_blocks(const float* x, std::size_t k, std::int8_t* q, float
 
 inline void scale(const float* x, std::size_t k, float factor, float* out) {
     const Floats by = broadcast(factor);
-    for_vectors(k, [&](std::size_t i, std::size_t n) {
-        store_n(out + i, mul(load_n(x + i, n), by), n);
-    });
+    for_vectors(
+        k, [&](std::size_t i, std::size_t n) { store_n(out + i, mul(load_n(x + i, n), by), n); });
 }
 
 inline void swiglu(const float* gate, const float* up, std::size_t k, float* out) {
@@ -232,7 +239,8 @@ inline void rope_head(const RopeHead& rope, const float* x, float* out) {
     const auto head_dim = static_cast<std::size_t>(rope.head_dim);
     const auto n_dims = 2 * static_cast<std::size_t>(rope.n_pairs);
     std::memcpy(out + n_dims, x + n_dims, (head_dim - n_dims) * sizeof(float));
-    for (std::size_t i = head_dim; i < padded(head_dim); ++i) out[i] = 0.0F;
+    for (std::size_t i = head_dim; i < padded(head_dim); ++i)
+        out[i] = 0.0F;
     if (rope.interleaved) {
         rope_interleaved(rope, x, out);
     } else {
@@ -244,8 +252,10 @@ inline void rope_head(const RopeHead& rope, const float* x, float* out) {
 inline void embed(const std::int8_t* q, float d, std::size_t k, float* out) {  // EMB-1
     const Floats by = broadcast(d);
     std::size_t i = 0;
-    for (; i + kWidth <= k; i += kWidth) store(out + i, mul(to_floats(load_i8(q + i)), by));
-    for (; i < k; ++i) out[i] = static_cast<float>(q[i]) * d;
+    for (; i + kWidth <= k; i += kWidth)
+        store(out + i, mul(to_floats(load_i8(q + i)), by));
+    for (; i < k; ++i)
+        out[i] = static_cast<float>(q[i]) * d;
 }
 
 /// Products of two numbers below 2^32; sums modulo 2^64, so the order is free (CHK-1).

@@ -2,6 +2,6 @@
 // The table of an instruction set's kernels. Included inside its namespace, last.
 
 constexpr Kernels make_table(const char* name) {
-    return {name,  kKeyFlip, norm,  rotate,   quantize,     quantize_blocks, scale,
+    return {name,   kKeyFlip,  norm,  rotate,   quantize,     quantize_blocks, scale,
             swiglu, rope_head, embed, checksum, attend_chunk, join_chunk,      finish_row};
 }
