@@ -32,7 +32,8 @@ struct Descriptor {
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
-    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    // O_NONBLOCK: opening a pipe that nobody writes to would wait; it is refused below.
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     const std::string name = printable(path.string());
     if (file.fd < 0) {
         const ExitCode code = errno == ENOENT ? ExitCode::not_found : ExitCode::failure;

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <string>
+#include <sys/stat.h>
 #include <utility>
 
 #include "base/error.h"
@@ -74,6 +75,15 @@ TEST(MappedFile, refusals_have_their_own_codes) {
     const auto folder = std::filesystem::path(testing::TempDir());
     EXPECT_EQ(code_of([&] { MappedFile(folder / "etalon_no_such_file"); }), ExitCode::not_found);
     EXPECT_EQ(code_of([&] { MappedFile{folder}; }), ExitCode::invalid);
+    EXPECT_EQ(code_of([&] { MappedFile("/dev/zero"); }), ExitCode::invalid);
+}
+
+TEST(MappedFile, a_pipe_without_a_writer_is_refused_and_not_waited_for) {
+    const auto path = std::filesystem::path(testing::TempDir()) / "etalon_pipe";
+    std::filesystem::remove(path);
+    ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+    EXPECT_EQ(code_of([&] { MappedFile file(path); }), ExitCode::invalid);
+    std::filesystem::remove(path);
 }
 
 TEST(ReadFile, reads_up_to_its_limit) {
