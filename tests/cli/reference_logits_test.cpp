@@ -3,32 +3,32 @@
 #include "cli/reference_logits.h"
 
 #include <bit>
-#include <cstring>
 #include <gtest/gtest.h>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 
 namespace etalon::cli {
 namespace {
 
-/// Words of four bytes behind the magic.
+/// Words of four bytes, little endian, behind the magic.
 class Words {
   public:
+    Words() {
+        for (const char letter : {'E', 'T', 'L', 'R', 'E', 'F', '1', '\n'})
+            bytes_.push_back(static_cast<std::byte>(letter));
+    }
     Words& add(std::uint32_t word) {
-        words_.push_back(word);
+        for (int shift = 0; shift < 32; shift += 8)
+            bytes_.push_back(static_cast<std::byte>(word >> shift & 0xFF));
         return *this;
     }
     Words& add(float value) { return add(std::bit_cast<std::uint32_t>(value)); }
-    std::vector<std::byte> bytes() const {
-        std::vector<std::byte> out(8 + words_.size() * 4);
-        std::memcpy(out.data(), "ETLREF1\n", 8);
-        std::memcpy(out.data() + 8, words_.data(), words_.size() * 4);
-        return out;
-    }
+    const std::vector<std::byte>& bytes() const { return bytes_; }
 
   private:
-    std::vector<std::uint32_t> words_;
+    std::vector<std::byte> bytes_;
 };
 
 /// A vocabulary of two, a sequence of two tokens and one of one token.
@@ -51,7 +51,7 @@ std::string message_of(const std::vector<std::byte>& bytes) {
 }
 
 TEST(ReferenceLogits, ReadsEverySequence) {
-    const auto bytes = two_sequences().bytes();
+    const std::vector<std::byte> bytes = two_sequences().bytes();
     const ReferenceLogits reference(bytes, "r.bin");
     EXPECT_EQ(reference.vocab_size(), 2);
     ASSERT_EQ(reference.n_sequences(), 2U);
@@ -63,7 +63,7 @@ TEST(ReferenceLogits, ReadsEverySequence) {
 }
 
 TEST(ReferenceLogits, RefusesEveryTruncation) {
-    const auto bytes = two_sequences().bytes();
+    const std::vector<std::byte> bytes = two_sequences().bytes();
     for (std::size_t size = 0; size < bytes.size(); ++size) {
         const std::vector<std::byte> cut(bytes.begin(), bytes.begin() + static_cast<long>(size));
         EXPECT_NE(message_of(cut), "") << size;
