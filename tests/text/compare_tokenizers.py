@@ -89,14 +89,14 @@ def our_ids(encode_lines, source, texts):
 
 
 def compare(name, texts, ours, theirs):
-    """Prints one line; returns the number of texts that differ."""
+    """Prints one line; returns whether all texts are equal."""
     if len(ours) != len(texts):
         sys.exit(f"{name}: {len(ours)} answers for {len(texts)} texts")
     wrong = [i for i in range(len(texts)) if ours[i] != list(theirs[i])]
     print(f"{name}: {len(texts) - len(wrong)} of {len(texts)} texts have equal ids")
     for i in wrong[:5]:
         print(f"  {texts[i]!r}\n    ours   {ours[i]}\n    theirs {list(theirs[i])}")
-    return len(wrong)
+    return not wrong
 
 
 def gguf_fields(path):
@@ -147,28 +147,28 @@ def etalon_json(fields, name, normalize_nfc, ignore_merges):
 
 def compare_byte_bpe(encode_lines, model, folder, texts):
     fields = gguf_fields(model)
-    wrong = 0
+    equal = []
     for name, (pre_tokenizer, normalizer, ignore_merges) in peers().items():
         peer = peer_tokenizer(fields, pre_tokenizer, normalizer, ignore_merges)
         theirs = [e.ids for e in peer.encode_batch(texts, add_special_tokens=False)]
         path = os.path.join(folder, name + ".etalon.json")
         with open(path, "w", encoding="utf-8") as file:
             file.write(etalon_json(fields, name, normalizer is not None, ignore_merges))
-        wrong += compare(f"{name}, vocabulary of the GGUF", texts,
-                         our_ids(encode_lines, path, texts), theirs)
+        equal.append(compare(f"{name}, vocabulary of the GGUF", texts,
+                         our_ids(encode_lines, path, texts), theirs))
         # The peer's own file, now with tokens that are searched in the text before it is split.
         peer.add_tokens([AddedToken(text, normalized=False)
                          for text in ("'s a", "\n\n\n", "()", "()[")])
         path = os.path.join(folder, name + ".json")
         peer.save(path)
         theirs = [e.ids for e in peer.encode_batch(texts, add_special_tokens=False)]
-        wrong += compare(f"{name}, tokenizer.json with added tokens", texts,
-                         our_ids(encode_lines, path, texts), theirs)
-    return wrong
+        equal.append(compare(f"{name}, tokenizer.json with added tokens", texts,
+                         our_ids(encode_lines, path, texts), theirs))
+    return equal
 
 
 def compare_sentencepiece(encode_lines, folder, texts):
-    wrong = 0
+    equal = []
     for name, fallback, prefix in (("byte fallback", True, True), ("no prefix", True, False),
                                    ("unknown token", False, True)):
         lines = [text for t in list(LANGUAGES.values()) + [CODE] for text in t.split("\n") if text]
@@ -184,9 +184,9 @@ def compare_sentencepiece(encode_lines, folder, texts):
         peer = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
         # NUL ends a text in the peer's normaliser.
         clean = [text.replace("\0", "") for text in texts]
-        wrong += compare(f"sentencepiece, {name}", clean, our_ids(encode_lines, path, clean),
-                         peer.encode(clean))
-    return wrong
+        equal.append(compare(f"sentencepiece, {name}", clean, our_ids(encode_lines, path, clean),
+                             peer.encode(clean)))
+    return equal
 
 
 def main():
@@ -196,9 +196,10 @@ def main():
     model = sys.argv[2] if len(sys.argv) == 3 else os.environ["ETALON_TEST_MODEL"]
     texts = make_texts()
     with tempfile.TemporaryDirectory() as folder:
-        wrong = compare_byte_bpe(encode_lines, model, folder, texts)
-        wrong += compare_sentencepiece(encode_lines, folder, texts)
-    return 1 if wrong else 0
+        equal = compare_byte_bpe(encode_lines, model, folder, texts)
+        equal += compare_sentencepiece(encode_lines, folder, texts)
+    print(f"{sum(equal)} passed, {len(equal) - sum(equal)} failed")
+    return 0 if all(equal) else 1
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ def main():
                   f"{ours[first]:08x}, gguf {theirs[first]:08x}")
         else:
             print(f"{name}: {theirs.size} weights equal")
+    print(f"{len(FLOATS) + len(SCALES) - wrong} passed, {wrong} failed")
     return 1 if wrong else 0
 
 
