@@ -5,13 +5,13 @@
 #include <span>
 
 #include "base/error.h"
+#include "use_model.h"
 #include "weights/internal/contents.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     try {
         const auto bytes = std::as_bytes(std::span(data, size));
-        const auto model = etalon::weights::read_gguf_model(bytes, "input");
-        etalon::weights::check_finite(model.tensors, "input");
+        etalon::fuzz::use_model(etalon::weights::read_gguf_model(bytes, "input"));
     } catch (const etalon::Error& error) {
         ETALON_ASSERT(error.code() == etalon::ExitCode::invalid);
     }

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "use_model.h"
 #include "weights/internal/e8_file.h"
 #include "weights/internal/hf_model.h"
 #include "weights/internal/safetensors.h"
@@ -42,10 +43,9 @@ const weights::HfTexts& texts() {
 
 void use(std::span<const std::byte> bytes) {
     const auto file = weights::parse_safetensors(bytes, "input");
-    const auto model = weights::is_e8_file(file)
-                           ? weights::read_e8_model(file, "input")
-                           : weights::read_hf_model(texts(), {{"input", file}}, "folder");
-    weights::check_finite(model.tensors, "input");
+    etalon::fuzz::use_model(weights::is_e8_file(file)
+                                ? weights::read_e8_model(file, "input")
+                                : weights::read_hf_model(texts(), {{"input", file}}, "folder"));
 }
 
 }  // namespace
