@@ -60,7 +60,7 @@ Opened open_shards(const fs::path& index_path) {
             {path.string(), parse_safetensors(out.files.back().bytes(), path.string())});
     }
     check_shards(index, shards, name);
-    out.contents = read_hf_model(read_hf_texts(folder), shards, name);
+    out.contents = read_hf_model(read_hf_texts(folder, name), shards, name);
     return out;
 }
 
@@ -81,7 +81,7 @@ Opened open_file(const fs::path& path) {
     }
     std::vector<Shard> shards;
     shards.push_back({name, std::move(safetensors)});
-    out.contents = read_hf_model(read_hf_texts(folder_of(path)), shards, name);
+    out.contents = read_hf_model(read_hf_texts(folder_of(path), name), shards, name);
     return out;
 }
 

@@ -3,18 +3,23 @@
 """Truncated and bit-flipped model files: a message that names the file, exit code 5, never a crash.
 
 A flipped bit may leave a file that is valid (another weight, another name); then the command must
-succeed. Each broken file is shown and, when it opens, run for one token."""
+succeed. Each broken file is shown and, when it opens, run for one token. Of a folder of Hugging Face
+each kind of file is broken in turn; the message names the folder, which is part of every path."""
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 
+import tiny_folder
 import tiny_model
 
 HEAD_CUTS = 40
 DATA_CUTS = 20
 FLIPS = 300
+FOLDER_FLIPS = 60
+FOLDER_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json",
+                "model-00001-of-00002.safetensors", "tokenizer.json", "tokenizer_config.json")
 OK, INVALID = 0, 5
 
 
@@ -46,10 +51,12 @@ def fault_of(done, path, allowed):
     return ""
 
 
-def check(etalon, path, content, allowed, title):
-    """Writes one broken file and runs the commands on it; returns faults."""
+def check(etalon, path, content, allowed, title, model=None):
+    """Writes one broken file and runs the commands on it, or on the model of which it is a part;
+    returns faults."""
     path.write_bytes(content)
     faults = []
+    path = model or path
     for words in commands(path):
         codes = allowed | ({1} if words[0] == "run" and OK in allowed else set())
         fault = fault_of(run(etalon, words), path, codes)
@@ -84,6 +91,34 @@ def broken_contents(whole):
         yield f"byte {offset} flipped to {broken[offset]}", bytes(broken), {OK, INVALID}
 
 
+def flipped_contents(whole, count):
+    state = 54321
+    for _ in range(count):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        offset = (state >> 20) % min(len(whole), 4096)
+        broken = bytearray(whole)
+        broken[offset] ^= 1 << ((state >> 57) % 8)
+        yield f"byte {offset} flipped to {broken[offset]}", bytes(broken), {OK, INVALID}
+
+
+def check_folder(etalon, model):
+    """Each file of a folder, cut and flipped; returns (passed, failed)."""
+    passed = failed = 0
+    for name in FOLDER_FILES:
+        path = model / name
+        whole = path.read_bytes()
+        cuts = [(f"cut at {size}", whole[:size], {INVALID})
+                for size in (1, len(whole) // 3, len(whole) - 1)]
+        forms = [("the whole file", whole, {OK}), *cuts, *flipped_contents(whole, FOLDER_FLIPS)]
+        for title, content, allowed in forms:
+            faults = check(etalon, path, content, allowed, f"{name}, {title}", model)
+            print("\n".join(faults), end="\n" if faults else "")
+            passed += not faults
+            failed += bool(faults)
+        path.write_bytes(whole)
+    return passed, failed
+
+
 def check_source(etalon, source, folder):
     """All broken forms of one whole file; returns (passed, failed)."""
     whole = source.read_bytes()
@@ -112,6 +147,8 @@ def main():
         for source in (gguf, imported):
             if source.exists():
                 total = [a + b for a, b in zip(total, check_source(etalon, source, folder))]
+        tiny_folder.write(folder / "tiny-folder", gguf)
+        total = [a + b for a, b in zip(total, check_folder(etalon, folder / "tiny-folder"))]
     print(f"{total[0]} passed, {total[1]} failed")
     return 1 if total[1] else 0
 

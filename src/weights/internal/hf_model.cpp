@@ -196,12 +196,12 @@ void check_shards(const ShardIndex& index, const std::vector<Shard>& shards,
     }
 }
 
-HfTexts read_hf_texts(const fs::path& folder) {
+HfTexts read_hf_texts(const fs::path& folder, const std::string& file) {
     HfTexts texts;
     texts.folder = folder.string();
     texts.config = read_optional(folder / "config.json", kConfigBytesMax);
     if (texts.config.empty()) {
-        refuse(texts.folder, "config.json", "is missing or empty, the tensors need it");
+        refuse(file, "config.json", "is missing or empty beside this file, which needs it");
     }
     texts.generation_config = read_optional(folder / "generation_config.json", kConfigBytesMax);
     constexpr std::size_t kTokenizerMax = text::kTokenizerFileBytesMax;

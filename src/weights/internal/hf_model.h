@@ -3,7 +3,7 @@
 // file or in several with an index.
 //   const ShardIndex index = read_shard_index(text, path);
 //   for every name in index.files: shards.push_back({name, parse_safetensors(map.bytes(), name)});
-//   ModelContents model = read_hf_model(read_hf_texts(folder), shards, folder.string());
+//   ModelContents model = read_hf_model(read_hf_texts(folder, path), shards, path);
 #pragma once
 
 #include <filesystem>
@@ -47,8 +47,8 @@ struct HfTexts {
     std::string chat_template;
 };
 
-/// Errors: invalid (no config.json, a file larger than its limit).
-HfTexts read_hf_texts(const std::filesystem::path& folder);
+/// Errors: invalid (no config.json beside the tensors in `file`, a text larger than its limit).
+HfTexts read_hf_texts(const std::filesystem::path& folder, const std::string& file);
 
 /// The tensors point into the mapped shards. Errors: invalid.
 ModelContents read_hf_model(const HfTexts& texts, const std::vector<Shard>& shards,
