@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 
+import tiny_folder
 import tiny_model
 
 HERE = pathlib.Path(__file__).parent
@@ -93,6 +94,8 @@ def make_models(folder):
     names = {name: folder / f"{name}.gguf"
              for name in ("tiny", "no_chat", "wide", "cut", "text", "empty")}
     (folder / "work").mkdir()
+    tiny_folder.write(folder / "shards", folder / "tiny.gguf")
+    names["shards"] = folder / "shards"
     names["tmp"] = folder / "work"
     names["missing"] = folder / "missing.gguf"
     return names
