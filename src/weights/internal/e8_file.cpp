@@ -198,7 +198,7 @@ std::uint64_t tile_bytes(std::int64_t n_rows, std::int64_t n_cols) noexcept {
 
 E8Writer::E8Writer(std::filesystem::path destination, const ModelConfig& config,
                    const text::TokenizerData& tokenizer,
-                   std::map<std::string, std::string> metadata, std::vector<Matrix> matrices,
+                   std::map<std::string, std::string> metadata, const std::vector<Matrix>& matrices,
                    const std::vector<Vector>& vectors)
     : destination_(std::move(destination)) {
     const std::string name = printable(destination_.string());

@@ -59,7 +59,7 @@ class E8Writer {
     /// Matrices in tiles come first. Errors: failure (destination exists, cannot be written).
     E8Writer(std::filesystem::path destination, const ModelConfig& config,
              const text::TokenizerData& tokenizer, std::map<std::string, std::string> metadata,
-             std::vector<Matrix> matrices, const std::vector<Vector>& vectors);
+             const std::vector<Matrix>& matrices, const std::vector<Vector>& vectors);
     ~E8Writer();
     E8Writer(const E8Writer&) = delete;
     E8Writer& operator=(const E8Writer&) = delete;
