@@ -3,8 +3,8 @@
 """Truncated and bit-flipped model files: a message that names the file, exit code 5, never a crash.
 
 A flipped bit may leave a file that is valid (another weight, another name); then the command must
-succeed. Each broken file is shown and, when it opens, run for one token. Of a folder of Hugging Face
-each kind of file is broken in turn; the message names the folder, which is part of every path."""
+succeed. Each broken file is shown and, when it opens, run for one token. Of a folder of Hugging
+Face each kind of file is broken in turn; the message names the folder, a part of every path."""
 import os
 import pathlib
 import subprocess

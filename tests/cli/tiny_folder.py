@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tiny model as Hugging Face stores it: a folder with two shards, their index and small files."""
+"""The tiny model as Hugging Face stores it: two shards, their index and small files."""
 import json
 import struct
 
