@@ -187,6 +187,11 @@ class Backend {
     virtual void attention(const Batch& batch, const Queries& queries, int layer,
                            int sliding_window, const KvCache& kv, FloatBuffer& o) = 0;
 
+    /// --- between passes ---
+    /// Zeroes keys, values and scales of `page` in every layer, as read_key and read_value show
+    /// them, so that what one sequence left cannot be read by the next one that gets the page.
+    virtual void clear_page(KvCache& kv, int page) = 0;
+
     /// --- reading back ---
     virtual void download(const FloatBuffer& from, std::size_t offset, std::span<float> to) = 0;
     /// CHK-1 over logits[row * vocab_size .. + vocab_size].

@@ -103,6 +103,10 @@ class CpuBackend final : public Backend {
                        static_cast<const CpuKvCache&>(kv), o.data());
     }
 
+    void clear_page(KvCache& kv, int page) override {
+        static_cast<CpuKvCache&>(kv).clear_page(page);
+    }
+
     void download(const FloatBuffer& from, std::size_t offset, std::span<float> to) override {
         ETALON_ASSERT(offset <= from.size() && to.size() <= from.size() - offset);
         std::copy_n(from.data() + offset, to.size(), to.begin());

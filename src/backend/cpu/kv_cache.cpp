@@ -2,6 +2,8 @@
 // Keys and values in pages.
 #include "backend/cpu/kv_cache.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "exact/attention.h"
 
@@ -94,6 +96,20 @@ HostVector CpuKvCache::read_value(int layer, int page, int slot, int kv_head) co
     for (std::size_t d = 0; d < out.q.size(); ++d)
         out.q[d] = from[4 * d];
     return out;
+}
+
+void CpuKvCache::clear_page(int page) {
+    const std::size_t n_heads = size_of(shape.n_kv_heads);
+    for (int layer = 0; layer < shape.n_layers; ++layer) {
+        const std::size_t first = page_index(layer, page, 0);
+        const auto fill = [&](auto& all, std::size_t head_size, auto value) {
+            std::fill_n(all.data() + first * head_size, n_heads * head_size, value);
+        };
+        fill(keys_, key_quads_ * kSlots * 4, key_flip_);  // the flip of a zero
+        fill(values_, value_dims_ * kSlots, std::int8_t{0});
+        fill(key_scales_, kSlots, 0.0F);
+        fill(value_scales_, kSlots, 0.0F);
+    }
 }
 
 }  // namespace etalon::backend::cpu

@@ -29,6 +29,8 @@ class CpuKvCache final : public KvCache {
     void write_value(int layer, int page, int slot, int kv_head, const std::int8_t* q, float scale);
     HostVector read_key(int layer, int page, int slot, int kv_head) const;
     HostVector read_value(int layer, int page, int slot, int kv_head) const;
+    /// Zeroes a page in every layer.
+    void clear_page(int page);
 
   private:
     /// Number of a head's page among all, in the order of the arrays.

@@ -389,6 +389,19 @@ class ExactBackend final : public Backend {
         });
     }
 
+    void clear_page(KvCache& cache, int page) override {
+        auto& kv = static_cast<ExactKvCache&>(cache);
+        const std::size_t n = sz(kPageTokens) * sz(kv.shape.n_kv_heads);
+        const HostVector zero{std::vector<std::int8_t>(sz(kv.shape.head_dim)), 0.0F};
+        for (int layer = 0; layer < kv.shape.n_layers; ++layer) {
+            const std::size_t first = kv.index(layer, page, 0, 0);
+            for (std::size_t i = first; i < first + n; ++i) {
+                kv.keys[i] = zero;
+                kv.values[i] = zero;
+            }
+        }
+    }
+
     void download(const FloatBuffer& from, std::size_t offset, std::span<float> to) override {
         ETALON_ASSERT(offset <= from.size() && to.size() <= from.size() - offset);
         std::copy_n(from.data() + offset, to.size(), to.begin());
