@@ -22,18 +22,6 @@ struct Candidate {
     std::uint64_t p;  // in units of 2^-31 of the largest (SMP-5)
 };
 
-/// P = rne(exp2((l - l_max) / T * log2 e) * 2^31), 0 below 2^-126 (SMP-5).
-std::uint64_t probability(float logit, float largest, float inverse_temperature) {
-    const float x = ((logit - largest) * inverse_temperature) * kLog2E;
-    if (!(x >= -126.0F)) return 0;
-    const float scaled = exp2(x) * 0x1p31F;
-    // From 2^22 on a binary32 above 2^23 is an integer already, and rne holds up to 2^22.
-    if (scaled < 0x1p22F) return static_cast<std::uint64_t>(rne(scaled));
-    const auto whole = static_cast<std::uint64_t>(scaled);
-    const float rest = scaled - static_cast<float>(whole);  // 0 or 1/2
-    return rest > 0.0F && (whole & 1) != 0 ? whole + 1 : whole;
-}
-
 /// A share in [0, 1] in units of 2^-32 (SMP-7, SMP-8).
 std::uint64_t share_units(float share) {
     const double scaled = static_cast<double>(share) * 0x1p32;  // exact
@@ -69,6 +57,17 @@ void filter(const SamplingParameters& parameters, std::vector<Candidate>& candid
 }
 
 }  // namespace
+
+std::uint64_t probability_units(float logit, float largest, float inverse_temperature) noexcept {
+    const float x = ((logit - largest) * inverse_temperature) * kLog2E;
+    if (!(x >= -126.0F)) return 0;
+    const float scaled = exp2(x) * 0x1p31F;
+    // From 2^22 on a binary32 above 2^23 is an integer already, and rne holds up to 2^22.
+    if (scaled < 0x1p22F) return static_cast<std::uint64_t>(rne(scaled));
+    const auto whole = static_cast<std::uint64_t>(scaled);
+    const float rest = scaled - static_cast<float>(whole);  // 0 or 1/2
+    return rest > 0.0F && (whole & 1) != 0 ? whole + 1 : whole;
+}
 
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
                                     std::array<std::uint32_t, 2> key) noexcept {  // SMP-9
@@ -140,7 +139,7 @@ std::optional<std::int32_t> sample(const SamplingParameters& parameters,
     std::vector<Candidate> candidates;
     for (std::size_t i = 0; i < logits.size(); ++i) {
         if (!allowed.empty() && !allowed[i]) continue;
-        const std::uint64_t p = probability(logits[i], largest, inverse_temperature);
+        const std::uint64_t p = probability_units(logits[i], largest, inverse_temperature);
         if (p > 0) candidates.push_back({static_cast<std::int32_t>(i), logits[i], p});
     }
     std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
