@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many requests through one model, each with the bits that it has alone.
+//
+//   Engine engine(transformer, tokenizer, {.n_pages = 512, .batch_tokens = 256});
+//   auto submitted = engine.submit(request, now);        // an id, or why not
+//   while (engine.has_work())
+//       for (const Event& event : engine.step(now)) ...  // tokens, ends
+//
+// Values go in and events come out. One thread calls; nothing here waits, reads a clock or keeps
+// anything outside the object, so the same calls give the same events.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "engine/event.h"
+#include "engine/kv_pages.h"
+#include "engine/request.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+#include "engine/sequence.h"
+#include "engine/step_batch.h"
+#include "model/transformer.h"
+#include "text/tokenizer.h"
+
+namespace etalon::engine {
+
+struct EngineOptions {
+    int n_pages = 0;         ///< of the KV cache, 64 tokens each, >= 1
+    int batch_tokens = 256;  ///< of a step; at most the transformer's, at least 2 sequences_max
+    int sequences_max = 32;  ///< answers that are computed at once
+    /// Proposals of speculation in a step, all sequences together; 0: none. They pay while a batch
+    /// still waits for memory: on a CPU tens of tokens, on a GPU hundreds.
+    int draft_tokens_max = 32;
+    std::uint64_t entropy = 0;  ///< seeds of requests without one are derived from it
+};
+
+/// Bytes of a page of 64 tokens for a model, to turn memory into EngineOptions::n_pages.
+std::uint64_t kv_page_bytes(const weights::ModelConfig& config) noexcept;
+
+struct Accepted {
+    RequestId id = 0;
+    std::uint64_t seed = 0;  ///< the request's, or the one drawn for it
+    int max_tokens = 0;      ///< of each answer
+};
+
+class Engine {
+  public:
+    /// Transformer and tokenizer outlive the engine. Errors: usage (options that contradict each
+    /// other or the transformer, with both numbers).
+    Engine(model::Transformer& transformer, const text::Tokenizer& tokenizer,
+           const EngineOptions& options);
+    ~Engine();
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+
+    /// Every accepted request ends with its RequestFinished, whatever else runs.
+    std::variant<Accepted, Refusal> submit(Request request, Time now);
+
+    /// The request computes no more and holds no page from here on; its last events come with the
+    /// next step. False: there is no such request.
+    bool cancel(RequestId id, Time now);
+
+    /// One pass of the model, or none when nothing is unfinished. Events of a choice are in order.
+    std::vector<Event> step(Time now);
+
+    /// Something is unfinished, or events wait for the next step.
+    bool has_work() const noexcept { return !requests_.empty() || !pending_.empty(); }
+
+    Counters counters() const;
+    const Room& room() const noexcept { return room_; }
+    const KvPages& pages() const noexcept { return pages_; }
+
+  private:
+    struct ActiveRequest {
+        Request request;
+        Time submitted{};
+        bool was_started = false;
+        Usage usage;
+        std::vector<std::unique_ptr<Sequence>> choices;
+        int n_unfinished = 0;
+    };
+
+    void start_clock(const std::vector<Share>& shares, Time now);
+    void advance(const Share& share, std::size_t index, const StepBatch& batch,
+                 std::vector<Event>& events);
+    void draw_tokens(const Share& share, std::size_t index, const StepBatch& batch,
+                     std::vector<Event>& events);
+    bool draw_token(Sequence& sequence, std::size_t row, std::vector<Event>& events);
+    std::optional<ChoiceFinished> end_of(Sequence& sequence, TokenEvent& event);
+    void publish(Sequence& sequence);
+    void finish(Sequence& sequence, ChoiceFinished end, std::vector<Event>& events);
+    void finish_failed(Sequence& sequence, int position, const char* rule,
+                       std::vector<Event>& events);
+    void release_choices(ActiveRequest& active);
+    void sweep(Time now, std::vector<Event>& events);
+    void end_request(RequestId id, Time now, std::vector<Event>& events);
+    static std::int64_t held_tokens(const Request& request);
+
+    model::Transformer* transformer_;
+    const text::Tokenizer* tokenizer_;
+    EngineOptions options_;
+    Room room_;
+    KvPages pages_;
+    Scheduler scheduler_;
+    Sampler sampler_;
+    std::unique_ptr<backend::FloatBuffer> logits_;  // [sequences_max + draft_tokens_max, vocab]
+    std::vector<float> row_;                        // [vocab] a copy that the sampler changes
+
+    std::map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
+    std::vector<RequestId> ended_;  // in this step; erased at its end
+    std::vector<Event> pending_;
+    RequestId next_id_ = 1;
+    std::uint64_t next_order_ = 1;
+    std::int64_t held_tokens_ = 0;
+    Counters totals_;  // what only grows; the rest is asked when wanted
+};
+
+}  // namespace etalon::engine

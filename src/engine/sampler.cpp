@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// exact::sample with the request's end tokens and mask.
+#include "engine/sampler.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "exact/logprobs.h"
+#include "exact/sampler.h"
+
+namespace etalon::engine {
+
+Sampler::Sampler(const text::Tokenizer& tokenizer, int vocab_size)
+    : vocab_size_(static_cast<std::size_t>(vocab_size)),
+      allowed_(std::make_unique<bool[]>(static_cast<std::size_t>(vocab_size))) {
+    ETALON_ASSERT(vocab_size >= 1);
+    for (std::int32_t id = 0; id < std::min(vocab_size, tokenizer.vocab_size()); ++id) {
+        if (tokenizer.ends_generation(id)) model_ends_.push_back(id);
+    }
+}
+
+bool Sampler::ends_answer(const Request& request, std::int32_t token) const {
+    const auto among = [&](const std::vector<std::int32_t>& ids) {
+        return std::find(ids.begin(), ids.end(), token) != ids.end();
+    };
+    return among(request.stop_tokens) || (!request.ignore_eos && among(model_ends_));
+}
+
+std::span<const bool> Sampler::allowed(const Request& request,
+                                       std::span<const std::int32_t> answer) {
+    const bool too_early = answer.size() < static_cast<std::size_t>(request.min_tokens);
+    if (!too_early && !request.mask) return {};
+    const std::span<bool> flags(allowed_.get(), vocab_size_);
+    std::fill(flags.begin(), flags.end(), true);
+    if (request.mask) request.mask->restrict(answer, flags);
+    if (!too_early) return flags;
+    for (const std::int32_t id : request.stop_tokens)
+        flags[static_cast<std::size_t>(id)] = false;
+    for (const std::int32_t id : model_ends_) {
+        if (!request.ignore_eos) flags[static_cast<std::size_t>(id)] = false;
+    }
+    return flags;
+}
+
+std::optional<std::int32_t> Sampler::next(const Request& request, int choice,
+                                          std::span<const std::int32_t> tokens,
+                                          std::size_t n_prompt, std::span<float> logits) {
+    ETALON_ASSERT(n_prompt <= tokens.size());
+    ETALON_ASSERT(logits.size() == vocab_size_);
+    const auto prompt = tokens.first(n_prompt);
+    const auto answer = tokens.subspan(n_prompt);
+    return exact::sample(request.sampling, prompt, answer, allowed(request, answer), tokens.size(),
+                         static_cast<std::uint32_t>(choice), logits);
+}
+
+TokenLogprobs Sampler::logprobs(std::span<const float> logits, std::int32_t token, int n_top) {
+    const exact::Logprobs all(logits);
+    return {all.of(token), all.top(n_top)};
+}
+
+}  // namespace etalon::engine
