@@ -26,6 +26,11 @@ int pages_for(std::int64_t n_tokens) noexcept {
 KvPages::KvPages(backend::Backend& device, std::unique_ptr<backend::KvCache> kv)
     : kv_(std::move(kv)), pool_(device, *kv_), tree_(pool_) {}
 
+int KvPages::n_releasable(const PageTable& table) const noexcept {
+    const int n_own = static_cast<int>(table.pages.size()) - table.n_shared;
+    return n_own + PrefixTree::n_single_user(table.last_shared);
+}
+
 int KvPages::attach(const PrefixTree::Partition& partition, std::span<const std::int32_t> tokens,
                     PageTable& table) {
     ETALON_ASSERT(!tokens.empty());

@@ -35,6 +35,8 @@ class KvPages {
     int n_cached() const noexcept { return tree_.n_unused(); }
     /// Pages that can be had: free ones and those that the prefix cache gives up.
     int n_available() const noexcept { return n_free() + n_cached(); }
+    /// Pages that can be had once `table` is released, if no other table is: at least so many more.
+    int n_releasable(const PageTable& table) const noexcept;
     std::uint64_t n_evicted() const noexcept { return n_evicted_; }
     std::uint64_t n_shared() const noexcept { return n_shared_; }
 

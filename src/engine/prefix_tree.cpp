@@ -31,6 +31,13 @@ std::int32_t PrefixTree::page_of(const Node& node) noexcept {
     return node.page;
 }
 
+int PrefixTree::n_single_user(const Node* node) noexcept {
+    int n = 0;
+    for (; node != nullptr && node->users == 1; node = node->parent)
+        ++n;
+    return n;
+}
+
 PrefixTree::Children& PrefixTree::children_of(const Partition& partition, Node* parent) {
     if (parent == nullptr) return roots_[partition];
     ETALON_ASSERT(parent->users > 0);

@@ -52,6 +52,8 @@ class PrefixTree {
     bool evict();
 
     static std::int32_t page_of(const Node& node) noexcept;
+    /// Of `node` (may be null) and the nodes above it, those that have one user.
+    static int n_single_user(const Node* node) noexcept;
     int n_pages() const noexcept { return n_pages_; }  ///< all nodes
     int n_unused() const noexcept {
         return n_unused_;

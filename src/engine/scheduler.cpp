@@ -64,12 +64,16 @@ Sequence* Scheduler::first_waiting() const {
 
 void Scheduler::start_sequences() {
     while (Sequence* next = first_waiting()) {
-        if (n_running() < limits_.sequences_max && try_start(*next)) continue;
+        if (try_start(*next)) continue;
         if (!give_way(*next)) return;
+        // At once: the tenants of those that gave way may come before this one again.
+        const bool started = try_start(*next);
+        ETALON_ASSERT(started);
     }
 }
 
 bool Scheduler::try_start(Sequence& sequence) {
+    if (n_running() >= limits_.sequences_max) return false;
     const int n_cached = pages_->attach(sequence.partition(), sequence.tokens, sequence.table);
     const int needed =
         pages_for(sequence.n_tokens()) - static_cast<int>(sequence.table.pages.size());
@@ -92,24 +96,29 @@ bool Scheduler::try_start(Sequence& sequence) {
     return true;
 }
 
-/// When the tenant of `next` has nothing running, preempts the youngest sequence of the tenant with
-/// the most, if those are several. False when nobody gives way.
+/// When the tenant of `next` has nothing running, preempts the youngest sequences of tenants with
+/// several, those with the most first, as many as `next` needs to start; none when that is not
+/// enough.
 bool Scheduler::give_way(const Sequence& next) {
-    std::map<std::string_view, std::pair<int, Sequence*>> by_tenant;  // count, youngest
-    for (const auto& [order, sequence] : running_) {
-        auto& [count, youngest] = by_tenant[sequence->request->tenant];
-        ++count;
-        youngest = sequence;
-    }
+    std::map<std::string_view, std::vector<Sequence*>> by_tenant;  // oldest first
+    for (const auto& [order, sequence] : running_)
+        by_tenant[sequence->request->tenant].push_back(sequence);
     if (by_tenant.contains(next.request->tenant)) return false;
-    Sequence* victim = nullptr;
-    int most = 1;
-    for (const auto& [tenant, entry] : by_tenant) {
-        if (entry.first <= most) continue;
-        std::tie(most, victim) = entry;
+    std::vector<Sequence*> victims;
+    int n_pages = pages_->n_available();
+    int n_left = n_running();
+    while (n_left >= limits_.sequences_max || n_pages < pages_for(next.n_tokens()) + n_left) {
+        const auto most = std::max_element(
+            by_tenant.begin(), by_tenant.end(),
+            [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+        if (most == by_tenant.end() || most->second.size() < 2) return false;
+        victims.push_back(most->second.back());
+        most->second.pop_back();
+        n_pages += pages_->n_releasable(victims.back()->table);
+        --n_left;
     }
-    if (victim == nullptr) return false;
-    preempt(*victim);
+    for (Sequence* victim : victims)
+        preempt(*victim);
     return true;
 }
 

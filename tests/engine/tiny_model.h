@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// A tiny model with random weights and a byte tokenizer, written to a file once a process.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "backend/operations.h"
+#include "model/transformer.h"
+#include "text/tokenizer.h"
+#include "weights/model_file.h"
+
+namespace etalon::engine {
+
+inline constexpr int kTinyVocab = 288;
+inline constexpr int kTinyContext = 512;
+inline constexpr std::int32_t kTinyEnd = 0;  ///< the model's end token
+inline constexpr std::int32_t kTinyPoison =
+    287;  ///< its embedding overflows: ERR-1 at its position
+
+/// The id of a byte: letters of prompts and answers.
+inline std::int32_t tiny_byte(char byte) {
+    return 1 + static_cast<unsigned char>(byte);
+}
+
+/// The model on one backend. Making one costs a few milliseconds; tests share it.
+struct TinyModel {
+    explicit TinyModel(std::unique_ptr<backend::Backend> its_device);
+
+    std::unique_ptr<backend::Backend> device;
+    model::Transformer transformer;  ///< batches of up to 256 tokens
+};
+
+const weights::ModelFile& tiny_file();
+const text::Tokenizer& tiny_tokenizer();
+/// On the CPU with the best instruction set that there is.
+TinyModel& tiny_model();
+/// On the reference.
+TinyModel& tiny_reference();
+
+}  // namespace etalon::engine
