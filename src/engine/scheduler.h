@@ -3,8 +3,7 @@
 // divided.
 //
 // - Start: the tenant with the least virtual time, its oldest sequence; nobody overtakes that one.
-// - A running sequence holds pages for all of its tokens. One that needs a page when none can be
-// had
+// - A running sequence holds pages for all of its tokens. One that needs a page when there is none
 //   takes those of the youngest running sequence, which waits and is recomputed later.
 // - A tenant with nothing running takes a place from one with several.
 // - Tokens of a step: one for each that decodes, then prompts in turns of a page by virtual time,
