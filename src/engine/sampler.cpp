@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// exact::sample with the request's end tokens and mask.
+// The draw with the request's end tokens and mask.
 #include "engine/sampler.h"
 
 #include <algorithm>
 
 #include "base/error.h"
 #include "exact/logprobs.h"
-#include "exact/sampler.h"
 
 namespace etalon::engine {
 
@@ -49,8 +48,8 @@ std::optional<std::int32_t> Sampler::next(const Request& request, int choice,
     ETALON_ASSERT(logits.size() == vocab_size_);
     const auto prompt = tokens.first(n_prompt);
     const auto answer = tokens.subspan(n_prompt);
-    return exact::sample(request.sampling, prompt, answer, allowed(request, answer), tokens.size(),
-                         static_cast<std::uint32_t>(choice), logits);
+    return fast_.sample(request.sampling, prompt, answer, allowed(request, answer), tokens.size(),
+                        static_cast<std::uint32_t>(choice), logits);
 }
 
 TokenLogprobs Sampler::logprobs(std::span<const float> logits, std::int32_t token, int n_top) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/event.h"
+#include "engine/fast_sampler.h"
 #include "engine/request.h"
 #include "text/tokenizer.h"
 
@@ -37,6 +38,7 @@ class Sampler {
     /// Flags of the tokens that may come next; empty when all may.
     std::span<const bool> allowed(const Request& request, std::span<const std::int32_t> answer);
 
+    FastSampler fast_;
     std::vector<std::int32_t> model_ends_;
     std::size_t vocab_size_;
     std::unique_ptr<bool[]> allowed_;  // [vocab_size]

@@ -22,8 +22,8 @@ class Logprobs {
     /// further apart than binary32 reaches.
     float of(std::int32_t id) const noexcept;
 
-    /// The `n` largest (fewer in a smaller vocabulary): (id, of(id)), logit descending, id ascending
-    /// (SMP-12).
+    /// The `n` largest (fewer in a smaller vocabulary): (id, of(id)), logit descending, id
+    /// ascending (SMP-12).
     std::vector<std::pair<std::int32_t, float>> top(int n) const;
 
   private:

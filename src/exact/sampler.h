@@ -16,7 +16,7 @@ struct SamplingParameters {
     float temperature = 0.0F;  ///< [0, 100]; below kTemperatureMin the largest logit is taken
     int top_k = 0;             ///< 0: all
     float top_p = 1.0F;        ///< (0, 1]; 1: all
-    float min_p = 0.0F;        ///< [0, 1); 0: all
+    float min_p = 0.0F;        ///< [0, 1]; 0: all
     float repetition_penalty = 1.0F;  ///< (0, 100]; tokens of prompt and answer
     float presence_penalty = 0.0F;    ///< [-100, 100]; tokens of the answer
     float frequency_penalty = 0.0F;   ///< [-100, 100]; tokens of the answer
