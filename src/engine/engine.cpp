@@ -116,8 +116,7 @@ bool Engine::cancel(RequestId id, Time now) {
         finish(*sequence, std::move(end), pending_);
     }
     ++totals_.cancelled;
-    end_request(id, now, pending_);
-    ended_.clear();
+    sweep(now, pending_);
     return true;
 }
 

@@ -31,19 +31,33 @@ int KvPages::n_releasable(const PageTable& table) const noexcept {
     return n_own + PrefixTree::n_single_user(table.last_shared);
 }
 
-int KvPages::attach(const PrefixTree::Partition& partition, std::span<const std::int32_t> tokens,
-                    PageTable& table) {
-    ETALON_ASSERT(!tokens.empty());
-    ETALON_ASSERT(table.pages.empty());
+void KvPages::attach(const PrefixTree::Partition& partition, std::span<const std::int32_t> tokens,
+                     PageTable& table) {
     const int n_pages_max = static_cast<int>((tokens.size() - 1) / exact::kPageTokens);
     while (table.n_shared < n_pages_max) {
         PrefixTree::Node* next =
             tree_.attach(partition, table.last_shared, page_tokens(tokens, table.n_shared));
-        if (next == nullptr) break;
+        if (next == nullptr) return;
         table.last_shared = next;
         table.pages.push_back(PrefixTree::page_of(*next));
         ++table.n_shared;
     }
+}
+
+std::optional<int> KvPages::begin(const PrefixTree::Partition& partition,
+                                  std::span<const std::int32_t> tokens, int n_spare,
+                                  PageTable& table) {
+    ETALON_ASSERT(!tokens.empty());
+    ETALON_ASSERT(table.pages.empty());
+    attach(partition, tokens, table);
+    const auto n_tokens = static_cast<std::int64_t>(tokens.size());
+    const int n_missing = pages_for(n_tokens) - table.n_shared;
+    if (n_available() < n_missing + n_spare) {
+        release(table);
+        return std::nullopt;
+    }
+    const bool grown = grow(table, n_tokens);
+    ETALON_ASSERT(grown);
     n_shared_ += static_cast<std::uint64_t>(table.n_shared);
     return table.n_shared * exact::kPageTokens;
 }

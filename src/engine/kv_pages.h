@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -40,10 +41,12 @@ class KvPages {
     std::uint64_t n_evicted() const noexcept { return n_evicted_; }
     std::uint64_t n_shared() const noexcept { return n_shared_; }
 
-    /// Fills the empty `table` with the cached pages of the longest prefix of `tokens`. The last
-    /// token is always left to be computed: its logits are wanted. Returns the tokens found.
-    int attach(const PrefixTree::Partition& partition, std::span<const std::int32_t> tokens,
-               PageTable& table);
+    /// Fills the empty `table` with pages for all `tokens`, cached ones first: those of the longest
+    /// prefix that is in the tree. The last token is always left to be computed: its logits are
+    /// wanted. Returns the tokens found. nullopt, with nothing changed but ages, when fewer than
+    /// `n_spare` pages could be had afterwards.
+    std::optional<int> begin(const PrefixTree::Partition& partition,
+                             std::span<const std::int32_t> tokens, int n_spare, PageTable& table);
 
     /// Adds pages until `n_tokens` positions have one, evicting cached ones as needed. False, with
     /// nothing changed, when there are not enough.
@@ -59,6 +62,9 @@ class KvPages {
     void release(PageTable& table);
 
   private:
+    void attach(const PrefixTree::Partition& partition, std::span<const std::int32_t> tokens,
+                PageTable& table);
+
     std::unique_ptr<backend::KvCache> kv_;
     PagePool pool_;
     PrefixTree tree_;

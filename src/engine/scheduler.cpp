@@ -74,23 +74,17 @@ void Scheduler::start_sequences() {
 
 bool Scheduler::try_start(Sequence& sequence) {
     if (n_running() >= limits_.sequences_max) return false;
-    const int n_cached = pages_->attach(sequence.partition(), sequence.tokens, sequence.table);
-    const int needed =
-        pages_for(sequence.n_tokens()) - static_cast<int>(sequence.table.pages.size());
     // Each running sequence soon grows by a page; starting without that room would only preempt.
-    if (pages_->n_available() < needed + n_running()) {
-        pages_->release(sequence.table);
-        return false;
-    }
-    const bool grown = pages_->grow(sequence.table, sequence.n_tokens());
-    ETALON_ASSERT(grown);
+    const auto n_cached =
+        pages_->begin(sequence.partition(), sequence.tokens, n_running(), sequence.table);
+    if (!n_cached) return false;
     dequeue(sequence);
     running_.emplace(sequence.order, &sequence);
     sequence.phase = Phase::running;
-    sequence.n_computed = n_cached;
-    n_cached_tokens_ += static_cast<std::uint64_t>(n_cached);
+    sequence.n_computed = *n_cached;
+    n_cached_tokens_ += static_cast<std::uint64_t>(*n_cached);
     if (!sequence.was_started && sequence.choice == 0) {
-        sequence.usage->cached_tokens = n_cached;
+        sequence.usage->cached_tokens = *n_cached;
     }
     sequence.was_started = true;
     return true;

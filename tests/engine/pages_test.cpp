@@ -153,12 +153,11 @@ void use(KvPages& pages, NaiveCache& naive, const std::string& names) {
     Tokens tokens = pages_of(names);
     tokens.push_back(0);
     PageTable table;
-    const int n_cached = pages.attach({"ann", ""}, tokens, table);
+    const int n_free = pages.n_free();
+    const int n_cached = pages.begin({"ann", ""}, tokens, 0, table).value();
     RC_ASSERT(n_cached == static_cast<int>(naive.longest(names)) * exact::kPageTokens);
-    const int n_needed = pages_for(static_cast<std::int64_t>(tokens.size()));
-    const int n_new = n_needed - static_cast<int>(table.pages.size());
-    const int n_evicted = std::max(n_new - pages.n_free(), 0);
-    RC_ASSERT(pages.grow(table, static_cast<std::int64_t>(tokens.size())));
+    const int n_new = static_cast<int>(table.pages.size()) - table.n_shared;
+    const int n_evicted = std::max(n_new - n_free, 0);
     // Evicts what is no prefix of another entry or of this sequence, oldest use first.
     for (int i = 0; i < n_evicted; ++i) {
         auto victim = naive.entries.end();
@@ -245,7 +244,11 @@ TEST(KvPages, the_last_token_is_never_taken_from_the_cache) {
     ASSERT_TRUE(pages.grow(table, 128));
     pages.publish(ann, tokens, table);
     pages.release(table);
-    EXPECT_EQ(pages.attach(ann, tokens, table), 64);
+    EXPECT_FALSE(pages.begin(ann, tokens, 2, table).has_value());
+    EXPECT_TRUE(table.pages.empty());
+    EXPECT_EQ(pages.n_available(), 3);
+    EXPECT_EQ(pages.begin(ann, tokens, 1, table), 64);
+    EXPECT_EQ(table.pages.size(), 2U);
     pages.release(table);
 }
 
