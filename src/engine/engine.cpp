@@ -68,11 +68,6 @@ Engine::~Engine() {
     }
 }
 
-std::int64_t Engine::held_tokens(const Request& request) {
-    const std::size_t n = request.prompt.size() + request.prediction.size();
-    return static_cast<std::int64_t>(n) * request.n;
-}
-
 std::variant<Accepted, Refusal> Engine::submit(Request request, Time now) {
     if (auto refusal = check_request(request, room_)) return *std::move(refusal);
     if (requests_.size() >= kRequestsMax) {

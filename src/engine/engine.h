@@ -99,7 +99,6 @@ class Engine {
     void release_choices(ActiveRequest& active);
     void sweep(Time now, std::vector<Event>& events);
     void end_request(RequestId id, Time now, std::vector<Event>& events);
-    static std::int64_t held_tokens(const Request& request);
 
     model::Transformer* transformer_;
     const text::Tokenizer* tokenizer_;

@@ -23,7 +23,7 @@ inline constexpr int kWeightMax = 1000;  ///< shares of 1 to 1000 keep virtual t
 /// --- what may be unfinished at once ---
 /// 5,000 idle streams are a goal of the server; twice that is a queue nobody waits for.
 inline constexpr std::size_t kRequestsMax = 10000;
-/// Tokens of prompts and predictions, a copy for each choice, as 32-bit ids: 256 MiB.
+/// Tokens of prompts (a copy for each choice) and predictions, as 32-bit ids: 256 MiB.
 inline constexpr std::int64_t kHeldTokensMax = std::int64_t{64} << 20;
 static_assert(kHeldTokensMax >= std::int64_t{1} << 24, "the longest context alone must fit");
 

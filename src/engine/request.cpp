@@ -148,7 +148,18 @@ std::optional<Refusal> check_request(const Request& request, const Room& room) {
         return bad;
     }
     if (auto bad = check_fit(request, room)) return bad;
+    if (held_tokens(request) > kHeldTokensMax) {
+        return usage("n",
+                     fmt::format("{} choices of a prompt of {} tokens are over {} tokens",
+                                 request.n, request.prompt.size(), kHeldTokensMax),
+                     "ask for fewer choices");
+    }
     return check_range("min_tokens", request.min_tokens, 0, answer_tokens_max(request, room));
+}
+
+std::int64_t held_tokens(const Request& request) noexcept {
+    const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
+    return n_prompt * (request.n + 1) + static_cast<std::int64_t>(request.prediction.size());
 }
 
 int answer_tokens_max(const Request& request, const Room& room) {

@@ -66,6 +66,10 @@ struct Room {
 /// fit is refused with both counts.
 std::optional<Refusal> check_request(const Request& request, const Room& room);
 
+/// Tokens that the engine keeps for the request: prompt and prediction, and the prompt again in
+/// each choice. At most kHeldTokensMax over all requests.
+std::int64_t held_tokens(const Request& request) noexcept;
+
 /// max_tokens, or what the room leaves when it is absent. The request has passed check_request.
 int answer_tokens_max(const Request& request, const Room& room);
 

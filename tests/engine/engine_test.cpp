@@ -248,7 +248,7 @@ TEST(Engine, refuses_what_the_queue_cannot_hold) {
         }
     }
     const auto n = static_cast<std::int64_t>(desk.engine.counters().requests);
-    EXPECT_EQ(n, kHeldTokensMax / (kChoicesMax * (300 + kTinyContext)));
+    EXPECT_EQ(n, kHeldTokensMax / ((kChoicesMax + 1) * 300 + kTinyContext));
 }
 
 TEST(Engine, options_that_contradict_are_refused) {

@@ -60,6 +60,19 @@ TEST(Request, prompt_and_answer_must_fit_together) {
     EXPECT_FALSE(check_request(request, kRoom).has_value());
 }
 
+TEST(Request, choices_that_no_queue_holds_are_refused_for_good) {
+    const Room large{.vocab_size = 100,
+                     .context_tokens = 1 << 24,
+                     .cache_tokens = 1 << 24,
+                     .kv_token_bytes = 1000};
+    Request request = good();
+    request.prompt.assign(1 << 20, 1);
+    request.n = 100;
+    EXPECT_EQ(check_request(request, large)->field, "n");
+    request.n = 10;
+    EXPECT_FALSE(check_request(request, large).has_value());
+}
+
 TEST(Request, an_answer_without_a_limit_gets_what_is_left) {
     Request request = good();
     EXPECT_EQ(answer_tokens_max(request, kRoom), 254);
