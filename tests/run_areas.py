@@ -63,11 +63,12 @@ def run_area(build, area, exclude, only):
     if only:
         command += ["-R", only]
     start = time.monotonic()
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL)
     seconds = time.monotonic() - start
     total = [0, 0, 0]
-    if not os.path.exists(report):
-        return total, seconds
+    if not os.path.exists(report):  # no test of this area, or ctest itself failed
+        return [0, 0 if done.returncode == 0 else 1, 0], seconds
     for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
         output = case.findtext("system-out") or ""
         counts = count_cases(case_status(case), output)
@@ -93,6 +94,7 @@ def record(results, title, counts, seconds):
 
 def main_run(arguments):
     build, results, title, *areas = arguments
+    build = os.path.abspath(build)
     exclude = only = ""
     while areas and areas[0] in ("--exclude", "--only"):
         exclude, only = (areas[1], only) if areas[0] == "--exclude" else (exclude, areas[1])
