@@ -5,7 +5,8 @@
 //
 //   Channel channel(fd);            // owns fd
 //   channel.push(encode(message));  // queues, and writes what the socket takes
-//   while (auto frame = channel.pull()) decode(*frame);
+//   channel.read();
+//   while (auto frame = channel.next()) decode(*frame);
 #pragma once
 
 #include <cstddef>
@@ -33,17 +34,17 @@ class Channel {
     bool wants_write() const noexcept { return n_queued() > 0; }
     std::size_t n_queued() const noexcept { return out_.size() - out_at_; }  ///< bytes
 
-    /// The next whole frame; reads from the socket when none is here, at most kReadBytesMax a call.
-    /// nullopt: nothing now. Errors: invalid (a frame is empty or over kFrameBytesMax, the peer
-    /// sent a descriptor, the stream ended within a frame).
-    std::optional<std::string> pull();
-    /// The peer has closed its end and every whole frame was pulled.
-    bool at_end() const noexcept { return peer_closed_ && in_.size() == in_at_; }
+    /// Reads what the socket has now, at most about kReadBytesMax. Errors: invalid (the peer sent a
+    /// descriptor).
+    void read();
+    /// The next whole frame that was read. Errors: invalid (a frame is empty or over
+    /// kFrameBytesMax).
+    std::optional<std::string> next();
+    /// The peer has closed its end or is dead: behind the last next() nothing more comes, and what
+    /// it left of a frame is dropped.
+    bool at_end() const noexcept { return peer_closed_; }
 
   private:
-    void read_some();
-    std::optional<std::string> take_frame();
-
     int fd_ = -1;
     bool peer_closed_ = false;
     std::string out_;

@@ -20,8 +20,6 @@ static_assert(kFrameBytesMax > kTextBytesMax && kFrameBytesMax > kTokensMax * 4)
 inline constexpr std::size_t kQueuedBytesMax = 3 * kFrameBytesMax;
 /// Bytes that one call reads: a turn of the reader's loop stays short.
 inline constexpr std::size_t kReadBytesMax = std::size_t{1} << 20;
-/// Messages that one call hands out, for the same reason.
-inline constexpr std::size_t kMessagesPerCall = 4096;
 
 inline constexpr std::size_t kChatMessagesMax = 65536;  ///< a talk of years; 3 tokens each at least
 inline constexpr std::size_t kNameBytesMax = 4096;      ///< tenants, models, counters: names

@@ -9,6 +9,9 @@
 //   < Token ...   one for each sampled token of each choice
 //   < ChoiceEnd   one for each choice
 //   < RequestEnd  the last message of the request; after a Cancel too
+// What is prepared has its place in the engine: Go cannot fail. A Cancel may cross the last message
+// of its request; the worker then ignores it. Tokenize, Detokenize, Embed and AskCounters have one
+// answer each, or Refused.
 #pragma once
 
 #include <cstdint>
@@ -107,7 +110,7 @@ struct Embed {
 struct AskCounters {
     RequestId id = 0;
 };
-/// Finish what runs, accept nothing new, then leave.
+/// Finish what was prepared or runs, accept nothing new, then leave.
 struct Drain {};
 
 using ToWorker = std::variant<Prepare, Go, Cancel, Tokenize, Detokenize, Embed, AskCounters, Drain>;
@@ -191,7 +194,8 @@ struct RequestEnd {
     int accepted_tokens = 0;
     double queued_seconds = 0.0;
 };
-/// The answer to Tokenize and Detokenize.
+/// The answer to Tokenize (tokens alone) and Detokenize (text alone; bytes that are no character
+/// give U+FFFD, control tokens nothing).
 struct Tokenized {
     RequestId id = 0;
     std::vector<std::int32_t> tokens;

@@ -46,13 +46,15 @@ class ProtocolCheck {
         bool ended = false;
     };
     struct Open {
-        Phase phase = Phase::preparing;
+        explicit Open(Phase its_phase) : phase(its_phase) {}
+        Phase phase;
         bool cancelled = false;
-        std::vector<Choice> choices;
+        int n = 1;                    ///< choices that were asked for
+        std::vector<Choice> choices;  ///< [n] from Prepared on
         std::optional<std::uint64_t> seed;
         std::optional<int> top_logprobs;
-        int max_tokens = 0;  ///< asked for, 0 when absent; then what Prepared says
-        std::size_t n_prompt = 0;
+        std::optional<int> max_tokens;  ///< asked for; from Prepared on what it says
+        int n_prompt = 0;
         std::size_t n_inputs = 0;  ///< of Embed
     };
 

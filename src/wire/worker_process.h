@@ -8,7 +8,8 @@
 //   when wants_write() and fd() is writable:    worker.flush();
 //
 // Hello comes first; messages may be sent before it. One thread at a time uses the object. Nothing
-// here waits for the worker but kill() and the destructor, which wait for its end after SIGKILL.
+// here waits for the worker but kill() and the destructor, which wait for its end after SIGKILL,
+// and receive() for some milliseconds when it has found the worker's end of the socket closed.
 #pragma once
 
 #include <cstdint>
@@ -82,12 +83,15 @@ class WorkerProcess {
 
   private:
     WorkerProcess(pid_t pid, int fd);
-    [[noreturn]] void fail_ended();
+    void take_messages(std::vector<ToFront>& messages);
+    void end();
+    std::string how_it_ended() const;
 
     pid_t pid_ = -1;
     std::optional<int> exit_status_;
     bool drain_sent_ = false;
     bool has_left_ = false;
+    bool has_ended_ = false;
     std::optional<std::string> failed_;     // what the worker said before it left
     std::optional<std::string> violation_;  // how it broke the protocol
     Channel channel_;
