@@ -18,5 +18,6 @@ void add_import(CLI::App& app);
 void add_run(CLI::App& app);
 void add_show(CLI::App& app);
 void add_tokenize(CLI::App& app);
+void add_worker(CLI::App& app);
 
 }  // namespace etalon::cli

@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/machine.h"
 #include "cli/output.h"
+#include "cli/sandbox_report.h"
 
 #include "backend/operations.h"
 #include "base/error.h"
@@ -113,8 +114,10 @@ void add_doctor(CLI::App& app) {
     CLI::App* command =
         app.add_subcommand("doctor", "say what this machine is and what would be used");
     const auto json = std::make_shared<bool>(false);
+    const auto sandbox = std::make_shared<bool>(false);
     command->add_flag("--json", *json, "print JSON");
-    command->callback([json] { doctor(*json); });
+    command->add_flag("--sandbox", *sandbox, "say what the kernel forbids a worker, by trying it");
+    command->callback([json, sandbox] { *sandbox ? report_sandbox(*json) : doctor(*json); });
 }
 
 }  // namespace etalon::cli

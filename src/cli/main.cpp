@@ -68,6 +68,7 @@ void describe(CLI::App& app) {
     etalon::cli::add_eval(app);
     etalon::cli::add_bench(app);
     etalon::cli::add_doctor(app);
+    etalon::cli::add_worker(app);
 }
 
 int parse_and_run(int argc, char** argv) {

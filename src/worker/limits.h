@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every limit of a worker, with its reason.
+#pragma once
+
+#include <cstddef>
+
+namespace etalon::worker {
+
+/// Files of a model's folder that may be read: the largest known model has 191 shards.
+inline constexpr std::size_t kModelFilesMax = 4096;
+
+/// Tokens of one step and answers computed at once: what engine::EngineOptions proposes for a CPU.
+inline constexpr int kBatchTokens = 256;
+inline constexpr int kSequencesMax = 32;
+
+/// Whole contexts that the KV cache holds when nothing is said about its size: a few long talks, or
+/// many short ones with room for their prefixes.
+inline constexpr int kDefaultContexts = 4;
+
+/// Unsent bytes at which a worker stops computing and reading until the front takes some. A stream
+/// has about 200 bytes a token, so this is what 32 answers write in minutes.
+inline constexpr std::size_t kUnsentBytesMax = std::size_t{4} << 20;
+
+}  // namespace etalon::worker

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between the messages and the engine.
+#include "worker/service.h"
+
+#include <fmt/format.h>
+#include <utility>
+
+#include "base/error.h"
+#include "engine/limits.h"
+#include "wire/limits.h"
+
+namespace etalon::worker {
+
+namespace {
+
+[[noreturn]] void break_off(const std::string& why) {
+    throw Error(ExitCode::invalid, "the front broke the protocol: " + why);
+}
+
+/// As engine::Engine counts what a request holds.
+std::int64_t held_tokens_of(const engine::Request& request) {
+    const std::size_t n = request.prompt.size() + request.prediction.size();
+    return static_cast<std::int64_t>(n) * request.n;
+}
+
+engine::Request engine_request(wire::Prepare& prepare, std::vector<std::int32_t> prompt,
+                               const text::Tokenizer& tokenizer) {
+    wire::Sampling& asked = prepare.sampling;
+    engine::Request request;
+    request.tenant = std::move(prepare.tenant);
+    request.cache_key = std::move(prepare.cache_key);
+    request.weight = prepare.weight;
+    request.prompt = std::move(prompt);
+    if (!asked.prediction.empty()) {
+        request.prediction = tokenizer.encode(
+            asked.prediction, {.special = false, .add_bos = false, .add_prefix_space = false});
+    }
+    request.sampling.temperature = asked.temperature;
+    request.sampling.top_k = asked.top_k;
+    request.sampling.top_p = asked.top_p;
+    request.sampling.min_p = asked.min_p;
+    request.sampling.repetition_penalty = asked.repetition_penalty;
+    request.sampling.presence_penalty = asked.presence_penalty;
+    request.sampling.frequency_penalty = asked.frequency_penalty;
+    request.sampling.logit_bias = std::move(asked.logit_bias);
+    request.seed = asked.seed;
+    request.n = asked.n;
+    request.max_tokens = asked.max_tokens;
+    request.min_tokens = asked.min_tokens;
+    request.ignore_eos = asked.ignore_eos;
+    request.stop_tokens = std::move(asked.stop_tokens);
+    request.stop_strings = std::move(asked.stop_strings);
+    request.top_logprobs = asked.top_logprobs;
+    return request;
+}
+
+PromptRefusal refusal_of(const engine::Refusal& refusal, const engine::Request& request,
+                         const engine::Room& room) {
+    wire::RefusalKind kind = wire::RefusalKind::invalid;
+    const auto n_max = static_cast<std::size_t>(std::min(room.context_tokens, room.cache_tokens));
+    if (refusal.field == "prompt" && request.prompt.size() >= n_max) {
+        kind = wire::RefusalKind::too_long;
+    }
+    if (refusal.error.code() == ExitCode::try_later) kind = wire::RefusalKind::try_later;
+    // The engine's name of a field, as messages.h has it.
+    const std::string field = refusal.field == "stop" ? "stop_strings" : refusal.field;
+    return {kind, field, refusal.error.message()};
+}
+
+wire::EndReason reason_of(engine::FinishReason reason) {
+    switch (reason) {
+        case engine::FinishReason::stop:
+            return wire::EndReason::stop;
+        case engine::FinishReason::length:
+            return wire::EndReason::length;
+        case engine::FinishReason::cancelled:
+            return wire::EndReason::cancelled;
+        case engine::FinishReason::error:
+            break;
+    }
+    return wire::EndReason::error;
+}
+
+}  // namespace
+
+Service::Service(LoadedModel& model, std::function<std::uint64_t()> draw_seed)
+    : model_(&model), draw_seed_(std::move(draw_seed)) {}
+
+void Service::handle(wire::ToWorker message, engine::Time now) {
+    std::visit([&](auto& content) { take(std::move(content), now); }, message);
+}
+
+void Service::step(engine::Time now) {
+    if (!has_work()) return;
+    for (const engine::Event& event : model_->engine().step(now))
+        std::visit([this](const auto& what) { tell(what); }, event);
+}
+
+void Service::check_id(wire::RequestId id) {
+    if (draining_) break_off(fmt::format("request {} behind Drain", id));
+    if (id <= last_id_) break_off(fmt::format("request {} behind request {}", id, last_id_));
+    last_id_ = id;
+}
+
+void Service::refuse(wire::RequestId id, PromptRefusal why) {
+    replies_.emplace_back(
+        wire::Refused{id, why.kind, std::move(why.field), std::move(why.message)});
+}
+
+/// What the engine would refuse later is refused now, so that Go cannot fail.
+bool Service::has_place(wire::RequestId id, const engine::Request& request) {
+    const std::size_t n_open = prepared_.size() + running_.size();
+    if (n_open >= engine::kRequestsMax) {
+        refuse(id, {wire::RefusalKind::try_later, "",
+                    fmt::format("{} requests wait or run, at most {} may", n_open,
+                                engine::kRequestsMax)});
+        return false;
+    }
+    const std::int64_t more = held_tokens_of(request);
+    if (held_tokens_ + more > engine::kHeldTokensMax) {
+        refuse(id, {wire::RefusalKind::try_later, "prompt",
+                    fmt::format("{} tokens of prompts wait or run, {} more are over {}",
+                                held_tokens_, more, engine::kHeldTokensMax)});
+        return false;
+    }
+    return true;
+}
+
+void Service::take(wire::Prepare prepare, engine::Time) {
+    check_id(prepare.id);
+    if (prepare.prompt_logprobs) {
+        return refuse(prepare.id, {wire::RefusalKind::unsupported, "prompt_logprobs",
+                                   "log-probabilities of the prompt are not computed"});
+    }
+    PromptTokens prompt = encode_prompt(*model_, prepare.prompt);
+    if (auto* why = std::get_if<PromptRefusal>(&prompt)) {
+        return refuse(prepare.id, std::move(*why));
+    }
+    engine::Request request = engine_request(
+        prepare, std::move(std::get<std::vector<std::int32_t>>(prompt)), model_->tokenizer());
+    if (const auto why = engine::check_request(request, model_->room())) {
+        return refuse(prepare.id, refusal_of(*why, request, model_->room()));
+    }
+    if (!has_place(prepare.id, request)) return;
+    if (!request.seed) request.seed = draw_seed_();
+    request.max_tokens = engine::answer_tokens_max(request, model_->room());
+    held_tokens_ += held_tokens_of(request);
+    replies_.emplace_back(
+        wire::Prepared{prepare.id, request.prompt, *request.seed, *request.max_tokens});
+    prepared_.emplace(prepare.id, std::move(request));
+}
+
+void Service::take(const wire::Go& go, engine::Time now) {
+    auto found = prepared_.extract(go.id);
+    if (found.empty()) break_off(fmt::format("Go for request {}, which is not prepared", go.id));
+    engine::Request& request = found.mapped();
+    Running running{go.id, request.stop_strings, held_tokens_of(request)};
+    const auto answer = model_->engine().submit(std::move(request), now);
+    const auto* accepted = std::get_if<engine::Accepted>(&answer);
+    ETALON_ASSERT(accepted != nullptr);  // has_place() and check_request() said so
+    engine_ids_.emplace(go.id, accepted->id);
+    running_.emplace(accepted->id, std::move(running));
+}
+
+void Service::take(const wire::Cancel& cancel, engine::Time now) {
+    if (const auto running = engine_ids_.find(cancel.id); running != engine_ids_.end()) {
+        (void)model_->engine().cancel(running->second, now);
+        return;
+    }
+    const auto prepared = prepared_.extract(cancel.id);
+    if (prepared.empty()) return;  // it has ended: the messages crossed
+    held_tokens_ -= held_tokens_of(prepared.mapped());
+    wire::RequestEnd end;
+    end.id = cancel.id;
+    end.prompt_tokens = static_cast<int>(prepared.mapped().prompt.size());
+    replies_.emplace_back(end);
+}
+
+void Service::take(const wire::Tokenize& tokenize, engine::Time) {
+    check_id(tokenize.id);
+    PromptTokens tokens = encode_prompt(*model_, tokenize.prompt);
+    if (auto* why = std::get_if<PromptRefusal>(&tokens)) {
+        return refuse(tokenize.id, std::move(*why));
+    }
+    replies_.emplace_back(
+        wire::Tokenized{tokenize.id, std::move(std::get<std::vector<std::int32_t>>(tokens)), ""});
+}
+
+void Service::take(const wire::Detokenize& detokenize, engine::Time) {
+    check_id(detokenize.id);
+    // The ids of a prompt of tokens are checked alike.
+    PromptTokens tokens = encode_prompt(*model_, wire::TokenPrompt{detokenize.tokens});
+    if (auto* why = std::get_if<PromptRefusal>(&tokens)) {
+        why->field = "tokens";
+        return refuse(detokenize.id, std::move(*why));
+    }
+    text::StreamDecoder decoder(model_->tokenizer());
+    std::string text;
+    for (const std::int32_t id : detokenize.tokens) {
+        text += decoder.push(id);
+        if (text.size() <= wire::kTextBytesMax) continue;
+        return refuse(detokenize.id,
+                      {wire::RefusalKind::too_long, "tokens",
+                       fmt::format("the text is over {} bytes", wire::kTextBytesMax)});
+    }
+    text += decoder.finish();
+    replies_.emplace_back(wire::Tokenized{detokenize.id, {}, std::move(text)});
+}
+
+void Service::take(const wire::Embed& embed, engine::Time) {
+    check_id(embed.id);
+    refuse(embed.id, {wire::RefusalKind::unsupported, "", "embeddings are not computed"});
+}
+
+void Service::take(const wire::AskCounters& ask, engine::Time) {
+    check_id(ask.id);
+    const engine::Counters now = model_->engine().counters();
+    const auto n = [](auto count) { return static_cast<double>(count); };
+    replies_.emplace_back(wire::Counters{ask.id,
+                                         {{"steps", n(now.steps)},
+                                          {"computed_tokens", n(now.computed_tokens)},
+                                          {"sampled_tokens", n(now.sampled_tokens)},
+                                          {"cached_tokens", n(now.cached_tokens)},
+                                          {"shared_pages", n(now.shared_pages)},
+                                          {"evicted_pages", n(now.evicted_pages)},
+                                          {"preemptions", n(now.preemptions)},
+                                          {"cancelled", n(now.cancelled)},
+                                          {"drafted_tokens", n(now.drafted_tokens)},
+                                          {"accepted_tokens", n(now.accepted_tokens)},
+                                          {"requests", n(now.requests)},
+                                          {"running", n(now.running)},
+                                          {"waiting", n(now.waiting)},
+                                          {"pages_free", n(now.pages_free)},
+                                          {"pages_cached", n(now.pages_cached)},
+                                          {"pages_total", n(now.pages_total)}}});
+}
+
+void Service::take(const wire::Drain&, engine::Time) {
+    draining_ = true;
+}
+
+void Service::tell(const engine::TokenEvent& event) {
+    wire::Token token;
+    token.id = running_.at(event.request).id;
+    token.choice = event.choice;
+    token.token = event.token;
+    token.checksum = event.checksum;
+    token.text = event.text;
+    if (event.logprobs) {
+        const auto with_bytes = [&](std::int32_t id, float logprob) {
+            return wire::TokenLogprob{id, logprob, model_->tokenizer().token_bytes(id, true)};
+        };
+        token.logprobs.emplace();
+        token.logprobs->chosen = with_bytes(event.token, event.logprobs->logprob);
+        for (const auto& [id, logprob] : event.logprobs->top)
+            token.logprobs->top.push_back(with_bytes(id, logprob));
+    }
+    replies_.emplace_back(std::move(token));
+}
+
+void Service::tell(const engine::ChoiceFinished& event) {
+    const Running& running = running_.at(event.request);
+    wire::ChoiceEnd end;
+    end.id = running.id;
+    end.choice = event.choice;
+    end.reason = reason_of(event.reason);
+    end.text = event.text;
+    if (event.stop_string) end.stop_string = running.stop_strings.at(*event.stop_string);
+    end.error = event.error;
+    end.digest = to_hex(event.digest);
+    replies_.emplace_back(std::move(end));
+}
+
+void Service::tell(const engine::RequestFinished& event) {
+    const auto found = running_.find(event.request);
+    ETALON_ASSERT(found != running_.end());
+    wire::RequestEnd end;
+    end.id = found->second.id;
+    end.prompt_tokens = event.usage.prompt_tokens;
+    end.cached_tokens = event.usage.cached_tokens;
+    end.answer_tokens = event.usage.answer_tokens;
+    end.drafted_tokens = event.usage.drafted_tokens;
+    end.accepted_tokens = event.usage.accepted_tokens;
+    end.queued_seconds = std::chrono::duration<double>(event.usage.queued).count();
+    held_tokens_ -= found->second.held_tokens;
+    engine_ids_.erase(found->second.id);
+    running_.erase(found);
+    replies_.emplace_back(end);
+}
+
+}  // namespace etalon::worker

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a worker answers, message by message. Values in, values out: no socket, no clock.
+//
+//   Service service(model, draw_seed);
+//   service.handle(message, now);  // throws Error(invalid) when the front broke the protocol
+//   service.step(now);             // one pass of the model
+//   for (const ToFront& reply : service.take_replies()) ...
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/event.h"
+#include "wire/messages.h"
+#include "worker/loaded_model.h"
+#include "worker/prompt.h"
+
+namespace etalon::worker {
+
+class Service {
+  public:
+    /// `draw_seed` gives the seeds of requests without one. The model outlives the service.
+    Service(LoadedModel& model, std::function<std::uint64_t()> draw_seed);
+
+    /// Errors: invalid (ids do not ascend, Go for a request that is not prepared, anything that
+    /// asks for work behind Drain). A field that is wrong is no error but Refused.
+    void handle(wire::ToWorker message, engine::Time now);
+
+    /// Does nothing when nothing is to be computed.
+    void step(engine::Time now);
+    bool has_work() const noexcept { return model_->engine().has_work(); }
+
+    /// What was said since the last call, in order.
+    std::vector<wire::ToFront> take_replies() { return std::exchange(replies_, {}); }
+
+    /// Drain has come and nothing is prepared or runs.
+    bool is_drained() const noexcept { return draining_ && prepared_.empty() && running_.empty(); }
+
+  private:
+    struct Running {
+        wire::RequestId id = 0;
+        std::vector<std::string> stop_strings;
+        std::int64_t held_tokens = 0;
+    };
+
+    void take(wire::Prepare prepare, engine::Time now);
+    void take(const wire::Go& go, engine::Time now);
+    void take(const wire::Cancel& cancel, engine::Time now);
+    void take(const wire::Tokenize& tokenize, engine::Time now);
+    void take(const wire::Detokenize& detokenize, engine::Time now);
+    void take(const wire::Embed& embed, engine::Time now);
+    void take(const wire::AskCounters& ask, engine::Time now);
+    void take(const wire::Drain& drain, engine::Time now);
+
+    void tell(const engine::TokenEvent& event);
+    void tell(const engine::ChoiceFinished& event);
+    void tell(const engine::RequestFinished& event);
+
+    void check_id(wire::RequestId id);
+    void refuse(wire::RequestId id, PromptRefusal why);
+    bool has_place(wire::RequestId id, const engine::Request& request);
+
+    LoadedModel* model_;
+    std::function<std::uint64_t()> draw_seed_;
+    bool draining_ = false;
+    wire::RequestId last_id_ = 0;
+    std::map<wire::RequestId, engine::Request> prepared_;
+    std::map<engine::RequestId, Running> running_;
+    std::map<wire::RequestId, engine::RequestId> engine_ids_;  // of running_
+    std::int64_t held_tokens_ = 0;                             // of both, as the engine counts them
+    std::vector<wire::ToFront> replies_;
+};
+
+}  // namespace etalon::worker
