@@ -24,13 +24,17 @@ std::string verdict(const worker::Canary& canary) {
     return canary.result == "it worked" ? "NOT refused" : "NOT refused, failed otherwise";
 }
 
+void print_row(const std::string& name, const std::string& value) {
+    print(fmt::format("  {:<24}{}\n", name, value));
+}
+
 void print_plain(const worker::ProbeReport& report) {
     for (const worker::Layer& layer : report.sandbox.layers()) {
         print_field(layer.name, fmt::format("{} ({})", layer.on ? "on" : "missing", layer.detail));
     }
     print("\n/proc/PID/status of a process inside\n");
     for (const auto& [key, value] : report.status)
-        print_field("  " + key, value);
+        print_row(key, value);
     print("\nattempts from inside\n");
     for (const worker::Canary& canary : report.canaries) {
         print_field("  " + canary.name,

@@ -31,6 +31,7 @@ enum class Role : std::uint8_t { system, user, assistant };
 struct ChatMessage {
     Role role = Role::user;
     std::string content;  ///< UTF-8
+    bool operator==(const ChatMessage&) const = default;
 };
 
 /// A conversation in the model's layout. `continue_last`: the last message is the assistant's and
@@ -38,18 +39,22 @@ struct ChatMessage {
 struct ChatPrompt {
     std::vector<ChatMessage> messages;
     bool continue_last = false;
+    bool operator==(const ChatPrompt&) const = default;
 };
 /// Text as it is, with the tokens that the vocabulary puts before a text.
 struct TextPrompt {
     std::string text;
+    bool operator==(const TextPrompt&) const = default;
 };
 struct TokenPrompt {
     std::vector<std::int32_t> tokens;
+    bool operator==(const TokenPrompt&) const = default;
 };
 /// Code before and behind a gap, for models with FIM tokens.
 struct FimPrompt {
     std::string prefix;
     std::string suffix;
+    bool operator==(const FimPrompt&) const = default;
 };
 using Prompt = std::variant<ChatPrompt, TextPrompt, TokenPrompt, FimPrompt>;
 
@@ -73,6 +78,7 @@ struct Sampling {
     std::vector<std::string> stop_strings;
     std::optional<int> top_logprobs;  ///< absent: no log-probabilities
     std::string prediction;           ///< text that the answer may repeat; changes no bit
+    bool operator==(const Sampling&) const = default;
 };
 
 /// --- front to worker ---
@@ -86,32 +92,41 @@ struct Prepare {
     Sampling sampling;
     /// Log-probabilities of the prompt's own tokens too (completions with echo).
     bool prompt_logprobs = false;
+    bool operator==(const Prepare&) const = default;
 };
 struct Go {
     RequestId id = 0;
+    bool operator==(const Go&) const = default;
 };
 struct Cancel {
     RequestId id = 0;
+    bool operator==(const Cancel&) const = default;
 };
 struct Tokenize {
     RequestId id = 0;
     Prompt prompt;
+    bool operator==(const Tokenize&) const = default;
 };
 struct Detokenize {
     RequestId id = 0;
     std::vector<std::int32_t> tokens;
+    bool operator==(const Detokenize&) const = default;
 };
 /// Hidden states of the last layer after the output norm, mean over the tokens of each input.
 struct Embed {
     RequestId id = 0;
     std::string tenant;
     std::vector<Prompt> inputs;
+    bool operator==(const Embed&) const = default;
 };
 struct AskCounters {
     RequestId id = 0;
+    bool operator==(const AskCounters&) const = default;
 };
 /// Finish what was prepared or runs, accept nothing new, then leave.
-struct Drain {};
+struct Drain {
+    bool operator==(const Drain&) const = default;
+};
 
 using ToWorker = std::variant<Prepare, Go, Cancel, Tokenize, Detokenize, Embed, AskCounters, Drain>;
 
@@ -132,11 +147,13 @@ struct Hello {
     std::uint64_t weights_bytes = 0;
     std::uint64_t cache_bytes = 0;
     std::string sandbox;  ///< one line a layer: "seccomp: on", "landlock: missing (kernel 5.10)"
+    bool operator==(const Hello&) const = default;
 };
 /// The worker could not start or cannot go on; it leaves after this.
 struct Failed {
     std::string message;
     int exit_code = 1;
+    bool operator==(const Failed&) const = default;
 };
 
 struct Prepared {
@@ -144,6 +161,7 @@ struct Prepared {
     std::vector<std::int32_t> prompt;
     std::uint64_t seed = 0;
     int max_tokens = 0;
+    bool operator==(const Prepared&) const = default;
 };
 enum class RefusalKind : std::uint8_t {
     invalid,      ///< a field is wrong: 400
@@ -156,16 +174,19 @@ struct Refused {
     RefusalKind kind = RefusalKind::invalid;
     std::string field;  ///< of Sampling or Prompt, as named there; empty: the whole
     std::string message;
+    bool operator==(const Refused&) const = default;
 };
 
 struct TokenLogprob {
     std::int32_t token = 0;
     float logprob = 0.0F;
     std::string bytes;  ///< of the token; not always UTF-8
+    bool operator==(const TokenLogprob&) const = default;
 };
 struct Logprobs {
     TokenLogprob chosen;
     std::vector<TokenLogprob> top;
+    bool operator==(const Logprobs&) const = default;
 };
 struct Token {
     RequestId id = 0;
@@ -174,6 +195,7 @@ struct Token {
     std::uint64_t checksum = 0;  ///< CHK-1
     std::string text;            ///< whole characters that can be shown now
     std::optional<Logprobs> logprobs;
+    bool operator==(const Token&) const = default;
 };
 enum class EndReason : std::uint8_t { stop, length, cancelled, error };
 struct ChoiceEnd {
@@ -184,6 +206,7 @@ struct ChoiceEnd {
     std::optional<std::string> stop_string;
     std::string error;
     std::string digest;  ///< DIG-3, lower-case hex
+    bool operator==(const ChoiceEnd&) const = default;
 };
 struct RequestEnd {
     RequestId id = 0;
@@ -193,6 +216,7 @@ struct RequestEnd {
     int drafted_tokens = 0;
     int accepted_tokens = 0;
     double queued_seconds = 0.0;
+    bool operator==(const RequestEnd&) const = default;
 };
 /// The answer to Tokenize (tokens alone) and Detokenize (text alone; bytes that are no character
 /// give U+FFFD, control tokens nothing).
@@ -200,16 +224,19 @@ struct Tokenized {
     RequestId id = 0;
     std::vector<std::int32_t> tokens;
     std::string text;
+    bool operator==(const Tokenized&) const = default;
 };
 struct Embedded {
     RequestId id = 0;
     std::vector<std::vector<float>> vectors;  ///< [inputs][dim]
     int prompt_tokens = 0;
+    bool operator==(const Embedded&) const = default;
 };
 /// Totals since the worker started, by name, as engine::Counters has them.
 struct Counters {
     RequestId id = 0;
     std::vector<std::pair<std::string, double>> values;
+    bool operator==(const Counters&) const = default;
 };
 
 using ToFront = std::variant<Hello, Failed, Prepared, Refused, Token, ChoiceEnd, RequestEnd,

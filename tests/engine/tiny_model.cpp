@@ -39,23 +39,6 @@ weights::ModelConfig tiny_config() {
     return config;
 }
 
-text::TokenizerData tiny_tokenizer_data() {
-    text::TokenizerData data;
-    const auto add = [&](const std::string& token, text::TokenType type) {
-        data.tokens.push_back(token);
-        data.types.push_back(type);
-    };
-    add("<|end|>", text::TokenType::control);
-    for (const std::string& letter : text::byte_alphabet())
-        add(letter, text::TokenType::normal);
-    for (const char* token : {"ab", "abc", "END", "STOP", "\n\n", "é€"})
-        add(token, text::TokenType::user_defined);
-    while (data.tokens.size() < kTinyVocab)
-        add("<" + std::to_string(data.tokens.size()) + ">", text::TokenType::unused);
-    data.eos = kTinyEnd;
-    return data;
-}
-
 /// Deviation of a row's weights, as the row sees its rotated input.
 double deviation(const weights::TensorShape& tensor) {
     if (tensor.name == weights::kEmbeddingName) return 0.5;
@@ -78,7 +61,36 @@ void write_matrix(const weights::TensorShape& tensor, std::mt19937& random,
     writer.add_rows(bytes, scales);
 }
 
-void write_tiny(const std::filesystem::path& path) {
+weights::ModelFile open_tiny() {
+    const auto path = std::filesystem::temp_directory_path() /
+                      ("etalon-tiny-" + std::to_string(::getpid()) + ".safetensors");
+    std::filesystem::remove(path);
+    write_tiny(path, tiny_tokenizer_data());
+    weights::ModelFile file = weights::ModelFile::open(path);
+    std::filesystem::remove(path);  // stays mapped
+    return file;
+}
+
+}  // namespace
+
+text::TokenizerData tiny_tokenizer_data() {
+    text::TokenizerData data;
+    const auto add = [&](const std::string& token, text::TokenType type) {
+        data.tokens.push_back(token);
+        data.types.push_back(type);
+    };
+    add("<|end|>", text::TokenType::control);
+    for (const std::string& letter : text::byte_alphabet())
+        add(letter, text::TokenType::normal);
+    for (const char* token : {"ab", "abc", "END", "STOP", "\n\n", "é€"})
+        add(token, text::TokenType::user_defined);
+    while (data.tokens.size() < kTinyVocab)
+        add("<" + std::to_string(data.tokens.size()) + ">", text::TokenType::unused);
+    data.eos = kTinyEnd;
+    return data;
+}
+
+void write_tiny(const std::filesystem::path& path, const text::TokenizerData& tokenizer) {
     const weights::ModelConfig config = tiny_config();
     std::vector<weights::TensorShape> matrices;
     std::vector<weights::E8Writer::Vector> vectors;
@@ -95,8 +107,8 @@ void write_tiny(const std::filesystem::path& path) {
         headers.push_back(
             {tensor.name, tensor.n_rows, tensor.n_cols, tensor.name != weights::kEmbeddingName});
     }
-    weights::E8Writer writer(path, config, tiny_tokenizer_data(), {{"source", "a generator"}},
-                             headers, vectors);
+    weights::E8Writer writer(path, config, tokenizer, {{"source", "a generator"}}, headers,
+                             vectors);
     std::mt19937 random(20240229);
     for (const weights::TensorShape& tensor : matrices)
         write_matrix(tensor, random, writer);
@@ -104,18 +116,6 @@ void write_tiny(const std::filesystem::path& path) {
         writer.add_vector(std::vector<float>(static_cast<std::size_t>(vector.size), 1.0F));
     (void)writer.finish();
 }
-
-weights::ModelFile open_tiny() {
-    const auto path = std::filesystem::temp_directory_path() /
-                      ("etalon-tiny-" + std::to_string(::getpid()) + ".safetensors");
-    std::filesystem::remove(path);
-    write_tiny(path);
-    weights::ModelFile file = weights::ModelFile::open(path);
-    std::filesystem::remove(path);  // stays mapped
-    return file;
-}
-
-}  // namespace
 
 TinyModel::TinyModel(std::unique_ptr<backend::Backend> its_device)
     : device(std::move(its_device)), transformer(tiny_file(), *device, kBatchTokens) {}

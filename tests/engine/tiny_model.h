@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 
 #include "backend/operations.h"
 #include "model/transformer.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_data.h"
 #include "weights/model_file.h"
 
 namespace etalon::engine {
@@ -30,6 +32,11 @@ struct TinyModel {
     std::unique_ptr<backend::Backend> device;
     model::Transformer transformer;  ///< batches of up to 256 tokens
 };
+
+/// The model's vocabulary: the end token, the 256 bytes, some words, then unused ones.
+text::TokenizerData tiny_tokenizer_data();
+/// Writes the model with this vocabulary of kTinyVocab tokens.
+void write_tiny(const std::filesystem::path& path, const text::TokenizerData& tokenizer);
 
 const weights::ModelFile& tiny_file();
 const text::Tokenizer& tiny_tokenizer();
