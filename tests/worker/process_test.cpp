@@ -27,9 +27,12 @@ class ModelOnDisk : public testing::Environment {
   public:
     void SetUp() override { engine::write_tiny(path(), engine::tiny_tokenizer_data()); }
     void TearDown() override { std::filesystem::remove(path()); }
-    static std::filesystem::path path() {
-        return std::filesystem::temp_directory_path() /
-               ("etalon-process-" + std::to_string(::getpid()) + ".safetensors");
+    /// Named once: a child that is forked has another process id.
+    static const std::filesystem::path& path() {
+        static const std::filesystem::path named =
+            std::filesystem::temp_directory_path() /
+            ("etalon-process-" + std::to_string(::getpid()) + ".safetensors");
+        return named;
     }
 };
 const auto* const kModelOnDisk = testing::AddGlobalTestEnvironment(new ModelOnDisk);

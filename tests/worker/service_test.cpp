@@ -220,7 +220,7 @@ TEST(Service, a_smaller_context_is_kept) {
 
 TEST(Service, cancels_before_and_behind_go_and_ignores_what_has_ended) {
     Desk desk(plain_model());
-    desk.say(prepare(1, "abc"));
+    desk.say(prepare(1, "xyz"));
     desk.say(wire::Cancel{1});
     EXPECT_EQ(desk.take_one<wire::RequestEnd>().prompt_tokens, 3);
     desk.say(prepare(2, "abc"));
