@@ -37,8 +37,8 @@ void print_plain(const worker::ProbeReport& report) {
         print_row(key, value);
     print("\nattempts from inside\n");
     for (const worker::Canary& canary : report.canaries) {
-        print_field("  " + canary.name,
-                    fmt::format("{} ({}; {})", verdict(canary), canary.result, canary.layer));
+        print_row(canary.name,
+                  fmt::format("{} ({}; {})", verdict(canary), canary.result, canary.layer));
     }
 }
 
