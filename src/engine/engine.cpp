@@ -57,8 +57,8 @@ Engine::Engine(model::Transformer& transformer, const text::Tokenizer& tokenizer
       sampler_(tokenizer, room_.vocab_size),
       row_(static_cast<std::size_t>(room_.vocab_size)) {
     ETALON_ASSERT(tokenizer.vocab_size() >= room_.vocab_size);
-    const auto n_rows = static_cast<std::size_t>(options.sequences_max + options.draft_tokens_max);
-    logits_ = transformer.device().make_floats(n_rows * row_.size());
+    const int n_rows = options.sequences_max + options.draft_tokens_max;
+    logits_ = transformer.device().make_floats(static_cast<std::size_t>(n_rows) * row_.size());
 }
 
 Engine::~Engine() {
@@ -208,8 +208,9 @@ bool Engine::draw_token(Sequence& sequence, std::size_t row, std::vector<Event>&
     ++totals_.sampled_tokens;
     auto end = end_of(sequence, event);
     events.emplace_back(std::move(event));
-    if (end) finish(sequence, *std::move(end), events);
-    return !end;
+    if (!end) return true;
+    finish(sequence, *std::move(end), events);
+    return false;
 }
 
 /// Fills the event's text; says how the answer ends when this token ends it.

@@ -28,7 +28,8 @@ void StepBatch::append(const Share& share, std::int32_t index) {
     };
     for (int k = 0; k < share.n_tokens; ++k) {
         const bool is_last = share.completes() && k + 1 == share.n_tokens;
-        add(sequence.tokens[static_cast<std::size_t>(sequence.n_computed + k)], is_last);
+        const int position = sequence.n_computed + k;
+        add(sequence.tokens[static_cast<std::size_t>(position)], is_last);
     }
     for (const std::int32_t token : share.draft)
         add(token, true);
