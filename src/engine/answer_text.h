@@ -14,7 +14,8 @@ namespace etalon::engine {
 class AnswerText {
   public:
     /// The texts of the first `min_tokens` tokens are shown without a search: a stop string counts
-    /// when it begins behind them. The tokenizer outlives the object.
+    /// when it begins behind them, or in a character that they have left unfinished. The tokenizer
+    /// outlives the object.
     AnswerText(const text::Tokenizer& tokenizer, std::vector<std::string> stops, int min_tokens);
 
     /// The next token of the answer, one that does not end it. After a stop nothing follows.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Byte by byte, so that the order of matches is that of the text. What is held is shorter than the
-// longest stop string, so a byte costs at most the sizes of all stop strings.
+// longest stop string, and both numbers of stop strings and of their bytes are limited (limits.h).
 #include "engine/stop_matcher.h"
 
 #include <algorithm>

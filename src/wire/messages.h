@@ -10,8 +10,8 @@
 //   < ChoiceEnd   one for each choice
 //   < RequestEnd  the last message of the request; after a Cancel too
 // What is prepared has its place in the engine: Go cannot fail. A Cancel may cross the last message
-// of its request; the worker then ignores it. Tokenize, Detokenize, Embed and AskCounters have one
-// answer each, or Refused.
+// of its request; the worker then ignores it. Tokenize, Detokenize and Embed have one answer each,
+// or Refused; AskCounters has its answer.
 #pragma once
 
 #include <cstdint>

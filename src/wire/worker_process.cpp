@@ -43,9 +43,10 @@ class SpawnSetup {
     explicit SpawnSetup(int worker_end) {
         posix_spawn_file_actions_init(&files_);
         posix_spawnattr_init(&attributes_);
+        // The socket first: its own number may be that of a stdin or stdout that was closed.
+        posix_spawn_file_actions_adddup2(&files_, worker_end, kWorkerFd);
         posix_spawn_file_actions_addopen(&files_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
         posix_spawn_file_actions_addopen(&files_, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-        posix_spawn_file_actions_adddup2(&files_, worker_end, kWorkerFd);
         posix_spawn_file_actions_addclosefrom_np(&files_, kWorkerFd + 1);
         sigset_t none;
         sigset_t all;

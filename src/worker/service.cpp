@@ -17,12 +17,6 @@ namespace {
     throw Error(ExitCode::invalid, "the front broke the protocol: " + why);
 }
 
-/// As engine::Engine counts what a request holds.
-std::int64_t held_tokens_of(const engine::Request& request) {
-    const std::size_t n = request.prompt.size() + request.prediction.size();
-    return static_cast<std::int64_t>(n) * request.n;
-}
-
 engine::Request engine_request(wire::Prepare& prepare, std::vector<std::int32_t> prompt,
                                const text::Tokenizer& tokenizer) {
     wire::Sampling& asked = prepare.sampling;
@@ -116,7 +110,7 @@ bool Service::has_place(wire::RequestId id, const engine::Request& request) {
                                 engine::kRequestsMax)});
         return false;
     }
-    const std::int64_t more = held_tokens_of(request);
+    const std::int64_t more = engine::held_tokens(request);
     if (held_tokens_ + more > engine::kHeldTokensMax) {
         refuse(id, {wire::RefusalKind::try_later, "prompt",
                     fmt::format("{} tokens of prompts wait or run, {} more are over {}",
@@ -144,7 +138,7 @@ void Service::take(wire::Prepare prepare, engine::Time) {
     if (!has_place(prepare.id, request)) return;
     if (!request.seed) request.seed = draw_seed_();
     request.max_tokens = engine::answer_tokens_max(request, model_->room());
-    held_tokens_ += held_tokens_of(request);
+    held_tokens_ += engine::held_tokens(request);
     replies_.emplace_back(
         wire::Prepared{prepare.id, request.prompt, *request.seed, *request.max_tokens});
     prepared_.emplace(prepare.id, std::move(request));
@@ -154,7 +148,7 @@ void Service::take(const wire::Go& go, engine::Time now) {
     auto found = prepared_.extract(go.id);
     if (found.empty()) break_off(fmt::format("Go for request {}, which is not prepared", go.id));
     engine::Request& request = found.mapped();
-    Running running{go.id, request.stop_strings, held_tokens_of(request)};
+    Running running{go.id, request.stop_strings, engine::held_tokens(request)};
     const auto answer = model_->engine().submit(std::move(request), now);
     const auto* accepted = std::get_if<engine::Accepted>(&answer);
     ETALON_ASSERT(accepted != nullptr);  // has_place() and check_request() said so
@@ -169,7 +163,7 @@ void Service::take(const wire::Cancel& cancel, engine::Time now) {
     }
     const auto prepared = prepared_.extract(cancel.id);
     if (prepared.empty()) return;  // it has ended: the messages crossed
-    held_tokens_ -= held_tokens_of(prepared.mapped());
+    held_tokens_ -= engine::held_tokens(prepared.mapped());
     wire::RequestEnd end;
     end.id = cancel.id;
     end.prompt_tokens = static_cast<int>(prepared.mapped().prompt.size());
@@ -198,12 +192,14 @@ void Service::take(const wire::Detokenize& detokenize, engine::Time) {
     std::string text;
     for (const std::int32_t id : detokenize.tokens) {
         text += decoder.push(id);
-        if (text.size() <= wire::kTextBytesMax) continue;
+        if (text.size() > wire::kTextBytesMax) break;
+    }
+    text += decoder.finish();
+    if (text.size() > wire::kTextBytesMax) {
         return refuse(detokenize.id,
                       {wire::RefusalKind::too_long, "tokens",
                        fmt::format("the text is over {} bytes", wire::kTextBytesMax)});
     }
-    text += decoder.finish();
     replies_.emplace_back(wire::Tokenized{detokenize.id, {}, std::move(text)});
 }
 

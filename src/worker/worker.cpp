@@ -95,8 +95,8 @@ class Loop {
     }
 
     void hear() {
+        if (!unheard_) channel_->read();
         unheard_ = false;
-        channel_->read();
         while (const auto frame = channel_->next()) {
             service_->handle(wire::decode_to_worker(*frame), now());
             say();

@@ -21,8 +21,8 @@ struct TokenGroup {
     int n = 0;
 };
 
-/// The input of one product as the kernels read it (linear_kernels.h); kept, so that a product
-/// allocates nothing.
+/// The input of one product as the kernels read it (linear_kernels.h); kept from
+/// product to product.
 struct LinearPanels {
     std::vector<TokenGroup> row_groups;
     AlignedVector<std::int8_t> rows;

@@ -76,8 +76,10 @@ inline void e8(const E8Tiles& w, std::size_t n_cols, const RowPanel& x, const Li
 }
 
 // Blocked formats. In: records (linear_layout.h), QuantizedBlock [K / 32][tokens]. p_b and s_b are
-// sums and products of integers below 2^24 (the bounds of LIN in the specification), so computing
-// them with floats, as sums * sub_scale, rounds nothing. Floor: one read of the records.
+// integers below 2^24 = 16,777,216 in every format, so computing them with floats, as sums *
+// sub_scale, rounds nothing: q6_k has the largest p_b, 2 * 16 * 32 * 127 * 128 = 16,646,144, then
+// iq4_xs, 32 * 127 * 127 * 32 = 16,516,096; s_b is at most 2 * 63 * 16 * 127 = 256,032.
+// Floor: one read of the records.
 
 /// Sums of the products of quads [kFirst, kFirst + kQuads) of a block, for each token.
 template <Code kCode, int kFirst, int kQuads, int kTokens>
