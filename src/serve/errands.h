@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The questions of one HTTP request to the workers, and how far they have come.
+//   Errands errands(dispatchers, mailbox, job);
+//   errands.begin();
+//   while (errands.state() == running) { wait for news; errands.take_letters(); send text; }
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "serve/dispatcher.h"
+#include "serve/site.h"
+
+namespace etalon::serve {
+
+/// What is unfinished when the object goes is cancelled at the worker.
+class Errands {
+  public:
+    enum class State : std::uint8_t {
+        running,
+        done,    ///< every part has ended
+        failed,  ///< error() says why
+        gone,    ///< the client is: nobody to tell
+    };
+
+    /// The arguments outlive the object.
+    Errands(std::vector<std::unique_ptr<Dispatcher>>& dispatchers, std::shared_ptr<Mailbox> mailbox,
+            Job& job);
+    ~Errands();
+    Errands(const Errands&) = delete;
+    Errands& operator=(const Errands&) = delete;
+
+    void begin();
+    /// Brings what has arrived to the job's answer; says "go" once every part is prepared, so that
+    /// a part that is refused costs the others nothing.
+    void take_letters();
+
+    /// Fails what a worker has not even looked at by now.
+    void expect_accepted();
+
+    State state() const { return state_; }
+    const std::optional<ApiError>& error() const { return error_; }
+    Mailbox& mailbox() { return *mailbox_; }
+    /// Nothing of the request can be refused any more: a stream may begin.
+    bool is_accepted() const { return n_prepared_ == job_.asks.size(); }
+    bool has_token() const { return has_token_; }
+
+  private:
+    struct Errand {
+        Dispatcher* dispatcher = nullptr;
+        wire::RequestId id = 0;
+        bool ended = false;
+    };
+
+    void take(const Mailbox::Letter& letter);
+    void go();
+    void fail(ApiError error);
+
+    std::vector<std::unique_ptr<Dispatcher>>& dispatchers_;
+    std::shared_ptr<Mailbox> mailbox_;
+    Job& job_;
+    std::vector<Errand> errands_;
+    std::size_t n_prepared_ = 0;
+    std::size_t n_ended_ = 0;
+    bool has_token_ = false;
+    bool is_generation_ = false;  ///< its parts are prepared before they are computed
+    State state_ = State::running;
+    std::optional<ApiError> error_;
+};
+
+}  // namespace etalon::serve

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// The routes that answer with generated text.
+#include <fmt/format.h>
+
+#include "serve/chat_request.h"
+#include "serve/completion_request.h"
+#include "serve/generated.h"
+#include "serve/handlers.h"
+#include "serve/responses_answer.h"
+#include "serve/responses_request.h"
+
+namespace etalon::serve {
+
+namespace {
+
+/// Names the program, its version and the weights: equal fingerprints give equal answers.
+std::string fingerprint(const Site& site, const wire::Hello& hello) {
+    constexpr std::size_t kDigits = 12;
+    const std::string file = hello.file_sha256.substr(0, kDigits);
+    return fmt::format("etalon-{}{}{}", site.version, file.empty() ? "" : "-", file);
+}
+
+struct Parts {
+    std::size_t model = 0;
+    std::vector<wire::Prompt> prompts;
+};
+
+AnswerPlan plan_of(const Site& site, const Call& call, const AnswerRequest& request,
+                   const Parts& parts, const char* id_start) {
+    const ServedModel& model = site.models[parts.model];
+    AnswerPlan plan;
+    plan.id = random_id(id_start);
+    plan.created = call.now;
+    plan.model = model.id;
+    plan.fingerprint = fingerprint(site, *model.hello);
+    plan.dialect = call.target.dialect;
+    plan.stream = request.stream;
+    plan.include_usage = request.include_usage;
+    plan.has_logprobs = request.sampling.top_logprobs.has_value();
+    plan.has_max_tokens = request.sampling.max_tokens.has_value();
+    plan.n_parts = parts.prompts.size();
+    plan.n = request.sampling.n;
+    return plan;
+}
+
+Job job_of(const Call& call, const AnswerRequest& request, Parts parts) {
+    Job job;
+    job.stream = request.stream;
+    job.headers.emplace_back("x-etalon-ai", "generated");
+    add_ignored(request.ignored, job.headers);
+    for (wire::Prompt& prompt : parts.prompts) {
+        wire::Prepare prepare;
+        prepare.tenant = call.key.tenant;
+        prepare.cache_key = request.cache_key;
+        prepare.prompt = std::move(prompt);
+        prepare.sampling = request.sampling;
+        job.asks.push_back({parts.model, std::move(prepare)});
+    }
+    return job;
+}
+
+}  // namespace
+
+Outcome handle_chat(const Site& site, const Call& call) {
+    ChatRequest request = parse_chat_request(call.request.body, call.target.dialect);
+    Parts parts{find_model(site, request.model), {std::move(request.prompt)}};
+    if (site.models[parts.model].hello->layout.empty()) {
+        throw unsupported("model", "the model has no chat layout; use /v1/completions");
+    }
+    AnswerPlan plan = plan_of(site, call, request, parts, "chatcmpl-");
+    Job job = job_of(call, request, std::move(parts));
+    job.prompt_field = "messages";
+    job.answer = make_chat_answer(std::move(plan));
+    return job;
+}
+
+Outcome handle_completions(const Site& site, const Call& call) {
+    CompletionRequest request = parse_completion_request(call.request.body);
+    Parts parts{find_model(site, request.model), std::move(request.prompts)};
+    const bool has_gap = std::holds_alternative<wire::FimPrompt>(parts.prompts.front());
+    if (has_gap && !site.models[parts.model].hello->has_fim) {
+        throw unsupported("suffix", "suffix: the model has no tokens for a gap in a text");
+    }
+    AnswerPlan plan = plan_of(site, call, request, parts, "cmpl-");
+    plan.only_prefix = request.only_echo;
+    for (const wire::Prompt& prompt : parts.prompts) {
+        if (request.echo) plan.prefixes.push_back(std::get<wire::TextPrompt>(prompt).text);
+    }
+    Job job = job_of(call, request, std::move(parts));
+    job.answer = make_completion_answer(std::move(plan));
+    return job;
+}
+
+Outcome handle_responses(const Site& site, const Call& call) {
+    ResponsesRequest request = parse_responses_request(call.request.body);
+    Parts parts{find_model(site, request.model), {std::move(request.prompt)}};
+    if (site.models[parts.model].hello->layout.empty()) {
+        throw unsupported("model", "the model has no chat layout; use /v1/completions");
+    }
+    AnswerPlan plan = plan_of(site, call, request, parts, "resp_");
+    Job job = job_of(call, request, std::move(parts));
+    job.prompt_field = "input";
+    job.answer = make_responses_answer(std::move(plan), request);
+    return job;
+}
+
+Outcome handle_fim(const Site& site, const Call& call) {
+    CompletionRequest request = parse_fim_request(call.request.body);
+    Parts parts{find_model(site, request.model), std::move(request.prompts)};
+    if (!site.models[parts.model].hello->has_fim) {
+        throw unsupported("model", "the model has no tokens for a gap in a text");
+    }
+    AnswerPlan plan = plan_of(site, call, request, parts, "fim-");
+    Job job = job_of(call, request, std::move(parts));
+    job.answer = make_chat_answer(std::move(plan));
+    return job;
+}
+
+}  // namespace etalon::serve

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Answers of POST /v1/responses, whole or as typed events.
+#pragma once
+
+#include <memory>
+
+#include "serve/generated.h"
+#include "serve/responses_request.h"
+
+namespace etalon::serve {
+
+/// `request` gives what the answer repeats of it.
+std::unique_ptr<Answer> make_responses_answer(AnswerPlan plan, const ResponsesRequest& request);
+
+}  // namespace etalon::serve

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+// Listeners, workers and signals on one thread.
+#include "serve/server.h"
+
+#include <algorithm>
+#include <boost/asio/ssl/context.hpp>
+#include <charconv>
+#include <csignal>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include "base/error.h"
+#include "serve/boost.h"
+#include "serve/dispatcher.h"
+#include "serve/front_sandbox.h"
+#include "serve/limits.h"
+#include "serve/log.h"
+#include "serve/session.h"
+
+namespace etalon::serve {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+
+namespace {
+
+constexpr std::chrono::milliseconds kAcceptPause{100};  // when descriptors have run out
+constexpr std::chrono::seconds kCloseTime{2};           // for sessions that are told to end now
+constexpr const char* kAlias = "devstral";              // what one client asks for by default
+
+/// Each connection is a descriptor; the usual soft limit of 1,024 is meant for select().
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::shared_ptr<asio::ssl::context> load_tls(const ServerOptions& options) {
+    auto context = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_server);
+    error_code error;
+    context->set_options(asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1, error);
+    context->use_certificate_chain_file(options.certificate.string(), error);
+    if (!error) {
+        context->use_private_key_file(options.private_key.string(), asio::ssl::context::pem, error);
+    }
+    if (error) {
+        throw Error(ExitCode::usage,
+                    fmt::format("cannot use the certificate: {} ({}, {})", error.message(),
+                                printable(options.certificate.string()),
+                                printable(options.private_key.string())),
+                    "both are PEM files: the chain, and the key that belongs to it");
+    }
+    return context;
+}
+
+class Server {
+  public:
+    explicit Server(const ServerOptions& options)
+        : options_(options),
+          accounts_(options.database),
+          context_{io_, site_, dispatchers_, {}, 0},
+          signals_(io_),
+          drain_timer_(io_) {
+        site_.accounts = &accounts_;
+        site_.version = ETALON_VERSION;
+        site_.cors_origins = options.cors_origins;
+        if (!options.certificate.empty()) tls_ = load_tls(options);
+    }
+
+    void run() {
+        raise_descriptor_limit();
+        listen();
+        watch_signals();
+        for (std::size_t i = 0; i < options_.models.size(); ++i)
+            add_model(i);
+        for (const auto& dispatcher : dispatchers_)
+            dispatcher->start();
+        for (tcp::acceptor& acceptor : acceptors_)
+            asio::co_spawn(io_, accept(&acceptor), [](std::exception_ptr error) {
+                if (error) std::rethrow_exception(error);
+            });
+        if (options_.on_listening) options_.on_listening(listens_);
+        refuse_connections();
+        io_.run();
+        end_sessions();
+        if (hopeless_) throw *hopeless_;
+    }
+
+  private:
+    void listen() {
+        for (const Listen& wanted : options_.listens) {
+            error_code error;
+            const auto address = asio::ip::make_address(wanted.address, error);
+            if (error)
+                throw Error(ExitCode::usage, fmt::format("{} is no address", wanted.address));
+            if (!address.is_loopback() && !tls_) {
+                throw Error(ExitCode::usage,
+                            fmt::format("{} is reached from other machines, and keys and prompts "
+                                        "would travel in clear",
+                                        listen_text(wanted)),
+                            "give a certificate (--certificate, --private-key), or listen on "
+                            "127.0.0.1");
+            }
+            tcp::acceptor acceptor(io_);
+            const tcp::endpoint endpoint(address, wanted.port);
+            acceptor.open(endpoint.protocol());
+            acceptor.set_option(tcp::acceptor::reuse_address(true));
+            acceptor.bind(endpoint, error);
+            if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+            if (error) {
+                throw Error(
+                    ExitCode::unavailable,
+                    fmt::format("cannot listen on {}: {}", listen_text(wanted), error.message()),
+                    "--listen HOST:PORT names another address");
+            }
+            listens_.push_back({wanted.address, acceptor.local_endpoint().port()});
+            acceptors_.push_back(std::move(acceptor));
+        }
+        collect_hosts();
+    }
+
+    void collect_hosts() {
+        for (const Listen& listen : listens_) {
+            std::vector<std::string> names = options_.hosts;
+            const bool v6 = listen.address.find(':') != std::string::npos;
+            names.push_back(v6 ? fmt::format("[{}]", listen.address) : listen.address);
+            if (asio::ip::make_address(listen.address).is_loopback()) names.push_back("localhost");
+            for (const std::string& name : names) {
+                site_.hosts.push_back(fmt::format("{}:{}", name, listen.port));
+                site_.hosts.push_back(name);
+            }
+        }
+    }
+
+    void add_model(std::size_t index) {
+        const wire::WorkerOptions& worker = options_.models[index];
+        ServedModel model;
+        model.id = model_id(worker.model);
+        if (index == 0) model.aliases.emplace_back(kAlias);
+        model.created = std::chrono::duration_cast<std::chrono::seconds>(
+                            std::chrono::system_clock::now().time_since_epoch())
+                            .count();
+        for (const ServedModel& other : site_.models) {
+            if (other.id == model.id) {
+                throw Error(ExitCode::usage, fmt::format("two models are named {}", model.id));
+            }
+        }
+        site_.models.push_back(std::move(model));
+        Dispatcher::Events events;
+        events.on_state = [this, index](const std::optional<wire::Hello>& hello) {
+            on_state(index, hello);
+        };
+        events.on_hopeless = [this](const Error& error) {
+            hopeless_ = error;
+            stop();
+        };
+        events.on_lost = [this](const Error& error) {
+            log_note(fmt::format("worker lost: {}", error.message()));
+            site_.metrics.worker_restarted();
+        };
+        events.on_left = [this] {
+            if (++n_left_ == dispatchers_.size()) stop();
+        };
+        dispatchers_.push_back(std::make_unique<Dispatcher>(
+            io_, [this, worker] { return options_.start_worker(worker); }, std::move(events)));
+    }
+
+    void on_state(std::size_t index, const std::optional<wire::Hello>& hello) {
+        ServedModel& model = site_.models[index];
+        model.hello = hello;
+        if (!hello) return;
+        auto& aliases = model.aliases;
+        const bool is_new =
+            hello->model != model.id && !hello->model.empty() &&
+            std::find(aliases.begin(), aliases.end(), hello->model) == aliases.end();
+        if (is_new) aliases.push_back(hello->model);
+        const bool all = std::all_of(site_.models.begin(), site_.models.end(),
+                                     [](const ServedModel& one) { return one.hello; });
+        if (!all || was_ready_) return;
+        was_ready_ = true;
+        if (options_.on_ready) options_.on_ready(site_);
+    }
+
+    asio::awaitable<void> accept(tcp::acceptor* acceptor) {
+        while (acceptor->is_open()) {
+            error_code error;
+            tcp::socket socket =
+                co_await acceptor->async_accept(asio::redirect_error(asio::use_awaitable, error));
+            if (error == asio::error::operation_aborted) co_return;
+            if (error) {
+                asio::steady_timer pause(io_, kAcceptPause);
+                co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
+                continue;
+            }
+            if (context_.idlers.size() >= kConnectionsMax) continue;  // closes it
+            socket.set_option(tcp::no_delay(true), error);
+            auto session = tls_ ? serve_tls(std::move(socket), tls_, context_)
+                                : serve_plain(std::move(socket), context_);
+            asio::co_spawn(io_, std::move(session), [this](std::exception_ptr fault) {
+                report(fault);
+                if (site_.draining && context_.idlers.empty()) drain_workers();
+            });
+        }
+    }
+
+    static void report(const std::exception_ptr& fault) {
+        if (!fault) return;
+        try {
+            std::rethrow_exception(fault);
+        } catch (const std::exception& error) {
+            log_note(fmt::format("a session ended: {}", error.what()));
+        }
+    }
+
+    void watch_signals() {
+        for (const int signal : {SIGTERM, SIGINT, SIGHUP})
+            signals_.add(signal);
+        await_signal();
+    }
+
+    void await_signal() {
+        signals_.async_wait([this](error_code error, int signal) {
+            if (error) return;
+            if (signal == SIGHUP) {
+                reload_tls();
+            } else if (site_.draining) {
+                log_note("ending now");
+                stop();
+                return;
+            } else {
+                drain();
+            }
+            await_signal();
+        });
+    }
+
+    void reload_tls() {
+        if (!tls_) return;
+        try {
+            tls_ = load_tls(options_);
+            log_note("the certificate was read again");
+        } catch (const Error& error) {
+            log_note(error.message());
+        }
+    }
+
+    void drain() {
+        log_note("ending; running answers are finished first, a second signal ends them");
+        site_.draining = true;
+        close_acceptors();
+        for (Idler* idler : context_.idlers)
+            idler->close_if_idle();
+        drain_timer_.expires_after(kDrainTime);
+        drain_timer_.async_wait([this](error_code error) {
+            if (!error) stop();
+        });
+        if (context_.idlers.empty()) drain_workers();
+    }
+
+    void drain_workers() {
+        if (std::exchange(workers_drained_, true)) return;
+        if (dispatchers_.empty()) stop();
+        for (const auto& dispatcher : dispatchers_)
+            dispatcher->drain();
+    }
+
+    void close_acceptors() {
+        error_code ignored;
+        for (tcp::acceptor& acceptor : acceptors_)
+            acceptor.close(ignored);
+    }
+
+    void stop() {
+        close_acceptors();
+        io_.stop();
+    }
+
+    /// Sessions refer to the dispatchers: each must have ended before those go.
+    void end_sessions() {
+        signals_.cancel();
+        drain_timer_.cancel();
+        workers_drained_ = true;
+        io_.restart();
+        for (Idler* idler : context_.idlers)
+            idler->close_now();
+        const auto end = std::chrono::steady_clock::now() + kCloseTime;
+        while (!context_.idlers.empty() && std::chrono::steady_clock::now() < end)
+            io_.run_one_for(kAcceptPause);
+        ETALON_ASSERT(context_.idlers.empty());
+    }
+
+    const ServerOptions& options_;
+    Accounts accounts_;
+    Site site_;
+    asio::io_context io_{1};
+    std::vector<std::unique_ptr<Dispatcher>> dispatchers_;
+    SessionContext context_;
+    std::shared_ptr<asio::ssl::context> tls_;
+    std::vector<tcp::acceptor> acceptors_;
+    std::vector<Listen> listens_;
+    asio::signal_set signals_;
+    asio::steady_timer drain_timer_;
+    std::size_t n_left_ = 0;
+    bool was_ready_ = false;
+    bool workers_drained_ = false;
+    std::optional<Error> hopeless_;
+};
+
+}  // namespace
+
+Listen parse_listen(const std::string& text) {
+    const auto wrong = [&] {
+        return Error(ExitCode::usage, fmt::format("{} is not HOST:PORT", printable(text)),
+                     "as in 127.0.0.1:8080 or [::1]:8080");
+    };
+    const std::size_t colon = text.rfind(':');
+    if (colon == std::string::npos || colon == 0) throw wrong();
+    Listen listen;
+    listen.address = text.substr(0, colon);
+    if (listen.address.front() == '[' && listen.address.back() == ']') {
+        listen.address = listen.address.substr(1, listen.address.size() - 2);
+    }
+    if (listen.address == "localhost") listen.address = "127.0.0.1";
+    const char* end = text.data() + text.size();
+    const auto [parsed, error] = std::from_chars(text.data() + colon + 1, end, listen.port);
+    if (error != std::errc() || parsed != end) throw wrong();
+    error_code bad_address;
+    asio::ip::make_address(listen.address, bad_address);
+    if (bad_address) throw wrong();
+    return listen;
+}
+
+std::string listen_text(const Listen& listen) {
+    const bool v6 = listen.address.find(':') != std::string::npos;
+    return v6 ? fmt::format("[{}]:{}", listen.address, listen.port)
+              : fmt::format("{}:{}", listen.address, listen.port);
+}
+
+std::string model_id(const std::filesystem::path& model) {
+    std::string stem =
+        model.has_filename() ? model.stem().string() : model.parent_path().filename().string();
+    // A name goes into answers and messages: what is no text becomes visible.
+    return printable(stem);
+}
+
+void run_server(const ServerOptions& options) {
+    Server server(options);
+    server.run();
+}
+
+}  // namespace etalon::serve

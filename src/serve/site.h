@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the handlers know: the models that are served, the accounts, the counters; and what they
+// return: a response, or a job for the workers.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "serve/accounts.h"
+#include "serve/answer.h"
+#include "serve/dialect.h"
+#include "serve/http.h"
+#include "serve/metrics.h"
+#include "serve/pace.h"
+#include "wire/messages.h"
+
+namespace etalon::serve {
+
+struct ServedModel {
+    std::string id;                    ///< the file's stem; unique
+    std::vector<std::string> aliases;  ///< other names that requests may use
+    std::int64_t created = 0;
+    std::optional<wire::Hello> hello;  ///< of the worker that runs now; absent while none is ready
+};
+
+struct Site {
+    Accounts* accounts = nullptr;  ///< not owned
+    std::vector<ServedModel> models;
+    Paces paces;
+    Metrics metrics;
+    std::string version;
+    std::vector<std::string> hosts;         ///< values of Host that are answered, lower case
+    std::vector<std::string> cors_origins;  ///< origins whose pages may call
+    bool draining = false;
+};
+
+/// One request on its way through a handler.
+struct Call {
+    const HttpRequest& request;
+    Target target;
+    KeyInfo key;
+    std::string request_id;
+    std::int64_t now = 0;  ///< seconds since 1970
+};
+
+/// A message to the worker of one model. Its id is filled in by who sends it.
+struct Ask {
+    std::size_t model = 0;
+    wire::ToWorker message;
+};
+struct Job {
+    std::vector<Ask> asks;  ///< part i of the answer
+    std::unique_ptr<Answer> answer;
+    bool stream = false;
+    std::string content_type = "application/json";  ///< where it is no stream
+    HeaderList headers;
+    std::string prompt_field = "prompt";  ///< the API's name for what the worker calls prompt
+};
+using Outcome = std::variant<HttpResponse, Job>;
+
+/// The model of that name or alias whose worker is ready. Errors: ApiError 404 model_not_found with
+/// the names that are served, 503 while it loads.
+std::size_t find_model(const Site& site, std::string_view name);
+
+/// "chatcmpl-" and 24 random hexadecimal digits.
+std::string random_id(std::string_view start);
+
+/// x-etalon-ignored-params; no header where nothing was ignored.
+void add_ignored(const std::vector<std::string>& ignored, HeaderList& headers);
+
+}  // namespace etalon::serve

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole server over real sockets, with a worker by script.
+#include "serve/server.h"
+
+#include <csignal>
+#include <filesystem>
+#include <fmt/format.h>
+#include <future>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "serve/fake_worker.h"
+#include "serve/http_client.h"
+
+namespace etalon::serve {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+class ServerTest : public ::testing::Test {
+  protected:
+    ServerTest() {
+        std::string pattern = (fs::temp_directory_path() / "etalon-server-XXXXXX").string();
+        folder_ = ::mkdtemp(pattern.data());
+        options_.listens = {{"127.0.0.1", 0}};
+        options_.models.push_back({.model = "fake.gguf"});
+        options_.database = folder_ / "etalon.db";
+        options_.start_worker = fake_workers(log_);
+        NewKey wanted;
+        wanted.scopes = kScopeInfer | kScopeMetrics;
+        key_ = Accounts(options_.database).create_key(wanted, 1).key;
+        std::promise<std::uint16_t> port;
+        std::promise<void> ready;
+        options_.on_listening = [&](const auto& listens) { port.set_value(listens[0].port); };
+        options_.on_ready = [&](const Site& /*site*/) { ready.set_value(); };
+        thread_ = std::thread([this] { run_server(options_); });
+        port_ = port.get_future().get();
+        ready.get_future().get();
+    }
+    ~ServerTest() override {
+        if (thread_.joinable()) {
+            ::kill(::getpid(), SIGTERM);
+            thread_.join();
+        }
+        fs::remove_all(folder_);
+    }
+
+    std::string post(const std::string& path, const std::string& body,
+                     const std::string& more = "connection: close\r\n") const {
+        return fmt::format(
+            "POST {} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nauthorization: Bearer {}\r\n"
+            "content-type: application/json\r\ncontent-length: {}\r\n{}\r\n{}",
+            path, port_, key_, body.size(), more, body);
+    }
+    std::string get(const std::string& path, const std::string& more = "connection: close\r\n") {
+        return fmt::format(
+            "GET {} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nauthorization: Bearer {}\r\n{}"
+            "\r\n",
+            path, port_, key_, more);
+    }
+    static std::string chat(const std::string& content, const std::string& more = "") {
+        return fmt::format(R"({{"model":"fake","messages":[{{"role":"user","content":"{}"}}]{}}})",
+                           content, more);
+    }
+    /// Sends one request and reads until the server closes.
+    std::string ask(const std::string& request) const {
+        RawClient client(port_);
+        client.send(request);
+        return client.read_all();
+    }
+    static int status_of(const std::string& response) {
+        return response.size() < 12 ? 0 : std::stoi(response.substr(9, 3));
+    }
+    static json body_of(const std::string& response) {
+        return json::parse(response.substr(response.find("\r\n\r\n") + 4));
+    }
+    /// Waits until `done`, five seconds at most.
+    static bool soon(const std::function<bool()>& done) {
+        for (int i = 0; i < 500 && !done(); ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        return done();
+    }
+
+    fs::path folder_;
+    std::shared_ptr<FakeLog> log_ = std::make_shared<FakeLog>();
+    ServerOptions options_;
+    std::string key_;
+    std::uint16_t port_ = 0;
+    std::thread thread_;
+};
+
+TEST_F(ServerTest, ChatWhole) {
+    const std::string response = ask(post("/v1/chat/completions", chat("a b", R"(,"seed":5)")));
+    EXPECT_EQ(status_of(response), 200) << response;
+    EXPECT_NE(response.find("x-request-id: req_"), std::string::npos);
+    EXPECT_NE(response.find("x-etalon-ai: generated"), std::string::npos);
+    const json body = body_of(response);
+    EXPECT_EQ(body["choices"][0]["message"]["content"], "a b ");
+    EXPECT_EQ(body["etalon"]["seed"], 5);
+    const std::int64_t key = Accounts(options_.database).find(key_)->id;
+    EXPECT_EQ(Accounts(options_.database).day_usage(key, std::time(nullptr)).answer_tokens, 3);
+}
+
+TEST_F(ServerTest, ChatStream) {
+    const std::string response =
+        ask(post("/v1/chat/completions", chat("a b", R"(,"stream":true)")));
+    EXPECT_NE(response.find("content-type: text/event-stream"), std::string::npos) << response;
+    EXPECT_NE(response.find("x-accel-buffering: no"), std::string::npos);
+    EXPECT_NE(response.find("data: [DONE]\n\n\r\n0\r\n\r\n"), std::string::npos);
+}
+
+TEST_F(ServerTest, RefusalsOfTheWorkerAreAnswersAlsoOfStreams) {
+    for (const char* more : {"", R"(,"stream":true)"}) {
+        const std::string response = ask(post("/v1/chat/completions", chat("refuse", more)));
+        EXPECT_EQ(status_of(response), 400) << response;
+        const json body = body_of(response);
+        EXPECT_EQ(body["code"], "context_length_exceeded");
+        EXPECT_EQ(body["param"], "messages");
+    }
+}
+
+TEST_F(ServerTest, AnswersThatFail) {
+    EXPECT_EQ(status_of(ask(post("/v1/chat/completions", chat("fail")))), 500);
+    const std::string stream = ask(post("/v1/chat/completions", chat("fail", R"(,"stream":true)")));
+    EXPECT_EQ(status_of(stream), 200);
+    EXPECT_NE(stream.find("\"error\":{\"message\":\"logits are not finite\""), std::string::npos)
+        << stream;
+    EXPECT_EQ(stream.find("[DONE]"), std::string::npos);
+}
+
+TEST_F(ServerTest, AClientThatLeavesCancels) {
+    for (const char* text : {"forever", "silent"}) {
+        for (const char* more : {"", R"(,"stream":true)"}) {
+            const int before = log_->n_cancels;
+            {
+                RawClient client(port_);
+                client.send(post("/v1/chat/completions", chat(text, more)));
+                std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            }
+            EXPECT_TRUE(soon([&] { return log_->n_cancels == before + 1; })) << text << more;
+        }
+    }
+}
+
+TEST_F(ServerTest, ALostWorkerIsAnErrorAndIsStartedAgain) {
+    RawClient waiting(port_);
+    waiting.send(post("/v1/chat/completions", chat("silent", R"(,"stream":true)")));
+    waiting.read_until("assistant");
+    const std::string response = ask(post("/v1/chat/completions", chat("die")));
+    EXPECT_EQ(status_of(response), 503) << response;
+    EXPECT_NE(response.find("retry-after: 2"), std::string::npos);
+    EXPECT_NE(waiting.read_all().find("data: {\"object\":\"error\""), std::string::npos);
+    EXPECT_TRUE(soon([&] { return log_->n_starts == 2; }));
+    EXPECT_TRUE(soon([&] { return status_of(ask(get("/readyz"))) == 200; }));
+    EXPECT_EQ(status_of(ask(post("/v1/chat/completions", chat("a")))), 200);
+}
+
+TEST_F(ServerTest, ManyPromptsAndTheirIndices) {
+    const std::string response = ask(
+        post("/v1/completions", R"({"model":"devstral","prompt":["a","b c"],"n":2,"echo":true})"));
+    const json body = body_of(response);
+    ASSERT_EQ(body["choices"].size(), 4U) << response;
+    EXPECT_EQ(body["choices"][3]["text"], "b cb c ");
+    EXPECT_EQ(body["usage"]["prompt_tokens"], 4);
+}
+
+TEST_F(ServerTest, OtherRoutes) {
+    EXPECT_EQ(body_of(ask(get("/v1/models")))["data"][0]["id"], "fake");
+    EXPECT_EQ(body_of(ask(get("/v1/models/devstral")))["name"], "Fake");
+    EXPECT_EQ(status_of(ask(get("/v1/models/none"))), 404);
+    EXPECT_EQ(body_of(ask(post("/tokenize", R"({"prompt":"a"})")))["count"], 3);
+    EXPECT_EQ(body_of(ask(post("/detokenize", R"({"tokens":[1]})")))["prompt"], "text");
+    EXPECT_EQ(status_of(ask(post("/detokenize", R"({"tokens":[100]})"))), 400);
+    EXPECT_NE(ask(get("/metrics")).find("etalon_engine_steps{model=\"fake\"} 7"),
+              std::string::npos);
+    const std::string embeddings = ask(
+        post("/v1/embeddings", R"({"model":"fake","input":["a","b"],"encoding_format":"base64"})"));
+    EXPECT_EQ(body_of(embeddings)["data"][1]["embedding"], "AACAPwAAAMA=") << embeddings;
+    EXPECT_EQ(status_of(ask(post("/v1/fim/completions", R"({"model":"fake","prompt":"a"})"))), 400);
+    EXPECT_EQ(
+        status_of(ask(post("/v1/chat/completions",
+                           R"({"model":"other","messages":[{"role":"user","content":"x"}]})"))),
+        404);
+}
+
+TEST_F(ServerTest, ConnectionsAreKeptAndPipelined) {
+    RawClient client(port_);
+    const std::string request = get("/v1/models", "");
+    client.send(request + request + request);
+    std::size_t n = 0;
+    std::string all;
+    while (n < 3 && !client.at_end()) {
+        all += client.read_until("}]}");
+        n = 0;
+        for (std::size_t at = 0; (at = all.find("HTTP/1.1 200", at)) != std::string::npos; ++at)
+            ++n;
+    }
+    EXPECT_EQ(n, 3U) << all;
+}
+
+TEST_F(ServerTest, HostileHttp) {
+    const std::string host = fmt::format("host: 127.0.0.1:{}\r\n", port_);
+    const auto status = [&](const std::string& bytes) { return status_of(ask(bytes)); };
+    EXPECT_EQ(status("nonsense\r\n\r\n"), 400);
+    EXPECT_EQ(
+        status("GET /livez HTTP/1.1\r\n" + host + "a: " + std::string(20000, 'x') + "\r\n\r\n"),
+        431);
+    EXPECT_EQ(status("GET /livez HTTP/1.1\r\nconnection: close\r\n\r\n"), 400);
+    EXPECT_EQ(status("GET /livez HTTP/1.1\r\nhost: evil\r\nconnection: close\r\n\r\n"), 421);
+    EXPECT_EQ(status("GET http://x/livez HTTP/1.1\r\n" + host + "connection: close\r\n\r\n"), 400);
+    // Two ways to say where a body ends are how requests are smuggled.
+    const std::string head = "POST /tokenize HTTP/1.1\r\n" + host;
+    EXPECT_EQ(status(head + "content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+              400);
+    EXPECT_EQ(status(head + "content-length: 5\r\ncontent-length: 6\r\n\r\nabcdef"), 400);
+    EXPECT_EQ(status(head + "content-length: -1\r\n\r\n"), 400);
+    EXPECT_EQ(status(post("/tokenize", "{}", "content-length: 99999999999\r\n")), 400);
+    EXPECT_EQ(status(fmt::format("POST /tokenize HTTP/1.1\r\n{}authorization: Bearer {}\r\n"
+                                 "content-type: application/json\r\ncontent-length: 99999999\r\n"
+                                 "\r\n",
+                                 host, key_)),
+              413);
+    EXPECT_EQ(status_of(ask(get("/livez"))), 200);
+}
+
+TEST_F(ServerTest, ABodyIsNotReadWithoutAKey) {
+    const std::string response = ask(fmt::format(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{}\r\ncontent-length: 1000000\r\n"
+        "expect: 100-continue\r\n\r\n",
+        port_));
+    EXPECT_EQ(status_of(response), 401) << response;
+    EXPECT_EQ(response.find("100 Continue"), std::string::npos);
+}
+
+TEST_F(ServerTest, ContinueIsSaidWhereTheBodyIsWanted) {
+    RawClient client(port_);
+    const std::string whole =
+        post("/tokenize", R"({"prompt":"a"})", "expect: 100-continue\r\nconnection: close\r\n");
+    const std::size_t body = whole.find("\r\n\r\n") + 4;
+    client.send(std::string_view(whole).substr(0, body));
+    EXPECT_NE(client.read_until("Continue\r\n\r\n").find("100 Continue"), std::string::npos);
+    client.send(std::string_view(whole).substr(body));
+    EXPECT_EQ(status_of(client.read_all()), 200);
+}
+
+TEST_F(ServerTest, TheFirstSignalLetsAnswersEnd) {
+    RawClient client(port_);
+    client.send(post("/v1/chat/completions", chat("forever", R"(,"stream":true)")));
+    client.read_until("more");
+    ::kill(::getpid(), SIGTERM);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    EXPECT_NE(client.read_until("more").find("more"), std::string::npos);
+    ::kill(::getpid(), SIGTERM);  // the second one does not
+    thread_.join();
+    client.read_all();
+    EXPECT_TRUE(client.at_end());
+}
+
+TEST(ServerOptions, ListenersInClearAreForThisMachineOnly) {
+    ServerOptions options;
+    options.listens = {{"0.0.0.0", 0}};
+    const fs::path file = fs::temp_directory_path() / fmt::format("etalon-{}.db", ::getpid());
+    options.database = file;
+    try {
+        run_server(options);
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ExitCode::usage);
+    }
+    for (const char* end : {"", "-wal", "-shm"})
+        fs::remove(file.string() + end);
+}
+
+TEST(ServerOptions, Addresses) {
+    EXPECT_EQ(listen_text(parse_listen("127.0.0.1:80")), "127.0.0.1:80");
+    EXPECT_EQ(listen_text(parse_listen("[::1]:80")), "[::1]:80");
+    EXPECT_EQ(parse_listen("localhost:1").address, "127.0.0.1");
+    for (const char* wrong : {"", ":80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "a.b:80"})
+        EXPECT_THROW(parse_listen(wrong), Error) << wrong;
+    EXPECT_EQ(model_id("/a/b.Q4_1.gguf"), "b.Q4_1");
+    EXPECT_EQ(model_id("/a/folder/"), "folder");
+}
+
+}  // namespace
+}  // namespace etalon::serve
