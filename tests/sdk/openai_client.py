@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The openai SDK as its documentation uses it. Arguments: address, key, model."""
+import pathlib
+import sys
+
+import openai
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "serve"))
+from served import Checks  # noqa: E402
+
+QUESTION = [{"role": "user", "content": "Hi"}]  # the answer is one sentence with the word STOP
+STOP = "assist"
+
+
+def check_chat(client, model, checks):
+    answer = client.chat.completions.create(model=model, messages=QUESTION, temperature=0,
+                                            max_tokens=24)
+    text = answer.choices[0].message.content
+    checks.true("chat", STOP in text)
+    checks.equal("finish", answer.choices[0].finish_reason, "stop")
+    checks.equal("usage", answer.usage.total_tokens,
+                 answer.usage.prompt_tokens + answer.usage.completion_tokens)
+    chunks = list(client.chat.completions.create(
+        model=model, messages=QUESTION, temperature=0, max_completion_tokens=24, stream=True,
+        stream_options={"include_usage": True}))
+    streamed = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    checks.equal("stream", streamed, text)
+    checks.equal("usage of the stream", chunks[-1].usage.total_tokens, answer.usage.total_tokens)
+    stop = client.chat.completions.create(model=model, messages=QUESTION, temperature=0,
+                                          max_tokens=24, stop=STOP)
+    checks.equal("stop", stop.choices[0].message.content, text.split(STOP, maxsplit=1)[0])
+    with client.chat.completions.stream(model=model, messages=QUESTION, temperature=0,
+                                        max_tokens=24) as stream:
+        for _ in stream:
+            pass
+        final = stream.get_final_completion()
+    checks.equal("stream helper", final.choices[0].message.content, text)
+
+
+def check_sampling(client, model, checks):
+    options = {"model": model, "messages": QUESTION, "temperature": 1.3, "max_tokens": 12,
+               "seed": 5}
+    one = client.chat.completions.create(**options)
+    two = client.chat.completions.create(**options)
+    checks.equal("seed", two.choices[0].message.content, one.choices[0].message.content)
+    many = client.chat.completions.create(**options, n=3)
+    checks.equal("n", [choice.index for choice in many.choices], [0, 1, 2])
+    checks.equal("n and seed", many.choices[0].message.content, one.choices[0].message.content)
+    logprobs = client.chat.completions.create(model=model, messages=QUESTION, temperature=0,
+                                              max_tokens=4, logprobs=True, top_logprobs=3)
+    content = logprobs.choices[0].logprobs.content
+    checks.equal("logprobs", (len(content), len(content[0].top_logprobs)), (4, 3))
+    extra = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=4,
+                                           extra_body={"top_k": 1})
+    checks.equal("top_k", extra.choices[0].message.content,
+                 "".join(entry.token for entry in content))
+
+
+def check_others(client, model, checks):
+    checks.true("models", model in [one.id for one in client.models.list()])
+    checks.equal("model", client.models.retrieve(model).id, model)
+    completion = client.completions.create(model=model, prompt="One, two, three,", max_tokens=4,
+                                           temperature=0)
+    checks.true("completions", "four" in completion.choices[0].text)
+    options = {"model": model, "input": QUESTION, "temperature": 0, "max_output_tokens": 24}
+    response = client.responses.create(**options)
+    checks.true("responses", STOP in response.output_text)
+    events = list(client.responses.create(**options, stream=True))
+    checks.equal("responses streamed", "".join(
+        e.delta for e in events if e.type == "response.output_text.delta"), response.output_text)
+    checks.equal("the last event", events[-1].type, "response.completed")
+
+
+def raised(call, kind):
+    try:
+        call()
+    except kind as error:
+        return error
+    return None
+
+
+def check_errors(client, model, checks):
+    create = client.chat.completions.create
+    error = raised(lambda: create(model=model, messages=QUESTION, temperature=9),
+                   openai.BadRequestError)
+    checks.equal("a bad request", (error.param, error.code), ("temperature", "invalid_value"))
+    checks.true("its id", error.request_id.startswith("req_"))
+    error = raised(lambda: create(model="none", messages=QUESTION), openai.NotFoundError)
+    checks.equal("no such model", error.code, "model_not_found")
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    error = raised(lambda: create(model=model, messages=QUESTION, tools=tools),
+                   openai.BadRequestError)
+    checks.equal("tools", error.param, "tools")
+    error = raised(lambda: client.embeddings.create(model=model, input="a cat"),
+                   openai.BadRequestError)
+    checks.equal("embeddings are refused", error.code, "unsupported_value")
+    stranger = client.with_options(api_key="none")
+    checks.true("no key", raised(stranger.models.list, openai.AuthenticationError))
+
+
+def main():
+    base, key, model = sys.argv[1:]
+    checks = Checks()
+    for path in ("/v1", "/openai/v1"):
+        client = openai.OpenAI(base_url=base + path, api_key=key, max_retries=0)
+        for check in (check_chat, check_sampling, check_others, check_errors):
+            try:
+                check(client, model, checks)
+            except Exception as error:  # the other checks still run
+                checks.failed += 1
+                print(f"{path} {check.__name__}: {error!r}")
+    return checks.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The program as a user has it: `etalon serve` with the default model, asked over HTTP."""
+import concurrent.futures
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+from served import Checks, Server, events
+
+QUESTION = "Hi"  # answered in one sentence, which has the word STOP
+STOP = "assist"
+AT_ONCE = 8
+
+
+def content(answer):
+    return answer["choices"][0]["message"]["content"]
+
+
+def streamed(chunks, index=0):
+    return "".join(choice["delta"].get("content") or "" for chunk in chunks
+                   for choice in chunk["choices"] if choice["index"] == index)
+
+
+def check_chat(server, checks):
+    plain = server.chat(QUESTION, temperature=0, max_tokens=24)
+    checks.true("the answer has the word", STOP in content(plain))
+    checks.equal("one choice that stopped", plain["choices"][0]["finish_reason"], "stop")
+    usage = plain["usage"]
+    checks.equal("total", usage["total_tokens"],
+                 usage["prompt_tokens"] + usage["completion_tokens"])
+    chunks = server.chat(QUESTION, temperature=0, max_tokens=24, stream=True,
+                         stream_options={"include_usage": True})
+    checks.equal("the stream has the same text", streamed(chunks), content(plain))
+    checks.equal("the stream has the same usage", chunks[-1]["usage"]["total_tokens"],
+                 usage["total_tokens"])
+    checks.equal("the stream has the same digest", chunks[-2]["etalon"]["digests"],
+                 plain["etalon"]["digests"])
+    for base in ("/openai/v1", "/mistral/v1"):
+        other = server.chat(QUESTION, path=base + "/chat/completions", temperature=0,
+                            max_tokens=24)
+        checks.equal(base, content(other), content(plain))
+    cut = server.chat(QUESTION, temperature=0, max_tokens=3)
+    checks.equal("max_tokens", cut["choices"][0]["finish_reason"], "length")
+    checks.equal("max_tokens counts", cut["usage"]["completion_tokens"], 3)
+    stop = server.chat(QUESTION, temperature=0, max_tokens=24, stop=[STOP])
+    checks.equal("stop", content(stop), content(plain).split(STOP, maxsplit=1)[0])
+
+
+def check_seeds(server, checks):
+    options = {"temperature": 1.2, "max_tokens": 16}
+    first = server.chat("Tell me a story.", seed=11, **options)
+    again = server.chat("Tell me a story.", seed=11, **options)
+    other = server.chat("Tell me a story.", seed=12, **options)
+    checks.equal("one seed, one answer", content(again), content(first))
+    checks.equal("one seed, one digest", again["etalon"], first["etalon"])
+    checks.true("another seed, another answer", content(other) != content(first))
+    drawn = server.chat("Tell me a story.", **options)
+    replay = server.chat("Tell me a story.", seed=drawn["etalon"]["seed"], **options)
+    checks.equal("the drawn seed replays", content(replay), content(drawn))
+    both = server.chat("Tell me a story.", seed=11, n=3, **options)
+    texts = [choice["message"]["content"] for choice in both["choices"]]
+    checks.equal("n answers", len(texts), 3)
+    checks.equal("the first of n is the one alone", texts[0], content(first))
+    checks.true("n answers differ", len(set(texts)) > 1)
+    chunks = server.chat("Tell me a story.", seed=11, n=3, stream=True, **options)
+    checks.equal("n answers streamed", [streamed(chunks, i) for i in range(3)], texts)
+
+
+def check_logprobs(server, checks):
+    answer = server.chat(QUESTION, temperature=0, max_tokens=5, logprobs=True, top_logprobs=2)
+    entries = answer["choices"][0]["logprobs"]["content"]
+    checks.equal("an entry a token", len(entries), 5)
+    checks.equal("the tokens are the text", "".join(e["token"] for e in entries), content(answer))
+    checks.true("the likeliest was taken",
+                all(e["logprob"] == e["top_logprobs"][0]["logprob"] for e in entries))
+
+
+def check_completions(server, checks):
+    body = {"model": "devstral", "prompt": ["One, two, three,", "A, B, C,"], "temperature": 0,
+            "max_tokens": 4, "echo": True}
+    status, _, text = server.post("/v1/completions", body)
+    checks.equal("completions", status, 200)
+    both = [choice["text"] for choice in json.loads(text)["choices"]]
+    checks.true("echo", both[0].startswith("One, two, three, four"))
+    body.update(prompt="A, B, C,", stream=True)
+    status, _, text = server.post("/v1/completions", body)
+    checks.equal("a streamed completion", "".join(c["choices"][0]["text"] for c in events(text)),
+                 both[1])
+    status, _, text = server.post("/tokenize", {"prompt": "A, B, C,"})
+    tokens = json.loads(text)["tokens"]
+    status, _, text = server.post("/detokenize", {"tokens": tokens})
+    checks.equal("detokenize", json.loads(text)["prompt"].strip(), "A, B, C,")
+    status, _, text = server.post("/v1/completions", {**body, "prompt": tokens, "echo": False,
+                                                      "stream": False})
+    checks.equal("a prompt of tokens", "A, B, C," + json.loads(text)["choices"][0]["text"],
+                 both[1])
+
+
+def check_many_at_once(server, checks):
+    requests = [{"content": f"Write {n} words about the sea.", "seed": n, "max_tokens": 12,
+                 "temperature": 0.5 + n / 10} for n in range(AT_ONCE)]
+    alone = [server.chat(**request) for request in requests]
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        together = list(pool.map(lambda request: server.chat(**request), requests))
+    for one, other in zip(alone, together):
+        checks.equal("alone and together", other["etalon"], one["etalon"])
+        checks.equal("alone and together", content(other), content(one))
+
+
+def metric(server, name):
+    text = server.get("/metrics")[2]
+    return [float(line.split()[-1]) for line in text.splitlines() if line.startswith(name + " ")][0]
+
+
+def check_leaving(server, checks):
+    body = json.dumps({"model": server.model, "stream": True, "ignore_eos": True,
+                       "max_tokens": 2000, "messages": [{"role": "user", "content": "Go on."}]})
+    head = (f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n"
+            f"authorization: Bearer {server.key}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall((head + body).encode())
+        client.recv(4096)
+        checks.equal("one runs", metric(server, "etalon_requests_running") >= 1, True)
+    end = time.monotonic() + 20
+    while metric(server, "etalon_requests_running") > 1 and time.monotonic() < end:
+        time.sleep(0.1)
+    # The question for the metrics is itself one that runs.
+    checks.equal("nobody runs", metric(server, "etalon_requests_running"), 1.0)
+
+
+def check_errors(server, checks):
+    for title, body, status, param in [
+            ("temperature", {"temperature": 3}, 400, "temperature"),
+            ("tools", {"tools": [{"type": "function"}]}, 400, "tools"),
+            ("model", {"model": "none"}, 404, "model"),
+            ("too long", {"messages": [{"role": "user", "content": "word " * 9000}]}, 400,
+             "messages"),
+            ("max_tokens", {"max_tokens": 100000}, 400, "max_tokens")]:
+        whole = {"model": server.model, "messages": [{"role": "user", "content": "x"}], **body}
+        got, headers, text = server.post("/v1/chat/completions", whole)
+        error = json.loads(text)
+        checks.equal(title, (got, error["param"], error["error"]["param"]),
+                     (status, param, param))
+        checks.equal(title + ", id", headers["x-request-id"], error["request_id"])
+    checks.equal("no key", server.get("/v1/models", key="none")[0], 401)
+    checks.equal("no body", server.post("/v1/chat/completions", "")[0], 400)
+    _, headers, _ = server.post("/v1/chat/completions", {
+        "model": server.model, "max_tokens": 1, "colour": "red",
+        "messages": [{"role": "user", "content": "x"}]})
+    checks.equal("ignored", headers["x-etalon-ignored-params"], "colour")
+
+
+def check_keys(server, checks):
+    made = json.loads(server.run("key", "create", "--tenant", "t", "--requests-per-minute", "1",
+                                 "--json"))
+    checks.equal("a new key", server.get("/v1/models", key=made["key"])[0], 200)
+    checks.equal("no scope", server.get("/metrics", key=made["key"])[0], 403)
+    body = {"model": server.model, "prompt": "a", "max_tokens": 1}
+    checks.equal("the first", server.post("/v1/completions", body, key=made["key"])[0], 200)
+    status, headers, _ = server.post("/v1/completions", body, key=made["key"])
+    checks.equal("the second", (status, "retry-after" in headers), (429, True))
+    server.run("key", "revoke", str(made["id"]))
+    checks.equal("revoked", server.get("/v1/models", key=made["key"])[0], 401)
+    listed = json.loads(server.run("key", "list", "--json"))
+    checks.equal("two keys", [key["tenant"] for key in listed], ["local", "t"])
+
+
+def worker_of(server):
+    with open(f"/proc/{server.process.pid}/task/{server.process.pid}/children",
+              encoding="ascii") as file:
+        return int(file.read().split()[0])
+
+
+def check_lost_worker(server, checks):
+    before = server.chat(QUESTION, temperature=0, max_tokens=8)
+    os.kill(worker_of(server), signal.SIGKILL)
+    end = time.monotonic() + 60
+    while server.get("/readyz")[0] == 200 and time.monotonic() < end:
+        time.sleep(0.01)
+    while server.get("/readyz")[0] != 200 and time.monotonic() < end:
+        time.sleep(0.1)
+    after = server.chat(QUESTION, temperature=0, max_tokens=8)
+    checks.equal("the new worker gives the same bits", after["etalon"]["digests"],
+                 before["etalon"]["digests"])
+
+
+def check_silence(server, checks):
+    canary = "xylophone-4711-canary"
+    server.chat(canary, max_tokens=1)
+    server.post("/v1/chat/completions", {"model": server.model, "messages": canary})
+    checks.true("there is a log", any('"route"' in line for line in server.log))
+    checks.true("no prompt is in the log", not any(canary in line for line in server.log))
+    for path in server.folder.rglob("*"):
+        if path.is_file():
+            checks.true(f"no prompt is in {path.name}", canary.encode() not in path.read_bytes())
+
+
+def main():
+    checks = Checks()
+    with Server() as server:
+        for check in (check_chat, check_seeds, check_logprobs, check_completions,
+                      check_many_at_once, check_leaving, check_errors, check_keys,
+                      check_lost_worker, check_silence):
+            try:
+                check(server, checks)
+            except Exception as error:  # the other checks still run
+                checks.failed += 1
+                print(f"{check.__name__}: {error!r}")
+        server.process.send_signal(signal.SIGTERM)
+        checks.equal("a signal ends it", server.process.wait(30), 0)
+    return checks.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
