@@ -65,22 +65,25 @@ void make_file(const std::filesystem::path& path) {
 Database::Database(const std::filesystem::path& path) : path_(path) {
     make_file(path);
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
-    if (sqlite3_open_v2(path.c_str(), &handle_, flags, nullptr) != SQLITE_OK) fail("open");
-    sqlite3_busy_timeout(handle_, kBusyMilliseconds);
+    sqlite3* handle = nullptr;
+    const int code = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
+    handle_.reset(handle);  // there is one after an error too
+    if (code != SQLITE_OK) fail("open");
+    sqlite3_busy_timeout(handle, kBusyMilliseconds);
     run("PRAGMA journal_mode = WAL");
     run("PRAGMA synchronous = NORMAL");
     run("PRAGMA foreign_keys = ON");
     migrate();
 }
 
-Database::~Database() {
-    sqlite3_close_v2(handle_);
+void Database::Close::operator()(sqlite3* handle) const {
+    sqlite3_close_v2(handle);
 }
 
 void Database::fail(const char* doing) const {
     const std::string name = printable(path_.string());
-    const int code = handle_ == nullptr ? SQLITE_NOMEM : sqlite3_errcode(handle_);
-    const char* message = handle_ == nullptr ? "out of memory" : sqlite3_errmsg(handle_);
+    const int code = !handle_ ? SQLITE_NOMEM : sqlite3_errcode(handle_.get());
+    const char* message = !handle_ ? "out of memory" : sqlite3_errmsg(handle_.get());
     if (code == SQLITE_NOTADB) {
         throw Error(ExitCode::invalid, fmt::format("{} is no database", name));
     }
@@ -88,15 +91,16 @@ void Database::fail(const char* doing) const {
 }
 
 void Database::run(const char* sql) {
-    if (sqlite3_exec(handle_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) fail("use database");
+    if (sqlite3_exec(handle_.get(), sql, nullptr, nullptr, nullptr) != SQLITE_OK)
+        fail("use database");
 }
 
 std::int64_t Database::last_id() const {
-    return sqlite3_last_insert_rowid(handle_);
+    return sqlite3_last_insert_rowid(handle_.get());
 }
 
 int Database::n_changed() const {
-    return sqlite3_changes(handle_);
+    return sqlite3_changes(handle_.get());
 }
 
 void Database::migrate() {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,22 +24,24 @@ class Database {
     /// missing, each in a transaction. Errors: failure (file system, SQLite), invalid (the file is
     /// no database, or a later version of the program has migrated it).
     explicit Database(const std::filesystem::path& path);
-    ~Database();
     Database(const Database&) = delete;
     Database& operator=(const Database&) = delete;
 
     void run(const char* sql);
     std::int64_t last_id() const;
     int n_changed() const;
-    sqlite3* handle() const { return handle_; }
+    sqlite3* handle() const { return handle_.get(); }
     /// Errors: failure, always; with SQLite's own message.
     [[noreturn]] void fail(const char* doing) const;
 
   private:
+    struct Close {
+        void operator()(sqlite3* handle) const;
+    };
     void migrate();
 
     std::filesystem::path path_;
-    sqlite3* handle_ = nullptr;
+    std::unique_ptr<sqlite3, Close> handle_;
 };
 
 /// Parameters are numbered from 1, columns from 0. Errors: failure (SQLite).

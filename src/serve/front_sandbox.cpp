@@ -27,10 +27,10 @@ bool add_rules(scmp_filter_ctx filter) {
     refuse(SCMP_SYS(io_uring_setup));
     refuse(SCMP_SYS(ptrace));
     for (const int family : {AF_INET, AF_INET6, AF_PACKET, AF_VSOCK}) {
-        const scmp_arg_cmp is_family = SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(family));
+        const scmp_arg_cmp is_family{0, SCMP_CMP_EQ, static_cast<scmp_datum_t>(family), 0};
         good = good && seccomp_rule_add(filter, kRefused, SCMP_SYS(socket), 1, is_family) == 0;
     }
-    const scmp_arg_cmp has_address = SCMP_A4(SCMP_CMP_NE, 0);
+    constexpr scmp_arg_cmp has_address{4, SCMP_CMP_NE, 0, 0};
     return good && seccomp_rule_add(filter, kRefused, SCMP_SYS(sendto), 1, has_address) == 0;
 }
 

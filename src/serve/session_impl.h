@@ -23,8 +23,9 @@ namespace beast = boost::beast;
 using boost::system::error_code;
 using Parser = beast::http::request_parser<beast::http::string_body>;
 
-/// What is left unread of a body that was refused; the connection ends behind it.
-inline constexpr std::size_t kLingerBytes = 1 << 20;
+/// What is read and dropped of a body that was refused, in kLingerTime at most; then the connection
+/// ends.
+inline constexpr std::size_t kLingerBytes = 64 << 20;
 inline constexpr std::chrono::seconds kLingerTime{2};
 
 template <class Stream>
