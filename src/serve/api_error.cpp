@@ -30,9 +30,10 @@ ApiError::ApiError(int status, std::string type, std::string code, std::string m
       message_(std::move(message)),
       param_(std::move(param)) {}
 
-ApiError& ApiError::with_header(std::string name, std::string value) {
-    headers_.emplace_back(std::move(name), std::move(value));
-    return *this;
+ApiError ApiError::with_header(std::string name, std::string value) const {
+    ApiError more = *this;
+    more.headers_.emplace_back(std::move(name), std::move(value));
+    return more;
 }
 
 std::string ApiError::body(std::string_view request_id) const {

@@ -22,7 +22,8 @@ class ApiError : public std::exception {
     const std::string& message() const noexcept { return message_; }
     const char* what() const noexcept override { return message_.c_str(); }
 
-    ApiError& with_header(std::string name, std::string value);
+    /// The same error with one more header.
+    ApiError with_header(std::string name, std::string value) const;
 
     /// {"object":"error","message",...,"error":{...},"request_id"}; param "" is null.
     std::string body(std::string_view request_id) const;

@@ -163,8 +163,8 @@ class Generated : public Answer {
         seeds_[part] = prepared.seed;
         for (int i = 0; i < plan_.n; ++i) {
             const std::size_t index = index_of(part, i);
-            ordered_json first = plan_.stream ? shape_->first_chunk() : ordered_json();
-            if (!first.is_null()) send_chunk(index, std::move(first), nullptr, nullptr);
+            const ordered_json first = plan_.stream ? shape_->first_chunk() : ordered_json();
+            if (!first.is_null()) send_chunk(index, first, nullptr, nullptr);
             if (!plan_.prefixes.empty()) send(index, {plan_.prefixes[part], {}});
         }
     }
@@ -257,7 +257,7 @@ class Generated : public Answer {
                 {"system_fingerprint", plan_.fingerprint}};
     }
 
-    void send_chunk(std::size_t index, ordered_json choice, ordered_json finish,
+    void send_chunk(std::size_t index, const ordered_json& choice, const ordered_json& finish,
                     ordered_json usage) {
         ordered_json chunk = envelope(shape_->chunk_object());
         ordered_json entry{{"index", index}};

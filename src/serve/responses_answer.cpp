@@ -59,7 +59,7 @@ class ResponsesAnswer : public Answer {
         ordered_json event = place();
         event["delta"] = text;
         event["logprobs"] = ordered_json::array();
-        send("response.output_text.delta", std::move(event));
+        send("response.output_text.delta", event);
     }
 
     void open() {
@@ -70,7 +70,7 @@ class ResponsesAnswer : public Answer {
         send("response.output_item.added", {{"output_index", 0}, {"item", item}});
         ordered_json event = place();
         event["part"] = part_json();
-        send("response.content_part.added", std::move(event));
+        send("response.content_part.added", event);
     }
 
     void close() {
@@ -82,10 +82,10 @@ class ResponsesAnswer : public Answer {
         ordered_json done = place();
         done["text"] = shown_;
         done["logprobs"] = ordered_json::array();
-        send("response.output_text.done", std::move(done));
+        send("response.output_text.done", done);
         ordered_json event = place();
         event["part"] = part_json();
-        send("response.content_part.done", std::move(event));
+        send("response.content_part.done", event);
         const char* status = whole ? "completed" : "incomplete";
         send("response.output_item.done", {{"output_index", 0}, {"item", item_json(status)}});
         send(whole ? "response.completed" : "response.incomplete",
@@ -144,7 +144,7 @@ class ResponsesAnswer : public Answer {
         return json;
     }
 
-    void send(const std::string& type, ordered_json body) {
+    void send(const std::string& type, const ordered_json& body) {
         ordered_json event{{"type", type}, {"sequence_number", n_events_++}};
         event.update(body);
         text_ += "event: " + type + "\n" + event_text(event);

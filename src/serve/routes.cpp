@@ -124,10 +124,11 @@ void check_limits(Site& site, const Route& route, const KeyInfo& key, std::int64
     try {
         check_pace(site, key, steady, headers);
         check_day(site, key, now, headers);
-    } catch (ApiError& error) {
+    } catch (const ApiError& error) {
+        ApiError told = error;
         for (const auto& [name, value] : headers)
-            error.with_header(name, value);
-        throw;
+            told = told.with_header(name, value);
+        throw ApiError(told);
     }
 }
 

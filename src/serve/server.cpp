@@ -78,14 +78,14 @@ class Server {
         for (const auto& dispatcher : dispatchers_)
             dispatcher->start();
         for (tcp::acceptor& acceptor : acceptors_)
-            asio::co_spawn(io_, accept(&acceptor), [](std::exception_ptr error) {
+            asio::co_spawn(io_, accept(&acceptor), [](const std::exception_ptr& error) {
                 if (error) std::rethrow_exception(error);
             });
         if (options_.on_listening) options_.on_listening(listens_);
         refuse_connections();
         io_.run();
         end_sessions();
-        if (hopeless_) throw *hopeless_;
+        if (hopeless_) throw Error(*hopeless_);
     }
 
   private:
@@ -198,7 +198,7 @@ class Server {
             socket.set_option(tcp::no_delay(true), error);
             auto session = tls_ ? serve_tls(std::move(socket), tls_, context_)
                                 : serve_plain(std::move(socket), context_);
-            asio::co_spawn(io_, std::move(session), [this](std::exception_ptr fault) {
+            asio::co_spawn(io_, std::move(session), [this](const std::exception_ptr& fault) {
                 report(fault);
                 if (site_.draining && context_.idlers.empty()) drain_workers();
             });
