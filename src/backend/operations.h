@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -137,16 +138,23 @@ enum class Store : std::uint8_t {
 };
 
 /// A device. One thread at a time calls it; an operation returns when its result can be read by
-/// the next one.
+/// the next one. begin() and finish() around the operations of a forward pass spare a device that
+/// works on its own a stop in each of them.
 class Backend {
   public:
     virtual ~Backend() = default;
-    virtual std::string_view name() const = 0;  ///< "exact", "cpu/generic", "cpu/avx2", ...
+    virtual std::string_view name() const = 0;  ///< "exact", "cpu/avx2", ..., "cuda:0"
+    /// Bytes that are free in the device's own memory; nullopt: it uses the machine's.
+    virtual std::optional<std::uint64_t> free_bytes() const { return std::nullopt; }
 
     /// --- at load ---
     /// Bytes that load_linear keeps in memory for one part: a copy in the backend's own order, or
     /// the mapped bytes that it reads in place.
     virtual std::uint64_t linear_bytes(const weights::Tensor& tensor) const = 0;
+    /// The same for load_embedding.
+    virtual std::uint64_t embedding_bytes(const weights::Tensor& tensor) const {
+        return tensor.data.size() + tensor.scales.size();
+    }
     /// Parts share n_cols. `bias` is empty or has one value a row of all parts.
     virtual std::unique_ptr<LinearWeights> load_linear(
         std::span<const weights::Tensor* const> parts, std::span<const float> bias) = 0;
@@ -159,6 +167,11 @@ class Backend {
     virtual void upload(std::span<const float> from, FloatBuffer& to) = 0;
 
     /// --- a forward pass; T = batch.n_tokens() ---
+    /// What `batch` points to stays as it is until finish(batch); batch.failed holds the flags only
+    /// from then on. Optional: an operation on a batch that was not begun sets its flags at once.
+    virtual void begin(const Batch& /*batch*/) {}
+    virtual void finish(const Batch& /*batch*/) {}
+
     /// h[T, dim]: rows of the embedding (EMB-1).
     virtual void embed(const Batch& batch, const Embedding& embedding, FloatBuffer& h) = 0;
 

@@ -47,6 +47,11 @@ std::uint64_t available_memory() {
     return std::min(kib * 1024, in_group);
 }
 
+std::uint64_t available_memory(const backend::Backend& backend) {
+    const auto own = backend.free_bytes();
+    return own ? *own : available_memory();
+}
+
 std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backend& backend,
                             int n_tokens_max, int n_batch_max) {
     const weights::ModelConfig& config = file.config();
@@ -54,8 +59,9 @@ std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backe
     std::uint64_t weights_bytes = 0;
     for (const weights::Tensor& tensor : file.tensors()) {
         const bool embedding = tensor.name == "token_embd.weight";
-        // An embedding and vectors are read where they are mapped; a tied head is a copy beside it.
-        if (embedding || tensor.n_rows == 1) weights_bytes += tensor.data.size();
+        // Vectors are read where they are mapped; a tied head is a copy beside the embedding.
+        if (embedding) weights_bytes += backend.embedding_bytes(tensor);
+        if (!embedding && tensor.n_rows == 1) weights_bytes += tensor.data.size();
         if (tensor.n_rows > 1 && !(embedding && own_head)) {
             weights_bytes += backend.linear_bytes(tensor);
         }

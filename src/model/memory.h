@@ -13,6 +13,9 @@ namespace etalon::model {
 /// what the control group leaves.
 std::uint64_t available_memory();
 
+/// Bytes that a model on this backend may use: the device's own, or available_memory().
+std::uint64_t available_memory(const backend::Backend& backend);
+
 /// An upper estimate of the bytes of weights (as the backend lays them out), a KV cache for
 /// `n_tokens_max` tokens and the buffers of a batch of `n_batch_max`.
 std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backend& backend,

@@ -131,12 +131,16 @@ std::unique_ptr<backend::KvCache> Transformer::make_kv_cache(int n_pages) const 
 void Transformer::forward(const backend::Batch& batch, std::span<const std::int32_t> rows,
                           backend::KvCache& kv, backend::FloatBuffer& logits) {
     ETALON_ASSERT(batch.n_tokens() >= 1 && batch.n_tokens() <= n_tokens_max_);
+    backend_->begin(batch);
     backend_->embed(batch, *embedding_, *h_);  // FWD-1
     for (int i = 0; i < config_.n_layers; ++i)
         run_layer(batch, i, kv);
-    if (rows.empty()) return;
-    backend_->norm_quantize(batch, *h_, *output_norm_, config_.norm_eps, dim_rotation_, *x_dim_);
-    backend_->logits(batch, *x_dim_, *head_, rows, logits);  // FWD-4
+    if (!rows.empty()) {
+        backend_->norm_quantize(batch, *h_, *output_norm_, config_.norm_eps, dim_rotation_,
+                                *x_dim_);
+        backend_->logits(batch, *x_dim_, *head_, rows, logits);  // FWD-4
+    }
+    backend_->finish(batch);
 }
 
 void Transformer::run_layer(const backend::Batch& batch, int index, backend::KvCache& kv) {
