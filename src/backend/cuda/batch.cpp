@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tokens of a forward pass on the card: one copy there, the flags back.
+#include "backend/cuda/batch.h"
+
+#include <algorithm>
+#include <cstring>
+#include <cuda_runtime_api.h>
+
+#include "backend/cuda/common/error.h"
+#include "base/error.h"
+
+namespace etalon::backend::cuda {
+
+namespace {
+
+/// Appends arrays of 32-bit integers to the copy.
+struct Writer {
+    std::int32_t* words;
+    std::size_t n = 0;
+
+    std::size_t put(std::span<const std::int32_t> values) {
+        const std::size_t at = n;
+        std::copy(values.begin(), values.end(), words + n);
+        n += values.size();
+        return at;
+    }
+};
+
+}  // namespace
+
+bool DeviceBatch::holds(const Batch& batch) const noexcept {
+    return open_ && batch.tokens.data() == tokens_ && batch.n_tokens() == view_.n_tokens;
+}
+
+void DeviceBatch::begin(const Batch& batch, Stream stream) {
+    // What was begun and never finished, after an error, may still read the host's copy.
+    if (open_) check(cudaStreamSynchronize(stream), "forward pass");
+    open_ = false;
+    const std::size_t n = batch.tokens.size();
+    ETALON_ASSERT(n >= 1 && batch.positions.size() == n);
+    ETALON_ASSERT(batch.sequence_of.size() == n && batch.failed.size() == n);
+    std::size_t n_pages = 0;
+    for (const auto& table : batch.page_tables)
+        n_pages += table.size();
+    const std::size_t n_words = 3 * n + batch.page_tables.size() + n_pages;
+    failed_offset_ = n_words * sizeof(std::int32_t);
+    const std::size_t bytes = failed_offset_ + n;
+    host_.reserve(bytes);
+    device_.reserve(bytes);
+    Writer writer{reinterpret_cast<std::int32_t*>(host_.data())};
+    const auto* words = reinterpret_cast<const std::int32_t*>(device_.data());
+    view_ = BatchView{};
+    view_.tokens = words + writer.put(batch.tokens);
+    view_.positions = words + writer.put(batch.positions);
+    view_.sequence_of = words + writer.put(batch.sequence_of);
+    view_.table_begin = words + writer.n;
+    std::int32_t begin = 0;
+    for (const auto& table : batch.page_tables) {
+        writer.put({&begin, 1});
+        begin += static_cast<std::int32_t>(table.size());
+    }
+    view_.pages = words + writer.n;
+    for (const auto& table : batch.page_tables)
+        writer.put(table);
+    view_.failed = reinterpret_cast<std::uint8_t*>(device_.data() + failed_offset_);
+    view_.n_tokens = static_cast<int>(n);
+    std::memcpy(host_.data() + failed_offset_, batch.failed.data(), n);
+    check(cudaMemcpyAsync(device_.data(), host_.data(), bytes, cudaMemcpyHostToDevice, stream),
+          "batch to the card");
+    tokens_ = batch.tokens.data();
+    open_ = true;
+}
+
+void DeviceBatch::finish(const Batch& batch, Stream stream) {
+    ETALON_ASSERT(holds(batch));
+    open_ = false;
+    const std::size_t n = batch.failed.size();
+    check(cudaMemcpyAsync(host_.data() + failed_offset_, view_.failed, n, cudaMemcpyDeviceToHost,
+                          stream),
+          "flags from the card");
+    check(cudaStreamSynchronize(stream), "forward pass");
+    std::memcpy(batch.failed.data(), host_.data() + failed_offset_, n);
+}
+
+}  // namespace etalon::backend::cuda

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums and maxima over the threads of a block (spec SUM-1, QNT-1).
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cuda/common/exact_math.cuh"
+
+namespace etalon::backend::cuda {
+
+inline constexpr int kLanes = 256;  ///< lanes of SUM-1, one a thread
+inline constexpr int kWarpLanes = 32;
+inline constexpr unsigned kFullWarp = 0xFFFFFFFFU;
+
+/// The halving tree of SUM-1 from half = 16 on, for the lanes that a warp holds; lane 0 has it.
+__device__ inline float sum_last_lanes(float lane) {
+    for (int half = 16; half >= 1; half /= 2) {
+        lane = add(lane, __shfl_down_sync(kFullWarp, lane, half));
+    }
+    return lane;
+}
+
+/// The halving tree over one lane a thread of a block of 256; every thread gets the sum.
+/// `shared` has kLanes floats, free before and after.
+__device__ inline float sum_lanes(float lane, float* shared) {
+    const int thread = static_cast<int>(threadIdx.x);
+    shared[thread] = lane;
+    __syncthreads();
+    for (int half = kLanes / 2; half >= kWarpLanes; half /= 2) {
+        if (thread < half) shared[thread] = add(shared[thread], shared[thread + half]);
+        __syncthreads();
+    }
+    if (thread < kWarpLanes) {
+        const float sum = sum_last_lanes(shared[thread]);
+        if (thread == 0) shared[0] = sum;
+    }
+    __syncthreads();
+    const float sum = shared[0];
+    __syncthreads();
+    return sum;
+}
+
+/// The largest value of a block; every thread gets it. `shared` has 32 words, free before and
+/// after.
+__device__ inline std::uint32_t block_max(std::uint32_t value, std::uint32_t* shared) {
+    const unsigned lane = threadIdx.x % kWarpLanes;
+    value = __reduce_max_sync(kFullWarp, value);
+    if (lane == 0) shared[threadIdx.x / kWarpLanes] = value;
+    __syncthreads();
+    const unsigned n_warps = blockDim.x / kWarpLanes;
+    value = __reduce_max_sync(kFullWarp, lane < n_warps ? shared[lane] : 0U);
+    __syncthreads();
+    return value;
+}
+
+}  // namespace etalon::backend::cuda

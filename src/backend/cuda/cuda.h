@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// NVIDIA cards: which there are, the backend on one of them, and what a card can do at most.
+//   for (const CudaDevice& device : cuda_state().devices) print(device.name);
+//   std::unique_ptr<Backend> backend = make_cuda_backend(0);
+// A build without nvcc has these functions too and finds no card.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/operations.h"
+
+namespace etalon::backend {
+
+struct CudaDevice {
+    int index = 0;
+    std::string name;
+    int major = 0;  ///< compute capability, 9.0 for an H100
+    int minor = 0;
+    std::uint64_t memory_bytes = 0;
+    std::string problem;  ///< why it cannot be used; empty when it can
+};
+
+struct CudaState {
+    std::vector<CudaDevice> devices;
+    std::string problem;  ///< why there are none: "built without nvcc", "no driver", ...
+};
+
+/// Asks the driver anew at each call.
+CudaState cuda_state();
+
+/// The backend on card `index`. Errors: unavailable (no such card, or it cannot be used).
+std::unique_ptr<Backend> make_cuda_backend(int index);
+
+/// Bytes a second that card `index` reads from its memory; nullopt without one.
+std::optional<double> cuda_read_speed(int index);
+
+}  // namespace etalon::backend

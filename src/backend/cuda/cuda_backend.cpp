@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA backend: memory, the state of a batch, and the launch of each operation.
+#include <algorithm>
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+#include <utility>
+
+#include "backend/cuda/batch.h"
+#include "backend/cuda/buffers.h"
+#include "backend/cuda/common/error.h"
+#include "backend/cuda/cuda.h"
+#include "backend/cuda/device.h"
+#include "backend/cuda/linear.h"
+#include "base/error.h"
+#include "exact/attention.h"
+#include "exact/formats.h"
+
+namespace etalon::backend {
+
+namespace cuda {
+
+namespace {
+
+using exact::kBlock;
+using exact::kPageTokens;
+
+/// Rows of attention for each multiprocessor below which contexts are split by chunks.
+constexpr int kAttentionRowsPerMultiprocessor = 32;
+
+std::size_t size_of(std::int64_t n) noexcept {
+    return static_cast<std::size_t>(n);
+}
+
+/// The tables of one model, on the card.
+struct DeviceRope {
+    RopeTables tables;
+    DeviceArray<std::uint64_t> turns;
+};
+
+class CudaBackend final : public Backend {
+  public:
+    explicit CudaBackend(int index)
+        : device_(index),
+          name_(fmt::format("cuda:{}", index)),
+          row_bytes_max_(row_shared_bytes_max()) {}
+
+    std::string_view name() const override { return name_; }
+
+    std::uint64_t linear_bytes(const weights::Tensor& tensor) const override {
+        return cuda::linear_bytes(tensor);
+    }
+    std::uint64_t embedding_bytes(const weights::Tensor& tensor) const override {
+        return cuda::embedding_bytes(tensor);
+    }
+    std::optional<std::uint64_t> free_bytes() const override {
+        device_.use();
+        return device_.free_bytes();
+    }
+    std::unique_ptr<LinearWeights> load_linear(std::span<const weights::Tensor* const> parts,
+                                               std::span<const float> bias) override {
+        device_.use();
+        return cuda::load_linear(parts, bias, device_.stream());
+    }
+    std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) override {
+        device_.use();
+        return cuda::load_embedding(tensor);
+    }
+    std::unique_ptr<FloatBuffer> make_floats(std::size_t size) override {
+        device_.use();
+        return std::make_unique<CudaFloats>(DeviceArray<float>(size));
+    }
+    std::unique_ptr<Activations> make_activations(int n_tokens_max, int n_cols,
+                                                  unsigned forms) override;
+    std::unique_ptr<Queries> make_queries(int n_tokens_max, int n_heads, int head_dim) override;
+    std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override;
+    void upload(std::span<const float> from, FloatBuffer& to) override {
+        ETALON_ASSERT(from.size() == to.size());
+        wait();
+        if (!from.empty()) copy_to_device(to.data(), from.data(), from.size_bytes());
+    }
+
+    void begin(const Batch& batch) override {
+        device_.use();
+        batch_.begin(batch, device_.stream());
+    }
+    void finish(const Batch& batch) override {
+        device_.use();
+        batch_.finish(batch, device_.stream());
+    }
+
+    void embed(const Batch& batch, const Embedding& embedding, FloatBuffer& h) override;
+    void norm_quantize(const Batch& batch, const FloatBuffer& h, const FloatBuffer& w, float eps,
+                       const exact::Rotation& rotation, Activations& x) override;
+    void quantize(const Batch& batch, const FloatBuffer& v, Activations& x) override;
+    void swiglu_quantize(const Batch& batch, const FloatBuffer& gate_up,
+                         const exact::Rotation& rotation, Activations& x) override;
+    void linear(const Batch& batch, const Activations& x, const LinearWeights& w, Store store,
+                FloatBuffer& y) override;
+    void logits(const Batch& batch, const Activations& x, const LinearWeights& head,
+                std::span<const std::int32_t> rows, FloatBuffer& logits) override;
+    void rope_append(const Batch& batch, const FloatBuffer& qkv, const RopeTables& rope, int layer,
+                     KvCache& kv, Queries& queries) override;
+    void attention(const Batch& batch, const Queries& queries, int layer, int sliding_window,
+                   const KvCache& kv, FloatBuffer& o) override;
+
+    void clear_page(KvCache& kv, int page) override;
+
+    void download(const FloatBuffer& from, std::size_t offset, std::span<float> to) override {
+        ETALON_ASSERT(offset <= from.size() && to.size() <= from.size() - offset);
+        wait();
+        if (!to.empty()) copy_to_host(to.data(), from.data() + offset, to.size_bytes());
+    }
+    std::uint64_t checksum(const FloatBuffer& logits, std::size_t row, int vocab_size) override;
+    HostActivations read(const Activations& x, int n_tokens) override;
+    HostVector read_query(const Queries& queries, int token, int head) override;
+    HostVector read_key(const KvCache& kv, int layer, int page, int slot, int head) override;
+    HostVector read_value(const KvCache& kv, int layer, int page, int slot, int head) override;
+
+  private:
+    /// The card's view of a batch: the one that was begun, or one for this operation alone.
+    class Scope {
+      public:
+        Scope(CudaBackend& backend, const Batch& batch)
+            : backend_(&backend), batch_(&batch), alone_(!backend.batch_.holds(batch)) {
+            if (alone_) {
+                backend_->begin(batch);
+            } else {
+                backend_->device_.use();
+            }
+        }
+        /// Ends the operation: brings the flags back when it was alone.
+        void close() {
+            if (alone_) backend_->finish(*batch_);
+        }
+        const BatchView& view() const { return backend_->batch_.view(); }
+
+      private:
+        CudaBackend* backend_;
+        const Batch* batch_;
+        bool alone_;
+    };
+
+    void wait() const {
+        device_.use();
+        check(cudaStreamSynchronize(device_.stream()), "forward pass");
+    }
+    RotationView rotation_of(const exact::Rotation& rotation) const {
+        return {rotation.block, rotation.m, rotation.dct ? device_.dct_table(rotation.m) : nullptr};
+    }
+    /// Room for rows that are longer than shared memory, null for others.
+    float* row_scratch(int n_tokens, int n_cols) {
+        if (size_of(n_cols) * sizeof(float) <= row_bytes_max_) return nullptr;
+        wait();
+        scratch_.reserve(size_of(n_tokens) * size_of(n_cols));
+        return scratch_.data();
+    }
+    static void check_pages(const Batch& batch, int n_pages);
+
+    Device device_;
+    std::string name_;
+    std::size_t row_bytes_max_;
+    DeviceBatch batch_;
+    DeviceArray<float> scratch_;
+    DeviceArray<float> states_;  // of attention
+    DeviceArray<std::int32_t> rows_;
+    DeviceArray<std::uint64_t> sum_{1};
+    std::vector<DeviceRope> ropes_;
+
+    const DeviceRope& rope_of(const RopeTables& rope);
+};
+
+std::unique_ptr<Activations> CudaBackend::make_activations(int n_tokens_max, int n_cols,
+                                                           unsigned forms) {
+    ETALON_ASSERT(n_tokens_max >= 1 && n_cols >= 1);
+    device_.use();
+    auto x = std::make_unique<CudaActivations>();
+    x->n_tokens_max = n_tokens_max;
+    x->n_cols = n_cols;
+    x->forms = forms;
+    const std::size_t n = size_of(n_tokens_max) * size_of(n_cols);
+    const std::size_t bytes = size_of(n_tokens_max) * size_of(x->stride());
+    if ((forms & kRowInt8) != 0) {
+        x->row_q = DeviceArray<std::int8_t>(bytes);
+        x->row_scales = DeviceArray<float>(size_of(n_tokens_max));
+    }
+    if ((forms & kBlockInt8) != 0) {
+        ETALON_ASSERT(n_cols % kBlock == 0);
+        x->block_q = DeviceArray<std::int8_t>(bytes);
+        x->block_scales = DeviceArray<float>(n / kBlock);
+        x->half_sums = DeviceArray<std::int16_t>(2 * n / kBlock);
+    }
+    if ((forms & kFloating) != 0) x->floats = DeviceArray<float>(n);
+    return x;
+}
+
+std::unique_ptr<Queries> CudaBackend::make_queries(int n_tokens_max, int n_heads, int head_dim) {
+    ETALON_ASSERT(n_tokens_max >= 1 && n_heads >= 1);
+    ETALON_ASSERT(head_dim >= 1 && head_dim <= kHeadDimMax);
+    device_.use();
+    auto queries = std::make_unique<CudaQueries>();
+    queries->n_tokens_max = n_tokens_max;
+    queries->n_heads = n_heads;
+    queries->head_dim = head_dim;
+    const std::size_t n = size_of(n_tokens_max) * size_of(n_heads);
+    queries->q = DeviceArray<std::int8_t>(n * size_of(queries->dim_stride()));
+    queries->scales = DeviceArray<float>(n);
+    return queries;
+}
+
+std::unique_ptr<KvCache> CudaBackend::make_kv_cache(const KvShape& shape) {
+    ETALON_ASSERT(shape.n_layers >= 1 && shape.n_pages >= 1 && shape.n_kv_heads >= 1);
+    ETALON_ASSERT(shape.head_dim >= 1 && shape.head_dim <= kHeadDimMax);
+    device_.use();
+    auto kv = std::make_unique<CudaKvCache>();
+    kv->shape = shape;
+    const std::size_t vectors =
+        size_of(shape.n_layers) * size_of(shape.n_pages) * size_of(shape.n_kv_heads) * kPageTokens;
+    const std::size_t bytes = vectors * size_of(kv->view().dim_stride);
+    kv->keys = DeviceArray<std::int8_t>(bytes);
+    kv->values = DeviceArray<std::int8_t>(bytes);
+    kv->key_scales = DeviceArray<float>(vectors);
+    kv->value_scales = DeviceArray<float>(vectors);
+    return kv;
+}
+
+void CudaBackend::embed(const Batch& batch, const Embedding& base, FloatBuffer& h) {
+    const auto& embedding = static_cast<const CudaEmbedding&>(base);
+    ETALON_ASSERT(h.size() >= size_of(batch.n_tokens()) * size_of(embedding.dim));
+    for (const std::int32_t id : batch.tokens)
+        ETALON_ASSERT(id >= 0 && id < embedding.vocab_size);
+    Scope scope(*this, batch);
+    launch_embed(scope.view(), embedding.view(), h.data(), device_.stream());
+    scope.close();
+}
+
+void CudaBackend::norm_quantize(const Batch& batch, const FloatBuffer& h, const FloatBuffer& w,
+                                float eps, const exact::Rotation& rotation, Activations& base) {
+    const auto& x = static_cast<CudaActivations&>(base);
+    ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max && w.size() >= size_of(x.n_cols));
+    ETALON_ASSERT(h.size() >= size_of(batch.n_tokens()) * size_of(x.n_cols));
+    Scope scope(*this, batch);
+    launch_norm_quantize(scope.view(), h.data(), w.data(), eps, rotation_of(rotation), x.view(),
+                         row_scratch(batch.n_tokens(), x.n_cols), device_.stream());
+    scope.close();
+}
+
+void CudaBackend::quantize(const Batch& batch, const FloatBuffer& v, Activations& base) {
+    const auto& x = static_cast<CudaActivations&>(base);
+    ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max);
+    ETALON_ASSERT(v.size() >= size_of(batch.n_tokens()) * size_of(x.n_cols));
+    Scope scope(*this, batch);
+    launch_quantize(scope.view(), v.data(), x.view(), row_scratch(batch.n_tokens(), x.n_cols),
+                    device_.stream());
+    scope.close();
+}
+
+void CudaBackend::swiglu_quantize(const Batch& batch, const FloatBuffer& gate_up,
+                                  const exact::Rotation& rotation, Activations& base) {
+    const auto& x = static_cast<CudaActivations&>(base);
+    ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max);
+    ETALON_ASSERT(gate_up.size() >= 2 * size_of(batch.n_tokens()) * size_of(x.n_cols));
+    Scope scope(*this, batch);
+    launch_swiglu_quantize(scope.view(), gate_up.data(), rotation_of(rotation), x.view(),
+                           row_scratch(batch.n_tokens(), x.n_cols), device_.stream());
+    scope.close();
+}
+
+void CudaBackend::linear(const Batch& batch, const Activations& x, const LinearWeights& w,
+                         Store store, FloatBuffer& y) {
+    ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max);
+    ETALON_ASSERT(y.size() >= size_of(batch.n_tokens()) * size_of(w.n_rows));
+    device_.use();
+    run_linear(static_cast<const CudaLinear&>(w), static_cast<const CudaActivations&>(x), nullptr,
+               batch.n_tokens(), store, y.data(), device_.stream());
+}
+
+void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearWeights& head,
+                         std::span<const std::int32_t> rows, FloatBuffer& logits) {
+    ETALON_ASSERT(logits.size() >= rows.size() * size_of(head.n_rows));
+    for (const std::int32_t row : rows)
+        ETALON_ASSERT(row >= 0 && row < batch.n_tokens());
+    if (rows.empty()) return;
+    wait();  // the kernels of the last call may read rows_
+    rows_.reserve(rows.size());
+    rows_.upload(rows.data(), rows.size());
+    run_linear(static_cast<const CudaLinear&>(head), static_cast<const CudaActivations&>(x),
+               rows_.data(), static_cast<int>(rows.size()), Store::replace, logits.data(),
+               device_.stream());
+}
+
+/// Every token's position has a page of the cache.
+void CudaBackend::check_pages(const Batch& batch, int n_pages) {
+    for (std::size_t t = 0; t < batch.tokens.size(); ++t) {
+        const auto& table = batch.page_tables[size_of(batch.sequence_of[t])];
+        ETALON_ASSERT(batch.positions[t] >= 0);
+        const std::size_t page = size_of(batch.positions[t] / kPageTokens);
+        ETALON_ASSERT(page < table.size());
+        ETALON_ASSERT(table[page] >= 0 && table[page] < n_pages);
+    }
+}
+
+/// A model has one set of tables, so this finds the first.
+const DeviceRope& CudaBackend::rope_of(const RopeTables& rope) {
+    for (const DeviceRope& known : ropes_) {
+        if (known.tables.turns == rope.turns) return known;
+    }
+    constexpr std::size_t kKnownMax = 8;  // tests have many models, a process has one
+    if (ropes_.size() == kKnownMax) {
+        wait();
+        ropes_.clear();
+    }
+    DeviceRope& added = ropes_.emplace_back();
+    added.tables = rope;
+    added.turns = DeviceArray<std::uint64_t>(rope.turns.size());
+    added.turns.upload(rope.turns.data(), rope.turns.size());
+    return added;
+}
+
+void CudaBackend::rope_append(const Batch& batch, const FloatBuffer& qkv, const RopeTables& rope,
+                              int layer, KvCache& cache, Queries& out) {
+    const auto& kv = static_cast<CudaKvCache&>(cache);
+    const auto& queries = static_cast<CudaQueries&>(out);
+    ETALON_ASSERT(kv.shape.head_dim == queries.head_dim && layer >= 0 && layer < kv.shape.n_layers);
+    ETALON_ASSERT(2 * rope.turns.size() <= size_of(queries.head_dim));
+    ETALON_ASSERT(batch.n_tokens() <= queries.n_tokens_max);
+    const std::size_t row =
+        size_of(queries.n_heads + 2 * kv.shape.n_kv_heads) * size_of(queries.head_dim);
+    ETALON_ASSERT(qkv.size() >= size_of(batch.n_tokens()) * row);
+    check_pages(batch, kv.shape.n_pages);
+    Scope scope(*this, batch);
+    const RopeView view{rope_of(rope).turns.data(), static_cast<int>(rope.turns.size()),
+                        rope.magnitude, rope.pairing == exact::RopePairing::interleaved,
+                        exact::head_rotation_for(queries.head_dim).block};
+    launch_rope_append(scope.view(), qkv.data(), view, layer, kv.view(), queries.view(),
+                       device_.stream());
+    scope.close();
+}
+
+void CudaBackend::attention(const Batch& batch, const Queries& in, int layer, int sliding_window,
+                            const KvCache& cache, FloatBuffer& o) {
+    const auto& kv = static_cast<const CudaKvCache&>(cache);
+    const auto& queries = static_cast<const CudaQueries&>(in);
+    const std::size_t rows = size_of(batch.n_tokens()) * size_of(queries.n_heads);
+    ETALON_ASSERT(kv.shape.head_dim == queries.head_dim && layer >= 0 && layer < kv.shape.n_layers);
+    ETALON_ASSERT(queries.n_heads % kv.shape.n_kv_heads == 0 && sliding_window >= 0);
+    ETALON_ASSERT(o.size() >= rows * size_of(queries.head_dim));
+    check_pages(batch, kv.shape.n_pages);
+    AttentionShape shape{layer, sliding_window, exact::attention_constant(queries.head_dim), 0};
+    if (rows < size_of(kAttentionRowsPerMultiprocessor) * size_of(device_.n_multiprocessors())) {
+        std::int64_t n_chunks = 1;
+        for (const std::int32_t position : batch.positions) {
+            const auto visible = exact::visible_keys(position, sliding_window);
+            n_chunks = std::max(n_chunks, visible.last / exact::kChunkTokens -
+                                              visible.first / exact::kChunkTokens + 1);
+        }
+        if (n_chunks > 1) shape.n_chunks = static_cast<int>(n_chunks);
+    }
+    Scope scope(*this, batch);
+    const std::size_t floats =
+        rows * size_of(shape.n_chunks) * attention_state_floats(queries.dim_stride());
+    if (floats > states_.size()) {
+        wait();
+        states_.reserve(floats);
+    }
+    launch_attention(scope.view(), queries.view(), kv.view(), shape, states_.data(), o.data(),
+                     device_.stream());
+    scope.close();
+}
+
+std::uint64_t CudaBackend::checksum(const FloatBuffer& logits, std::size_t row, int vocab_size) {
+    const std::size_t n = size_of(vocab_size);
+    ETALON_ASSERT((row + 1) * n <= logits.size());
+    device_.use();
+    launch_checksum(logits.data() + row * n, n, sum_.data(), device_.stream());
+    wait();
+    std::uint64_t sum = 0;
+    sum_.download(&sum, 1);
+    return sum;
+}
+
+HostActivations CudaBackend::read(const Activations& base, int n_tokens) {
+    const auto& x = static_cast<const CudaActivations&>(base);
+    const std::size_t n = size_of(n_tokens);
+    const std::size_t k = size_of(x.n_cols);
+    HostActivations host;
+    wait();
+    const auto copy = [](const auto& from, std::size_t size, auto& to) {
+        if (from.empty()) return;
+        to.resize(size);
+        from.download(to.data(), size);
+    };
+    const auto copy_codes = [&](const DeviceArray<std::int8_t>& from, auto& to) {
+        const std::size_t stride = size_of(x.stride());
+        std::vector<std::int8_t> padded;
+        copy(from, n * stride, padded);
+        to.reserve(n * k);
+        for (std::size_t t = 0; t < padded.size() / stride; ++t)
+            to.insert(to.end(), padded.data() + t * stride, padded.data() + t * stride + k);
+    };
+    copy_codes(x.row_q, host.row_q);
+    copy(x.row_scales, n, host.row_scales);
+    copy_codes(x.block_q, host.block_q);
+    copy(x.block_scales, n * (k / kBlock), host.block_scales);
+    copy(x.floats, n * k, host.floats);
+    return host;
+}
+
+HostVector CudaBackend::read_query(const Queries& base, int token, int head) {
+    const auto& queries = static_cast<const CudaQueries&>(base);
+    const std::size_t row = size_of(token) * size_of(queries.n_heads) + size_of(head);
+    HostVector out{std::vector<std::int8_t>(size_of(queries.head_dim)), 0.0F};
+    wait();
+    queries.q.download(out.q.data(), out.q.size(), row * size_of(queries.dim_stride()));
+    queries.scales.download(&out.scale, 1, row);
+    return out;
+}
+
+namespace {
+
+/// Number of a head's page among all (head_page of common/kv_address.cuh).
+std::size_t page_index(const KvShape& shape, int layer, int page, int head) {
+    ETALON_ASSERT(layer >= 0 && layer < shape.n_layers && page >= 0 && page < shape.n_pages);
+    ETALON_ASSERT(head >= 0 && head < shape.n_kv_heads);
+    return (size_of(layer) * size_of(shape.n_pages) + size_of(page)) * size_of(shape.n_kv_heads) +
+           size_of(head);
+}
+
+/// One slot of a head's page; `address` gives the place of element i in the page.
+template <typename Address>
+HostVector read_slot(const DeviceArray<std::int8_t>& codes, const DeviceArray<float>& scales,
+                     const KvView& view, std::size_t index, int slot, const Address& address) {
+    const std::size_t page_bytes = size_of(kPageTokens) * size_of(view.dim_stride);
+    std::vector<std::int8_t> page(page_bytes);
+    codes.download(page.data(), page_bytes, index * page_bytes);
+    HostVector out{std::vector<std::int8_t>(size_of(view.head_dim)), 0.0F};
+    for (int i = 0; i < view.head_dim; ++i)
+        out.q[size_of(i)] = page[size_of(address(i))];
+    scales.download(&out.scale, 1, index * kPageTokens + size_of(slot));
+    return out;
+}
+
+}  // namespace
+
+void CudaBackend::clear_page(KvCache& cache, int page) {
+    const auto& kv = static_cast<CudaKvCache&>(cache);
+    const std::size_t n_heads = size_of(kv.shape.n_kv_heads);
+    const std::size_t head_bytes = size_of(kPageTokens) * size_of(kv.view().dim_stride);
+    device_.use();
+    const auto zero = [&](const auto& all, std::size_t first, std::size_t n) {
+        check(cudaMemsetAsync(all.data() + first, 0, n * sizeof(*all.data()), device_.stream()),
+              "clearing a page");
+    };
+    for (int layer = 0; layer < kv.shape.n_layers; ++layer) {
+        const std::size_t first = page_index(kv.shape, layer, page, 0);
+        zero(kv.keys, first * head_bytes, n_heads * head_bytes);
+        zero(kv.values, first * head_bytes, n_heads * head_bytes);
+        zero(kv.key_scales, first * kPageTokens, n_heads * kPageTokens);
+        zero(kv.value_scales, first * kPageTokens, n_heads * kPageTokens);
+    }
+}
+
+HostVector CudaBackend::read_key(const KvCache& cache, int layer, int page, int slot, int head) {
+    const auto& kv = static_cast<const CudaKvCache&>(cache);
+    wait();
+    return read_slot(kv.keys, kv.key_scales, kv.view(), page_index(kv.shape, layer, page, head),
+                     slot, [&](int i) { return (i / 16 * kPageTokens + slot) * 16 + i % 16; });
+}
+
+HostVector CudaBackend::read_value(const KvCache& cache, int layer, int page, int slot, int head) {
+    const auto& kv = static_cast<const CudaKvCache&>(cache);
+    const int stride = kv.view().dim_stride;
+    wait();
+    return read_slot(kv.values, kv.value_scales, kv.view(), page_index(kv.shape, layer, page, head),
+                     slot, [&](int i) { return (slot / 4 * stride + i) * 4 + slot % 4; });
+}
+
+}  // namespace
+
+}  // namespace cuda
+
+std::unique_ptr<Backend> make_cuda_backend(int index) {
+    return std::make_unique<cuda::CudaBackend>(index);
+}
+
+}  // namespace etalon::backend

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// One card as the backend uses it: its stream and its constants.
+#pragma once
+
+#include <string>
+
+#include "backend/cuda/common/memory.h"
+#include "backend/cuda/sm80/kernels.h"
+
+namespace etalon::backend::cuda {
+
+/// Made current by the constructor and by use(); a thread calls use() before anything else.
+class Device {
+  public:
+    /// Errors: unavailable (no such card, too old, or no driver).
+    explicit Device(int index);
+    ~Device();
+    Device(const Device&) = delete;
+    Device& operator=(const Device&) = delete;
+
+    void use() const;
+    Stream stream() const noexcept { return stream_; }
+    int n_multiprocessors() const noexcept { return n_multiprocessors_; }
+    std::size_t free_bytes() const;
+    /// Constants of ROT-4 for length m, odd in [3, 15].
+    const float* dct_table(int m) const;
+
+  private:
+    int index_;
+    Stream stream_ = nullptr;
+    int n_multiprocessors_ = 0;
+    DeviceArray<float> dct_tables_;
+};
+
+}  // namespace etalon::backend::cuda

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linear layers of the CUDA backend: weights to the card, and the choice of a kernel.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "backend/cuda/buffers.h"
+
+namespace etalon::backend::cuda {
+
+/// Bytes of the card that a tensor takes as a part of a matrix.
+std::uint64_t linear_bytes(const weights::Tensor& tensor);
+
+std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> parts,
+                                        std::span<const float> bias, Stream stream);
+
+/// y[i, row] for the tokens token_of[i], or for all when it is null.
+void run_linear(const CudaLinear& w, const CudaActivations& x, const std::int32_t* token_of,
+                int n_tokens, Store store, float* y, Stream stream);
+
+/// Records of width 1 and rows as they are: what embed.cu reads.
+std::unique_ptr<CudaEmbedding> load_embedding(const weights::Tensor& tensor);
+std::uint64_t embedding_bytes(const weights::Tensor& tensor);
+
+}  // namespace etalon::backend::cuda

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loads past the first cache, and asynchronous copies to shared memory (sm_80).
+#pragma once
+
+#include <cstdint>
+
+namespace etalon::backend::cuda {
+
+/// 16 bytes of weights, which are read once: the first cache keeps what is read again.
+__device__ inline int4 load_streaming(const int4* address) {
+    int4 value;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.s32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(address));
+    return value;
+}
+
+/// 16 bytes from global to shared memory; both addresses are multiples of 16.
+__device__ inline void copy_async_16(void* to_shared, const void* from) {
+    const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(to_shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+__device__ inline void copy_async_commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits until at most `kLeft` of the committed groups are under way.
+template <int kLeft>
+__device__ inline void copy_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
+}  // namespace etalon::backend::cuda

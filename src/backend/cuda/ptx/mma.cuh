@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Integer products of a warp on the tensor cores (sm_80).
+#pragma once
+
+namespace etalon::backend::cuda {
+
+/// c[16, 8] += a[16, 32] b[32, 8], int8 with int32 sums that wrap; callers prove that they do not
+/// (LIN-2). With r = lane / 4 and k = lane % 4 * 4, a lane holds
+///   a0: row r, columns k..k + 3     a1: row r + 8     a2: columns k + 16..     a3: both
+///   b0: column r, rows k..k + 3     b1: rows k + 16..
+///   c0, c1: row r, columns lane % 4 * 2 and the next     c2, c3: row r + 8
+__device__ inline void mma_i8_16x8x32(int (&c)[4], int a0, int a1, int a2, int a3, int b0, int b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+}  // namespace etalon::backend::cuda

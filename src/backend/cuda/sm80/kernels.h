@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernels take and how they are started. Every pointer is a device address; every function
+// puts its kernels on `stream` and returns at once. Kernels of sm80/ run on every card from
+// compute capability 8.0 on; a folder for a newer one replaces them file by file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "exact/formats.h"
+
+struct CUstream_st;
+
+namespace etalon::backend::cuda {
+
+using Stream = CUstream_st*;
+
+/// Tokens of a forward pass; [T] each.
+struct BatchView {
+    const std::int32_t* tokens = nullptr;
+    const std::int32_t* positions = nullptr;
+    const std::int32_t* sequence_of = nullptr;
+    const std::int32_t* table_begin = nullptr;  ///< [sequences]: where a page table starts in pages
+    const std::int32_t* pages = nullptr;
+    std::uint8_t* failed = nullptr;
+    int n_tokens = 0;
+};
+
+/// Quantised input of linear layers (operations.h). A row of codes has `stride` bytes, a multiple
+/// of kRowAlignment, zero from n_cols on. Forms that are absent are null.
+struct ActivationsView {
+    std::int8_t* row_q = nullptr;       ///< [T, stride]
+    float* row_scales = nullptr;        ///< [T]
+    std::int8_t* block_q = nullptr;     ///< [T, stride]
+    float* block_scales = nullptr;      ///< [T, n_cols / 32]
+    std::int16_t* half_sums = nullptr;  ///< [T, n_cols / 16]: sums of 16 successive block_q
+    float* floats = nullptr;            ///< [T, n_cols]
+    int n_cols = 0;
+    int stride = 0;
+};
+/// Bytes that a row of int8 is padded to: what a step of the tensor core kernel reads.
+inline constexpr int kRowAlignment = 64;
+
+/// R without the signs (ROT-3, ROT-4); `dct` is [m, m] or null.
+struct RotationView {
+    int block = 1;
+    int m = 1;
+    const float* dct = nullptr;
+};
+
+/// Keys and values. dim_stride is head_dim up to a multiple of 16; a head's page is
+///   keys    [dim_stride / 16][64 slots][16]
+///   values  [64 / 4 slots][dim_stride][4 slots]
+///   scales  [64]
+/// Example, head_dim 64: element 37 of the key in slot 3 lies at (2 * 64 + 3) * 16 + 5; element 37
+/// of the value in slot 6 at (1 * 64 + 37) * 4 + 2. Pages are [layer][page][kv head].
+struct KvView {
+    std::int8_t* keys = nullptr;
+    std::int8_t* values = nullptr;
+    float* key_scales = nullptr;
+    float* value_scales = nullptr;
+    int n_pages = 0;
+    int n_kv_heads = 0;
+    int head_dim = 0;
+    int dim_stride = 0;
+};
+
+/// [T, n_heads, dim_stride] and [T, n_heads].
+struct QueriesView {
+    std::int8_t* q = nullptr;
+    float* scales = nullptr;
+    int n_heads = 0;
+    int head_dim = 0;
+    int dim_stride = 0;
+};
+
+/// --- embed.cu ---
+struct EmbeddingView {
+    exact::Format format = exact::Format::f32;
+    const std::byte* rows =
+        nullptr;               ///< e8: int8; floating: as stored; blocked: records of width 1
+    const float* d = nullptr;  ///< e8: [vocab]
+    std::size_t row_bytes = 0;
+    int dim = 0;
+};
+void launch_embed(const BatchView& batch, const EmbeddingView& embedding, float* h, Stream stream);
+
+/// --- quantize.cu --- `scratch` has [T, n_cols] floats where rows are longer than shared memory.
+std::size_t row_shared_bytes_max();
+void launch_norm_quantize(const BatchView& batch, const float* h, const float* w, float eps,
+                          const RotationView& rotation, const ActivationsView& x, float* scratch,
+                          Stream stream);
+void launch_quantize(const BatchView& batch, const float* v, const ActivationsView& x,
+                     float* scratch, Stream stream);
+void launch_swiglu_quantize(const BatchView& batch, const float* gate_up,
+                            const RotationView& rotation, const ActivationsView& x, float* scratch,
+                            Stream stream);
+
+/// --- linear*.cu --- A part of a stack: its rows of y, and which token each row of y is of.
+struct LinearOut {
+    float* y = nullptr;                      ///< of the part's first row
+    std::size_t y_stride = 0;                ///< rows of the whole stack
+    const float* bias = nullptr;             ///< of the part's first row, or null
+    const std::int32_t* token_of = nullptr;  ///< [n_tokens]; null: the identity
+    int n_tokens = 0;
+    bool add = false;  ///< RES-1
+};
+struct E8View {
+    const std::int8_t* q = nullptr;  ///< [n_rows, stride], zero from n_cols on
+    const float* d = nullptr;        ///< [n_rows]
+    int n_rows = 0;
+    int stride = 0;
+};
+struct BlockedView {
+    exact::Format format = exact::Format::q8_0;
+    const std::byte* records = nullptr;  ///< tiles of kBlockedWidth rows (cpu/linear_layout.h)
+    int n_rows = 0;
+    int n_cols = 0;
+};
+struct FloatsView {
+    exact::Format format = exact::Format::f32;
+    const std::byte* rows = nullptr;
+    int n_rows = 0;
+    int n_cols = 0;
+};
+/// Rows of a tile of blocked weights: a lane of a warp reads one.
+inline constexpr int kBlockedWidth = 32;
+/// Most tokens of launch_linear_e8_decode.
+inline constexpr int kDecodeTokensMax = 8;
+
+void launch_linear_e8_decode(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                             Stream stream);
+void launch_linear_e8(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                      Stream stream);
+void launch_linear_blocked(const BlockedView& w, const ActivationsView& x, const LinearOut& out,
+                           Stream stream);
+void launch_linear_floats(const FloatsView& w, const ActivationsView& x, const LinearOut& out,
+                          Stream stream);
+/// Rows [first_row, first_row + n_rows) of `w` from the tiles of a file (src/weights/layouts.md).
+void launch_e8_layout(const std::byte* tiles, int n_rows, int n_cols, std::int8_t* w, int stride,
+                      Stream stream);
+
+/// --- rope_append.cu ---
+struct RopeView {
+    const std::uint64_t* turns = nullptr;  ///< [n_pairs]
+    int n_pairs = 0;
+    float magnitude = 1.0F;
+    bool interleaved = true;
+    int block = 1;  ///< of the butterfly over a head (ROT-6)
+};
+void launch_rope_append(const BatchView& batch, const float* qkv, const RopeView& rope, int layer,
+                        const KvView& kv, const QueriesView& queries, Stream stream);
+
+/// --- attention.cu ---
+struct AttentionShape {
+    int layer = 0;
+    int sliding_window = 0;  ///< 0: none
+    float constant = 0.0F;   ///< C of ATT-3
+    int n_chunks = 0;        ///< room of `states` for each row; 0: each row joins its own chunks
+};
+/// Floats of one chunk's state.
+constexpr std::size_t attention_state_floats(int dim_stride) noexcept {
+    return static_cast<std::size_t>(dim_stride) + 4;
+}
+/// o[T, n_heads * head_dim]. `states` has [T * n_heads, n_chunks] states.
+void launch_attention(const BatchView& batch, const QueriesView& queries, const KvView& kv,
+                      const AttentionShape& shape, float* states, float* o, Stream stream);
+
+/// --- checksum.cu --- `sum` is set.
+void launch_checksum(const float* logits, std::size_t n, std::uint64_t* sum, Stream stream);
+
+/// --- read_speed.cu --- reads `bytes` (a multiple of 16) once.
+void launch_read(const std::byte* from, std::size_t bytes, std::uint32_t* sink, Stream stream);
+
+}  // namespace etalon::backend::cuda

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linear layers of floating formats (spec LIN-7, SUM-1).
+#include <cuda_runtime.h>
+
+#include "backend/cuda/common/error.h"
+#include "backend/cuda/common/reduce.cuh"
+#include "backend/cuda/ptx/convert.cuh"
+#include "backend/cuda/sm80/kernels.h"
+#include "backend/cuda/sm80/linear_out.cuh"
+#include "base/error.h"
+
+namespace etalon::backend::cuda {
+
+namespace {
+
+using exact::Format;
+
+constexpr int kWarps = 4;
+constexpr int kThreads = kWarps * kWarpLanes;
+constexpr int kTokens = 4;                      // of a warp
+constexpr int kLaneSums = kLanes / kWarpLanes;  // lanes of SUM-1 that a thread holds
+static_assert(kLaneSums == 8, "the tree below has three levels inside a thread");
+
+template <Format kFormat>
+__device__ float weight(const std::byte* row, int i) {
+    if constexpr (kFormat == Format::f32) {
+        return reinterpret_cast<const float*>(row)[i];
+    } else {
+        const std::uint16_t bits = reinterpret_cast<const std::uint16_t*>(row)[i];
+        return kFormat == Format::f16 ? float_from_f16(bits) : float_from_bf16(bits);
+    }
+}
+
+/// The halving tree of SUM-1; a thread holds the lanes thread, thread + 32, ... Thread 0 has it.
+__device__ float sum_tree(const float (&lanes)[kLaneSums]) {
+    float quarter[kLaneSums / 2];
+#pragma unroll
+    for (int i = 0; i < kLaneSums / 2; ++i)
+        quarter[i] = add(lanes[i], lanes[i + kLaneSums / 2]);  // half = 128
+    const float even = add(quarter[0], quarter[2]);            // half = 64
+    const float odd = add(quarter[1], quarter[3]);
+    return sum_last_lanes(add(even, odd));  // half = 32, then inside the warp
+}
+
+/// y[t][row] = sum_k w x in 256 lanes (LIN-7, SUM-1).
+///   in:  w.rows [R, K] of the format; x.floats binary32 [T, K]
+///   out: out.y
+///   tile: one row and 4 tokens a warp, 4 warps
+///   floor: the bytes of the row, of the read speed, up to 4 tokens
+///   supported: any R, K and T; rows aligned to an element
+template <Format kFormat>
+__global__ void __launch_bounds__(kThreads)
+    linear_floats_sm80(FloatsView w, ActivationsView x, LinearOut out) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+    const int row =
+        static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpLanes;
+    if (row >= w.n_rows) return;
+    constexpr std::size_t kBytes = kFormat == Format::f32 ? 4 : 2;
+    const std::byte* weights =
+        w.rows + static_cast<std::size_t>(row) * static_cast<std::size_t>(w.n_cols) * kBytes;
+    const int first = static_cast<int>(blockIdx.y) * kTokens;
+    const float* tokens[kTokens];
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t)
+        tokens[t] = x.floats + token_of(out, min(first + t, out.n_tokens - 1)) *
+                                   static_cast<std::size_t>(w.n_cols);
+    float sums[kTokens][kLaneSums] = {};
+    for (int begin = lane; begin < w.n_cols; begin += kLanes) {
+#pragma unroll
+        for (int i = 0; i < kLaneSums; ++i) {
+            const int k = begin + i * kWarpLanes;
+            if (k >= w.n_cols) continue;
+            const float v = weight<kFormat>(weights, k);
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t)
+                sums[t][i] = fused(v, tokens[t][k], sums[t][i]);
+        }
+    }
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+        const float sum = sum_tree(sums[t]);
+        if (lane == 0 && first + t < out.n_tokens) put(out, first + t, row, sum);
+    }
+}
+
+template <Format kFormat>
+void launch(const FloatsView& w, const ActivationsView& x, const LinearOut& out, Stream stream) {
+    const dim3 grid(static_cast<unsigned>((w.n_rows + kWarps - 1) / kWarps),
+                    static_cast<unsigned>((out.n_tokens + kTokens - 1) / kTokens));
+    linear_floats_sm80<kFormat><<<grid, kThreads, 0, stream>>>(w, x, out);
+    check_launch("linear_floats");
+}
+
+}  // namespace
+
+void launch_linear_floats(const FloatsView& w, const ActivationsView& x, const LinearOut& out,
+                          Stream stream) {
+    switch (w.format) {
+        case Format::f32:
+            return launch<Format::f32>(w, x, out, stream);
+        case Format::f16:
+            return launch<Format::f16>(w, x, out, stream);
+        case Format::bf16:
+            return launch<Format::bf16>(w, x, out, stream);
+        default:
+            ETALON_ASSERT(false);
+    }
+}
+
+}  // namespace etalon::backend::cuda
