@@ -21,6 +21,7 @@
 #include "cli/output.h"
 
 #include "backend/cpu/peak.h"
+#include "backend/cuda/cuda.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "model/memory.h"
@@ -46,7 +47,7 @@ struct BenchOptions {
     int prompt = 512;
     int generate = 128;
     int repetitions = 5;
-    int threads = 0;
+    DeviceOptions device;
     bool json = false;
 };
 
@@ -65,6 +66,7 @@ struct TokenCost {
 struct Report {
     std::string model;
     std::string backend;
+    std::string card;  ///< its name; empty: the processor
     int threads = 0;
     Rates prompt;
     Rates generate;
@@ -127,9 +129,9 @@ void measure_model(const BenchOptions& options, const weights::ModelFile& file, 
         throw Error(ExitCode::usage, fmt::format("{} tokens, the context holds {}", room,
                                                  file.config().context_length));
     }
-    const int batch = std::clamp(options.prompt, 1, kBatchTokensMax);
-    const auto device = make_backend("cpu", report.threads);
-    model::check_memory(file, *device, room, batch, model::available_memory());
+    const auto device = make_backend(options.device);
+    const int batch = std::clamp(options.prompt, 1, batch_tokens_max(*device));
+    model::check_memory(file, *device, room, batch, model::available_memory(*device));
     report.backend = std::string(device->name());
     model::Transformer transformer(file, *device, batch);
     model::Session session(transformer, room);
@@ -150,7 +152,7 @@ void measure_model(const BenchOptions& options, const weights::ModelFile& file, 
     report.cost = token_cost(file, options.generate);
 }
 
-void measure_machine(Report& report) {
+void measure_processor(Report& report) {
     ThreadPool pool(report.threads);
     const backend::Isa isa = backend::choose_isa(std::getenv("ETALON_ISA"));
     report.integer_peak = backend::integer_peak(isa, pool);
@@ -160,12 +162,23 @@ void measure_machine(Report& report) {
     report.read_speed = backend::read_speed(std::min(wanted, affordable), pool);
 }
 
+void measure_machine(const BenchOptions& options, Report& report) {
+    const std::optional<int> card = chosen_cuda(options.device);
+    if (!card) return measure_processor(report);
+    for (const backend::CudaDevice& device : backend::cuda_state().devices) {
+        if (device.index == *card) report.card = device.name;
+    }
+    report.read_speed = backend::cuda_read_speed(*card).value_or(0.0);
+}
+
 void print_plain(const BenchOptions& options, const Report& report) {
     constexpr double kGiga = 1e9;
     constexpr double kTera = 1e12;
     constexpr double kPercent = 100.0;
     print_field("model", report.model);
-    print_field("path", fmt::format("{}, {} threads", report.backend, report.threads));
+    print_field("path", report.card.empty()
+                            ? fmt::format("{}, {} threads", report.backend, report.threads)
+                            : fmt::format("{}, {}", report.backend, report.card));
     const double operations = report.prompt.median * report.cost.prompt_operations;
     const double bytes = report.generate.median * report.cost.bytes_read;
     if (options.prompt > 0) {
@@ -215,6 +228,7 @@ void print_report_json(const BenchOptions& options, const Report& report) {
     if (report.integer_peak && options.prompt > 0) peak_share = operations / *report.integer_peak;
     print_json({{"model", report.model},
                 {"backend", report.backend},
+                {"card", report.card.empty() ? ordered_json(nullptr) : ordered_json(report.card)},
                 {"threads", report.threads},
                 {"prompt", rates(report.prompt, options.prompt)},
                 {"generation", rates(report.generate, options.generate)},
@@ -259,13 +273,13 @@ void bench(const BenchOptions& options) {
     std::optional<SyntheticFile> synthetic;
     if (!options.synthetic.empty()) synthetic.emplace(options);
     Report report;
-    report.threads = threads_or_all(options.threads);
+    report.threads = threads_or_all(options.device.threads);
     {
         const auto file = weights::ModelFile::open(synthetic ? synthetic->path() : options.model);
         report.model = synthetic ? file.config().name : file.path().string();
         measure_model(options, file, report);
     }
-    measure_machine(report);
+    measure_machine(options, report);
     if (options.json) {
         print_report_json(options, report);
     } else {
@@ -290,8 +304,7 @@ void add_bench(CLI::App& app) {
     command->add_option("--repetitions", options->repetitions, "the median of these is printed")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    command->add_option("--threads", options->threads, "threads; 0: one a processor")
-        ->check(CLI::Range(0, kThreadsMax));
+    add_device_options(*command, options->device);
     command->add_option("--synthetic", options->synthetic, "random weights of a named shape")
         ->check(CLI::IsMember(weights::synthetic_names()));
     command->add_option("--layers", options->layers, "of the synthetic model; 0: all of the shape")

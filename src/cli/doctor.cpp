@@ -7,15 +7,18 @@
 #include <fmt/format.h>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
 
 #include "cli/commands.h"
+#include "cli/load.h"
 #include "cli/machine.h"
 #include "cli/output.h"
 #include "cli/sandbox_report.h"
 
+#include "backend/cuda/cuda.h"
 #include "backend/operations.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -52,7 +55,34 @@ ModelCheck check_default_model() {
     return check;
 }
 
-void print_plain(backend::Isa chosen, const ModelCheck& model) {
+/// What --device auto would take, and what there is.
+struct Paths {
+    backend::Isa isa = backend::choose_isa(std::getenv("ETALON_ISA"));
+    std::optional<int> card = chosen_cuda({});
+    backend::CudaState cuda = backend::cuda_state();
+
+    std::string isa_state(backend::Isa other) const {
+        if (!backend::isa_is_available(other)) return "this processor lacks it";
+        if (other != isa) return "available";
+        return card ? "available, used with --device cpu" : "used";
+    }
+    std::string card_state(const backend::CudaDevice& device) const {
+        if (!device.problem.empty()) return device.problem;
+        return device.index == card ? "used" : "available";
+    }
+};
+
+void print_cards(const Paths& paths) {
+    if (paths.cuda.devices.empty()) print_field("path cuda", paths.cuda.problem);
+    for (const backend::CudaDevice& device : paths.cuda.devices) {
+        print_field(
+            fmt::format("path cuda:{}", device.index),
+            fmt::format("{}: {}, compute capability {}.{}, {}", paths.card_state(device),
+                        device.name, device.major, device.minor, bytes_text(device.memory_bytes)));
+    }
+}
+
+void print_plain(const Paths& paths, const ModelCheck& model) {
     print_field("version", "etalon " ETALON_VERSION);
     print_field("processor", processor_name());
     print_field("threads", fmt::format("{} of {} processors", usable_processors(),
@@ -62,23 +92,30 @@ void print_plain(backend::Isa chosen, const ModelCheck& model) {
     print_field("memory", fmt::format("{}, {} available", bytes_text(total_memory()),
                                       bytes_text(model::available_memory())));
     for (const backend::Isa isa : kIsas) {
-        const char* state = isa == chosen                    ? "used"
-                            : backend::isa_is_available(isa) ? "available"
-                                                             : "this processor lacks it";
-        print_field(fmt::format("path cpu/{}", backend::isa_name(isa)), state);
+        print_field(fmt::format("path cpu/{}", backend::isa_name(isa)), paths.isa_state(isa));
     }
+    print_cards(paths);
     print_field("default model", model.path);
     print_field("  state", model.bytes == 0
                                ? model.state
                                : fmt::format("{}, {}", model.state, bytes_text(model.bytes)));
 }
 
-void print_machine_json(backend::Isa chosen, const ModelCheck& model) {
-    ordered_json paths = ordered_json::array();
+void print_machine_json(const Paths& paths, const ModelCheck& model) {
+    ordered_json cpu = ordered_json::array();
     for (const backend::Isa isa : kIsas) {
-        paths.push_back({{"name", fmt::format("cpu/{}", backend::isa_name(isa))},
-                         {"available", backend::isa_is_available(isa)},
-                         {"used", isa == chosen}});
+        cpu.push_back({{"name", fmt::format("cpu/{}", backend::isa_name(isa))},
+                       {"available", backend::isa_is_available(isa)},
+                       {"used", isa == paths.isa && !paths.card}});
+    }
+    ordered_json cards = ordered_json::array();
+    for (const backend::CudaDevice& device : paths.cuda.devices) {
+        cards.push_back({{"name", fmt::format("cuda:{}", device.index)},
+                         {"card", device.name},
+                         {"compute_capability", fmt::format("{}.{}", device.major, device.minor)},
+                         {"memory_bytes", device.memory_bytes},
+                         {"available", device.problem.empty()},
+                         {"used", device.index == paths.card}});
     }
     print_json({{"version", ETALON_VERSION},
                 {"processor", processor_name()},
@@ -87,18 +124,20 @@ void print_machine_json(backend::Isa chosen, const ModelCheck& model) {
                 {"largest_cache_bytes", last_cache_bytes()},
                 {"memory_bytes", total_memory()},
                 {"available_bytes", model::available_memory()},
-                {"paths", paths},
+                {"paths", cpu},
+                {"cards", cards},
+                {"cards_problem", paths.cuda.problem},
                 {"default_model",
                  {{"path", model.path}, {"state", model.state}, {"bytes", model.bytes}}}});
 }
 
 void doctor(bool json) {
-    const backend::Isa chosen = backend::choose_isa(std::getenv("ETALON_ISA"));
+    const Paths paths;
     const ModelCheck model = check_default_model();
     if (json) {
-        print_machine_json(chosen, model);
+        print_machine_json(paths, model);
     } else {
-        print_plain(chosen, model);
+        print_plain(paths, model);
     }
     if (model.state == "damaged") {
         throw Error(ExitCode::invalid,

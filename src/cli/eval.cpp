@@ -38,8 +38,7 @@ struct EvalOptions {
     std::vector<std::string> texts;
     std::string reference;
     int context = 0;
-    int threads = 0;
-    std::string backend = "cpu";
+    DeviceOptions device;
     bool json = false;
 };
 
@@ -133,9 +132,9 @@ class Evaluation {
                                     longest, window));
         }
         const int room = static_cast<int>(std::min(window, longest));
-        const int batch = std::min(kBatchTokensMax, room);
-        const auto device = make_backend(options_.backend, threads_or_all(options_.threads));
-        model::check_memory(file_, *device, room, batch, model::available_memory());
+        const auto device = make_backend(options_.device);
+        const int batch = std::min(batch_tokens_max(*device), room);
+        model::check_memory(file_, *device, room, batch, model::available_memory(*device));
         model::Transformer transformer(file_, *device, batch);
         model::Session session(transformer, room);
         std::vector<Measures> measures(sequences_.size());
@@ -262,11 +261,8 @@ void add_eval(CLI::App& app) {
                         "file of reference logits; without --text its tokens are used");
     command->add_option("--context", options->context, "tokens of a window; 0: 2048 at most")
         ->check(CLI::Range(0, 1 << 24));
-    command->add_option("--threads", options->threads, "threads; 0: one a processor")
-        ->check(CLI::Range(0, kThreadsMax));
-    command->add_option("--backend", options->backend, "cpu or exact")
-        ->check(CLI::IsMember({"cpu", "exact"}))
-        ->capture_default_str();
+    add_device_options(*command, options->device);
+    add_backend_option(*command, options->device);
     command->add_flag("--json", options->json, "print JSON");
     command->callback([options] { eval(*options); });
 }

@@ -2,18 +2,90 @@
 // What several commands make before they compute.
 #include "cli/load.h"
 
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <fmt/format.h>
 
+#include "backend/cuda/cuda.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
 
 namespace etalon::cli {
 
-std::unique_ptr<backend::Backend> make_backend(const std::string& name, int n_threads) {
-    ETALON_ASSERT(name == "cpu" || name == "exact");
-    if (name == "exact") return backend::make_exact_backend(n_threads);
+namespace {
+
+// Largest batches of a prompt: more tokens at once make no operation faster.
+constexpr int kCpuBatchTokensMax = 512;
+constexpr int kCudaBatchTokensMax = 2048;
+
+constexpr std::string_view kCuda = "cuda";
+
+/// The number of "cuda:N"; 0 of "cuda"; nullopt of anything else.
+std::optional<int> cuda_number(std::string_view name) {
+    if (name == kCuda) return 0;
+    const std::string_view prefix = "cuda:";
+    if (name.substr(0, prefix.size()) != prefix) return std::nullopt;
+    name.remove_prefix(prefix.size());
+    int number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error != std::errc{} || end != name.data() + name.size() || number < 0) return std::nullopt;
+    return number;
+}
+
+std::string check_device(const std::string& name) {
+    if (name == "auto" || name == "cpu" || cuda_number(name)) return "";
+    return fmt::format("{} is none of auto, cpu, cuda, cuda:N", printable(name));
+}
+
+}  // namespace
+
+void add_device_options(CLI::App& command, DeviceOptions& options) {
+    command.add_option("--threads", options.threads, "threads; 0: one a processor")
+        ->check(CLI::Range(0, kThreadsMax));
+    command
+        .add_option("--device", options.device,
+                    "auto, cpu, or cuda:N; auto: the first card that can be used, else cpu")
+        ->check(CLI::Validator(check_device, ""))
+        ->capture_default_str();
+}
+
+void add_backend_option(CLI::App& command, DeviceOptions& options) {
+    command
+        .add_option("--backend", options.backend,
+                    "cpu or exact (the reference); without it --device decides")
+        ->check(CLI::IsMember({"cpu", "exact"}));
+}
+
+std::optional<int> chosen_cuda(const DeviceOptions& options) {
+    const std::optional<int> asked = cuda_number(options.device);
+    if (!options.backend.empty()) {
+        if (!asked) return std::nullopt;
+        throw Error(ExitCode::usage,
+                    fmt::format("--backend {} runs on the processor, --device {}", options.backend,
+                                options.device),
+                    "give one of both");
+    }
+    // A forced instruction set is a path of the processor.
+    if (options.device != "auto" || std::getenv("ETALON_ISA") != nullptr) return asked;
+    const backend::CudaState state = backend::cuda_state();
+    const auto usable = std::find_if(state.devices.begin(), state.devices.end(),
+                                     [](const auto& device) { return device.problem.empty(); });
+    if (usable == state.devices.end()) return std::nullopt;
+    return usable->index;
+}
+
+std::unique_ptr<backend::Backend> make_backend(const DeviceOptions& options) {
+    if (const std::optional<int> card = chosen_cuda(options))
+        return backend::make_cuda_backend(*card);
+    const int n_threads = threads_or_all(options.threads);
+    if (options.backend == "exact") return backend::make_exact_backend(n_threads);
     return backend::make_cpu_backend(backend::choose_isa(std::getenv("ETALON_ISA")), n_threads);
+}
+
+int batch_tokens_max(const backend::Backend& backend) {
+    return backend.free_bytes() ? kCudaBatchTokensMax : kCpuBatchTokensMax;
 }
 
 int threads_or_all(int n_threads) {

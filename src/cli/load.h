@@ -3,19 +3,39 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "backend/operations.h"
 #include "text/tokenizer.h"
 #include "weights/model_file.h"
 
+namespace CLI {
+class App;
+}
+
 namespace etalon::cli {
 
-/// Largest batch of a prompt: more tokens at once make no operation faster on a CPU.
-inline constexpr int kBatchTokensMax = 512;
+/// Where a command computes.
+struct DeviceOptions {
+    std::string backend;          ///< "", "cpu" or "exact"
+    std::string device = "auto";  ///< "auto", "cpu", "cuda" or "cuda:N"
+    int threads = 0;              ///< 0: one a processor
+};
 
-/// "cpu": the path of ETALON_ISA, else the best one; "exact": the reference.
-std::unique_ptr<backend::Backend> make_backend(const std::string& name, int n_threads);
+/// --threads and --device.
+void add_device_options(CLI::App& command, DeviceOptions& options);
+/// --backend, for commands that can also run the reference.
+void add_backend_option(CLI::App& command, DeviceOptions& options);
+
+/// The card that a command would use; nullopt: the processor. Errors: usage.
+std::optional<int> chosen_cuda(const DeviceOptions& options);
+
+/// The CPU takes the path of ETALON_ISA, else the best one. Errors: usage, unavailable (the card).
+std::unique_ptr<backend::Backend> make_backend(const DeviceOptions& options);
+
+/// Tokens of a prompt that the backend takes at once.
+int batch_tokens_max(const backend::Backend& backend);
 
 /// What --threads says; 0: one thread a processor.
 int threads_or_all(int n_threads);

@@ -39,12 +39,11 @@ struct RunOptions {
     bool has_seed = false;
     int max_tokens = 512;
     int context = 0;
-    int threads = 0;
+    DeviceOptions device;
     int chunk = 0;
     bool raw = false;
     bool digest = false;
     bool prove = false;
-    std::string backend = "cpu";
 };
 
 /// Everything that one run needs, made once.
@@ -52,10 +51,10 @@ class Run {
   public:
     explicit Run(const RunOptions& options)
         : options_(options),
-          n_threads_(threads_or_all(options.threads)),
+          n_threads_(threads_or_all(options.device.threads)),
           file_(weights::ModelFile::open(options.model)),
           tokenizer_(load_tokenizer(file_)),
-          backend_(make_backend(options.backend, n_threads_)) {
+          backend_(make_backend(options.device)) {
         if (!options.raw) {
             const auto layout = text::layout_of(tokenizer_.data());
             if (!layout) {
@@ -126,8 +125,9 @@ class Run {
     }
 
     model::Transformer load(int room) {
-        model::check_memory(file_, *backend_, room, kBatchTokensMax, model::available_memory());
-        return {file_, *backend_, std::min(kBatchTokensMax, room)};
+        const int batch = batch_tokens_max(*backend_);
+        model::check_memory(file_, *backend_, room, batch, model::available_memory(*backend_));
+        return {file_, *backend_, std::min(batch, room)};
     }
 
     std::vector<std::int32_t> encode(std::vector<text::Message> messages,
@@ -155,7 +155,8 @@ class Run {
                const std::string& hex) {
         const auto exact_backend = backend::make_exact_backend(n_threads_);
         const auto room = static_cast<int>(tokens.size() + answer.tokens.size());
-        model::Transformer transformer(file_, *exact_backend, std::min(kBatchTokensMax, room));
+        model::Transformer transformer(file_, *exact_backend,
+                                       std::min(batch_tokens_max(*exact_backend), room));
         model::Session session(transformer, room);
         const std::string again = to_hex(replay_digest(session, tokens, answer, options_.sampling));
         print(fmt::format("digest {}: {}\n", backend_->name(), hex));
@@ -230,16 +231,13 @@ void add_run(CLI::App& app) {
     command
         ->add_option("--context", options->context, "tokens of prompt and answer; 0: the model's")
         ->check(CLI::Range(0, 1 << 24));
-    command->add_option("--threads", options->threads, "threads; 0: one a processor")
-        ->check(CLI::Range(0, kThreadsMax));
+    add_device_options(*command, options->device);
+    add_backend_option(*command, options->device);
     command->add_option("--chunk", options->chunk, "prompt tokens a step; 0: as many as fit")
         ->check(CLI::Range(0, 1 << 24));
     command->add_flag("--raw", options->raw, "continue the text, no chat layout");
     command->add_flag("--digest", options->digest, "print the digest of the run");
     command->add_flag("--prove", options->prove, "compute the answer again with src/exact");
-    command->add_option("--backend", options->backend, "cpu or exact")
-        ->check(CLI::IsMember({"cpu", "exact"}))
-        ->capture_default_str();
     command->callback([options, prompt, seed] {
         options->has_prompt = prompt->count() > 0;
         options->has_seed = seed->count() > 0;
