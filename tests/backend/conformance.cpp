@@ -13,6 +13,8 @@
 #include <optional>
 #include <utility>
 
+#include "backend/cuda/cuda.h"
+
 namespace etalon::backend::conformance {
 
 namespace {
@@ -26,11 +28,21 @@ std::vector<int> thread_counts(std::uint64_t seed) {
     return kSanitized ? std::vector{several} : std::vector{1, several};
 }
 
+/// What is compared with the reference: an instruction set, or a card.
+struct Target {
+    std::string name;
+    std::optional<Isa> isa;
+
+    std::unique_ptr<Backend> make(int n_threads) const {
+        return isa ? make_cpu_backend(*isa, n_threads) : make_cuda_backend(0);
+    }
+};
+
 /// Backends live as long as the process, so that one test meets what others left in their buffers.
-Backend& backend_of(Isa isa, int n_threads) {
-    static std::map<std::pair<Isa, int>, std::unique_ptr<Backend>> backends;
-    auto& backend = backends[{isa, n_threads}];
-    if (!backend) backend = make_cpu_backend(isa, n_threads);
+Backend& backend_of(const Target& target, int n_threads) {
+    static std::map<std::pair<std::string, int>, std::unique_ptr<Backend>> backends;
+    auto& backend = backends[{target.name, n_threads}];
+    if (!backend) backend = target.make(n_threads);
     return *backend;
 }
 
@@ -39,15 +51,16 @@ Backend& reference() {
     return *backend;
 }
 
-const std::vector<Isa>& available_isas() {
-    static const std::vector<Isa> isas = [] {
-        std::vector<Isa> found;
+const std::vector<Target>& available_targets() {
+    static const std::vector<Target> targets = [] {
+        std::vector<Target> found;
         for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
-            if (isa_is_available(isa)) found.push_back(isa);
+            if (isa_is_available(isa)) found.push_back({std::string(isa_name(isa)), isa});
         }
+        if (why_no_card().empty()) found.push_back({"cuda", std::nullopt});
         return found;
     }();
-    return isas;
+    return targets;
 }
 
 /// FNV-1a, so that a case keeps its inputs when others come and go.
@@ -77,30 +90,53 @@ struct Case {
 
 class ConformanceTest : public testing::Test {
   public:
-    ConformanceTest(Isa isa, std::shared_ptr<Case> the_case)
-        : isa_(isa), case_(std::move(the_case)) {}
+    ConformanceTest(const Target& target, std::shared_ptr<Case> the_case)
+        : target_(&target), case_(std::move(the_case)) {}
 
     void TestBody() override {
         if (!case_->expected) case_->expected = case_->run(reference());
-        for (const int n_threads : thread_counts(case_->seed)) {
-            Backend& tested = backend_of(isa_, n_threads);
+        const auto counts = target_->isa ? thread_counts(case_->seed) : std::vector{1};
+        for (const int n_threads : counts) {
+            Backend& tested = backend_of(*target_, n_threads);
             const std::string found = difference(*case_->expected, case_->run(tested));
             if (found.empty()) continue;
             ADD_FAILURE() << fmt::format("{}, {} threads, {}, seed {:#x}: {}", tested.name(),
                                          n_threads, case_->name, case_->seed, found);
             break;
         }
-        if (++case_->uses < available_isas().size()) return;
+        if (++case_->uses < available_targets().size()) return;
         case_->expected.reset();
         case_->uses = 0;
     }
 
   private:
-    Isa isa_;
+    const Target* target_;
     std::shared_ptr<Case> case_;
 };
 
+/// Says in every program whether a card was tested.
+class CardTest : public testing::Test {
+  public:
+    void TestBody() override {
+        const std::string why = why_no_card();
+        if (!why.empty()) GTEST_SKIP() << "no CUDA card is tested: " << why;
+        EXPECT_EQ(make_cuda_backend(0)->name(), "cuda:0");
+    }
+};
+
+void register_card_test() {
+    static const auto* registered =
+        testing::RegisterTest("Cuda", "a_card_is_tested", nullptr, nullptr, __FILE__, __LINE__,
+                              []() -> CardTest* { return new CardTest; });
+    (void)registered;
+}
+
 }  // namespace
+
+std::string why_no_card() {
+    const CudaState state = cuda_state();
+    return state.devices.empty() ? state.problem : state.devices.front().problem;
+}
 
 std::uint64_t Random::next() noexcept {
     state_ += 0x9E3779B97F4A7C15U;
@@ -265,11 +301,13 @@ void add_test(const std::string& subject, const std::string& name, Body body) {
     const std::uint64_t seed = seed_of(full_name);
     if (seed % kCasesOfOneRun != 0) return;
     const auto shared = std::make_shared<Case>(Case{full_name, std::move(body), seed});
-    for (const Isa isa : available_isas()) {
-        const std::string suite = fmt::format("{}/{}", subject, isa_name(isa));
-        testing::RegisterTest(
-            suite.c_str(), name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
-            [isa, shared]() -> ConformanceTest* { return new ConformanceTest(isa, shared); });
+    register_card_test();
+    for (const Target& target : available_targets()) {
+        const std::string suite = fmt::format("{}/{}", subject, target.name);
+        testing::RegisterTest(suite.c_str(), name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
+                              [&target, shared]() -> ConformanceTest* {
+                                  return new ConformanceTest(target, shared);
+                              });
     }
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // One suite for all backends: an operation runs on the CPU backend of every instruction set of this
-// machine, with 1 thread and with 2 or 3, and must give the bits of the reference.
+// machine, with 1 thread and with 2 or 3, and on the first card; each must give the bits of the
+// reference.
 //
 //   add_test("Quantize", "k64_t3", [](Backend& backend, Random& random, Outcome& outcome) {
 //       ... inputs from `random`, an operation of `backend`, its results into `outcome` ...
 //   });
 //
-// registers Quantize/generic.k64_t3, Quantize/avx2.k64_t3 and Quantize/avx512.k64_t3.
+// registers Quantize/generic.k64_t3, Quantize/avx2.k64_t3, Quantize/avx512.k64_t3 and
+// Quantize/cuda.k64_t3.
 #pragma once
 
 #include <cstdint>
@@ -102,6 +104,9 @@ struct OwnedBatch {
     std::vector<std::vector<std::int32_t>> page_tables;
     std::vector<std::uint8_t> failed;
 };
+
+/// Why there is no card to test; empty when the first one can be used.
+std::string why_no_card();
 
 /// A buffer on the device that holds `floats`.
 std::unique_ptr<FloatBuffer> uploaded(Backend& backend, std::span<const float> floats);

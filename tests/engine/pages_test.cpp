@@ -6,6 +6,7 @@
 #include <memory>
 #include <rapidcheck.h>
 
+#include "backend/cuda/cuda.h"
 #include "backend/operations.h"
 #include "engine/kv_pages.h"
 #include "engine/page_pool.h"
@@ -73,6 +74,9 @@ TEST(PagePool, a_page_that_comes_back_is_zeroed) {
     for (const auto isa : {backend::Isa::generic, backend::Isa::avx2, backend::Isa::avx512}) {
         if (backend::isa_is_available(isa)) devices.push_back(backend::make_cpu_backend(isa, 1));
     }
+    const auto cards = backend::cuda_state().devices;
+    if (!cards.empty() && cards.front().problem.empty())
+        devices.push_back(backend::make_cuda_backend(0));
     for (const auto& device : devices) {
         const auto kv = device->make_kv_cache({1, 1, 2, 2});
         PagePool pool(*device, *kv);

@@ -8,10 +8,12 @@
 #include <gtest/gtest.h>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "backend/conformance.h"
+#include "backend/cuda/cuda.h"
 #include "exact/attention.h"
 #include "model/session.h"
 #include "model/tiny_model.h"
@@ -86,26 +88,41 @@ const Checksums& reference(const std::string& name) {
     return checksums;
 }
 
-class TransformerTest : public testing::TestWithParam<std::string> {
+/// A model, on the CPU or on the first card.
+struct Setup {
+    std::string model;
+    bool card;
+};
+
+class TransformerTest : public testing::TestWithParam<Setup> {
   protected:
-    TransformerTest()
-        : backend_(backend::make_cpu_backend(backend::choose_isa(nullptr), 1)),
-          transformer_(model_file(GetParam()), *backend_, kBatchMax) {}
+    void SetUp() override {
+        const std::string why = backend::conformance::why_no_card();
+        if (GetParam().card && !why.empty()) GTEST_SKIP() << "no CUDA card is tested: " << why;
+        backend_ = GetParam().card ? backend::make_cuda_backend(0)
+                                   : backend::make_cpu_backend(backend::choose_isa(nullptr), 1);
+        loaded_.emplace(model_file(model()), *backend_, kBatchMax);
+    }
+
+    static const std::string& model() { return GetParam().model; }
+    Transformer& transformer() { return *loaded_; }
 
     std::unique_ptr<Backend> backend_;
-    Transformer transformer_;
+    std::optional<Transformer> loaded_;
     Tokens prompt_ = random_tokens(1, kPrompt);
 };
 
 TEST_P(TransformerTest, every_instruction_set_gives_the_bits_of_the_reference) {
-    const Checksums& want = reference(GetParam());
+    const Checksums& want = reference(model());
     EXPECT_EQ(want.size(), prompt_.size());
     EXPECT_NE(want.front(), want.back());
+    EXPECT_EQ(run(transformer(), prompt_, 0), want);
+    if (GetParam().card) return;
     for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
         if (!backend::isa_is_available(isa)) continue;
         for (const int n_threads : {1, 3}) {
             const auto backend = backend::make_cpu_backend(isa, n_threads);
-            Transformer transformer(model_file(GetParam()), *backend, kBatchMax);
+            Transformer transformer(model_file(model()), *backend, kBatchMax);
             EXPECT_EQ(run(transformer, prompt_, 0), want)
                 << backend->name() << ", " << n_threads << " threads";
         }
@@ -114,16 +131,16 @@ TEST_P(TransformerTest, every_instruction_set_gives_the_bits_of_the_reference) {
 
 TEST_P(TransformerTest, FWD_4_chunks_change_no_bit) {
     for (const int chunk : {1, 7, 63, 64, 65, 0})
-        EXPECT_EQ(run(transformer_, prompt_, chunk), reference(GetParam())) << "chunk " << chunk;
+        EXPECT_EQ(run(transformer(), prompt_, chunk), reference(model())) << "chunk " << chunk;
 }
 
 TEST_P(TransformerTest, a_small_batch_changes_no_bit) {
-    Transformer small(model_file(GetParam()), *backend_, 5);
-    EXPECT_EQ(run(small, prompt_, 0), reference(GetParam()));
+    Transformer small(model_file(model()), *backend_, 5);
+    EXPECT_EQ(run(small, prompt_, 0), reference(model()));
 }
 
 TEST_P(TransformerTest, DIG_2_decoding_gives_the_bits_of_one_pass) {
-    Session session(transformer_, 300);
+    Session session(transformer(), 300);
     session.append(std::span(prompt_).first(20), 0, LogitsWanted::all);
     for (int i = 0; i < 60; ++i) {  // the largest logit
         const auto logits = session.last_logits();
@@ -131,20 +148,20 @@ TEST_P(TransformerTest, DIG_2_decoding_gives_the_bits_of_one_pass) {
         const auto next = static_cast<std::int32_t>(best);
         session.append({&next, 1}, 0, LogitsWanted::last);
     }
-    EXPECT_EQ(session.checksums(), run(transformer_, session.tokens(), 0));
+    EXPECT_EQ(session.checksums(), run(transformer(), session.tokens(), 0));
 }
 
 TEST_P(TransformerTest, last_logits_are_those_of_all) {
-    Session session(transformer_, 300);
+    Session session(transformer(), 300);
     session.append(prompt_, 40, LogitsWanted::last);
     Checksums want(prompt_.size(), 0);
-    want.back() = reference(GetParam()).back();
+    want.back() = reference(model()).back();
     EXPECT_EQ(session.checksums(), want);
 }
 
 TEST_P(TransformerTest, a_cut_session_goes_on_as_a_new_one) {
     for (const int kept : {0, 1, 63, 64, 65, 128}) {
-        Session session(transformer_, 300);
+        Session session(transformer(), 300);
         session.append(random_tokens(2, 140), 0, LogitsWanted::all);
         session.truncate(kept);
         Tokens tokens = session.tokens();
@@ -153,7 +170,7 @@ TEST_P(TransformerTest, a_cut_session_goes_on_as_a_new_one) {
         session.append(rest, 11, LogitsWanted::all);
         tokens.insert(tokens.end(), rest.begin(), rest.end());
         EXPECT_EQ(session.tokens(), tokens);
-        EXPECT_EQ(session.checksums(), run(transformer_, tokens, 0)) << kept << " tokens kept";
+        EXPECT_EQ(session.checksums(), run(transformer(), tokens, 0)) << kept << " tokens kept";
     }
 }
 
@@ -204,22 +221,32 @@ TEST_P(TransformerTest, sequences_of_one_batch_are_as_alone) {
     constexpr int kPages = 12;
     Ragged ragged({random_tokens(4, 100), random_tokens(5, 1), random_tokens(6, 67), prompt_},
                   kPages);
-    const auto kv = transformer_.make_kv_cache(kPages);
+    const auto kv = transformer().make_kv_cache(kPages);
     std::vector<Checksums> checksums(ragged.sequences.size());
-    step(transformer_, {60, 1, 1, 40}, *kv, ragged, checksums);  // a prompt beside others
+    step(transformer(), {60, 1, 1, 40}, *kv, ragged, checksums);  // a prompt beside others
     for (int i = 0; i < 7; ++i)
-        step(transformer_, {1, 0, 1, 1}, *kv, ragged, checksums);  // answers
-    step(transformer_, {33, 0, 59, 60}, *kv, ragged, checksums);
-    step(transformer_, {0, 0, 0, 60}, *kv, ragged, checksums);
+        step(transformer(), {1, 0, 1, 1}, *kv, ragged, checksums);  // answers
+    step(transformer(), {33, 0, 59, 60}, *kv, ragged, checksums);
+    step(transformer(), {0, 0, 0, 60}, *kv, ragged, checksums);
     for (std::size_t i = 0; i < checksums.size(); ++i) {
         EXPECT_EQ(ragged.done[i], ragged.sequences[i].size());
-        EXPECT_EQ(checksums[i], run(transformer_, ragged.sequences[i], 0)) << "sequence " << i;
+        EXPECT_EQ(checksums[i], run(transformer(), ragged.sequences[i], 0)) << "sequence " << i;
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Model, TransformerTest,
-                         testing::Values("e8", "e8_window", "q8_0_tied", "mixed"),
-                         [](const auto& model) { return model.param; });
+std::vector<Setup> setups() {
+    std::vector<Setup> all;
+    for (const char* model : {"e8", "e8_window", "q8_0_tied", "mixed"}) {
+        all.push_back({model, false});
+        all.push_back({model, true});
+    }
+    return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Model, TransformerTest, testing::ValuesIn(setups()),
+                         [](const auto& setup) {
+                             return setup.param.model + (setup.param.card ? "_cuda" : "_cpu");
+                         });
 
 }  // namespace
 }  // namespace etalon::model
