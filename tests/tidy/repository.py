@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CPP = {".h", ".cpp", ".inl"}
+CPP = {".h", ".cpp", ".inl", ".cu", ".cuh"}
 # Data, not text of ours: their bytes are what they are.
 DATA_FOLDERS = ("fuzz/corpus/", "spec/vectors/", "tests/quality/texts/", "tests/text/texts/")
 

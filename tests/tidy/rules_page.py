@@ -23,7 +23,7 @@ CITATION = re.compile(r"\b([A-Z]{3})-(\d+)(?:\s+to\s+\1-(\d+))?(?![\w.]*-)\b")
 REASON = re.compile(r"\((no (?:code|backend|test)|removed)(?::\s*([^)]*))?\)")
 # Names of standards and instructions that look like rules.
 NOT_RULES = {"UTF", "SHA", "AVX", "GPT", "AMX", "RFC", "SSE", "ISO", "FMA", "PEP", "AES"}
-COLUMNS = ("reference", "backend cpu", "test")
+COLUMNS = ("reference", "backend cpu", "backend cuda", "test")
 
 
 @functools.lru_cache(maxsize=None)
@@ -81,14 +81,14 @@ def citations():
 
 
 @functools.lru_cache(maxsize=None)
-def headers_used_by_backend():
-    """Files of src/exact that the CPU backend computes with, header and source."""
+def headers_used_by(folder):
+    """Files of src/exact, and of another backend, that the folder computes with."""
     used = set()
     for name in cpp_files():
-        if name.startswith("src/backend/cpu/"):
-            for header in re.findall(r'#include "(exact/\w+)\.h"', read(name)):
+        if name.startswith(folder):
+            for header in re.findall(r'#include "(exact/\w+|backend/\w+/\w+)\.h"', read(name)):
                 used |= {f"src/{header}.h", f"src/{header}.cpp"}
-    return used
+    return {name for name in used if not name.startswith(folder)}
 
 
 def cell(identifier, column):
@@ -99,13 +99,15 @@ def cell(identifier, column):
         return "removed"
     if column == "test":
         chosen, absence = [n for n in names if n.startswith("tests/")], ["no test"]
-    elif column == "backend cpu":
-        chosen, absence = [n for n in names if n.startswith("src/backend/cpu/")], ["no backend"]
-        shared = [n for n in names if n in headers_used_by_backend()]
+    elif column.startswith("backend "):
+        folder = f"src/{column.replace(' ', '/')}/"
+        chosen, absence = [n for n in names if n.startswith(folder)], ["no backend"]
+        shared = [n for n in names if n in headers_used_by(folder)]
         if not chosen and shared:
             return "calls " + f"`{shared[0]}`"
     else:
-        chosen = [n for n in names if n.startswith("src/") and not n.startswith("src/backend/cpu/")]
+        devices = ("src/backend/cpu/", "src/backend/cuda/")
+        chosen = [n for n in names if n.startswith("src/") and not n.startswith(devices)]
         absence = []
     if chosen:
         more = f" and {len(chosen) - 2} more" if len(chosen) > 2 else ""
