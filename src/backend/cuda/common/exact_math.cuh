@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The float operations of the specification on the card (spec FLT-1, FLT-2, MTH, SWI-1). Each has
-// its own intrinsic, so that no compiler flag can contract or reorder them; the sources are compiled
-// with -fmad=false and without flush to zero as well (cmake/cuda.cmake).
+// its own intrinsic, so that no compiler flag can contract or reorder them; the sources are
+// compiled with -fmad=false and without flush to zero as well (cmake/cuda.cmake).
 #pragma once
 
 #include <cstdint>

@@ -20,11 +20,11 @@ __device__ inline float sum_last_lanes(float lane) {
     return lane;
 }
 
-/// The halving tree over one lane a thread of a block of 256; every thread gets the sum.
-/// `shared` has kLanes floats, free before and after.
+/// The halving tree over one lane in each of the first 256 threads of a block; every thread gets
+/// the sum. `shared` has kLanes floats, free before and after.
 __device__ inline float sum_lanes(float lane, float* shared) {
     const int thread = static_cast<int>(threadIdx.x);
-    shared[thread] = lane;
+    if (thread < kLanes) shared[thread] = lane;
     __syncthreads();
     for (int half = kLanes / 2; half >= kWarpLanes; half /= 2) {
         if (thread < half) shared[thread] = add(shared[thread], shared[thread + half]);

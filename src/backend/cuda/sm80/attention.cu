@@ -2,10 +2,11 @@
 // Attention over int8 keys and values in pages, a warp a query head (spec ATT-1 to ATT-12, ERR-2).
 #include <cuda_runtime.h>
 
-#include "backend/cuda/common/error.h"
 #include "backend/cuda/common/exact_math.cuh"
 #include "backend/cuda/common/kv_address.cuh"
+#include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "base/error.h"
 
@@ -270,6 +271,8 @@ template <int kQuads>
 __global__ void __launch_bounds__(kThreads)
     attention_sm80(BatchView batch, QueriesView queries, KvView kv, AttentionShape shape,
                    float* states, float* o) {
+    let_next_kernel_start();
+    wait_for_kernels_before();
     extern __shared__ int4 shared[];
     const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
@@ -317,6 +320,8 @@ template <int kQuads>
 __global__ void __launch_bounds__(kThreads)
     attention_join_sm80(BatchView batch, QueriesView queries, AttentionShape shape,
                         const float* states, float* o) {
+    let_next_kernel_start();
+    wait_for_kernels_before();
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const std::size_t row =
         std::size_t{blockIdx.x} * kWarps + static_cast<int>(threadIdx.x) / kWarpLanes;
@@ -357,11 +362,11 @@ void launch(const BatchView& batch, const QueriesView& queries, const KvView& kv
                     static_cast<unsigned>(shape.n_chunks > 0 ? shape.n_chunks : 1));
     const std::size_t bytes =
         kWarps * (static_cast<std::size_t>(kv.dim_stride) + kPageSlots * sizeof(std::int16_t));
-    attention_sm80<kQuads><<<grid, kThreads, bytes, stream>>>(batch, queries, kv, shape, states, o);
-    check_launch("attention");
+    launch_dependent("attention", attention_sm80<kQuads>, grid, kThreads, bytes, stream, batch,
+                     queries, kv, shape, states, o);
     if (shape.n_chunks == 0) return;
-    attention_join_sm80<kQuads><<<grid.x, kThreads, 0, stream>>>(batch, queries, shape, states, o);
-    check_launch("attention_join");
+    launch_dependent("attention_join", attention_join_sm80<kQuads>, dim3(grid.x), kThreads, 0,
+                     stream, batch, queries, shape, states, o);
 }
 
 }  // namespace

@@ -3,9 +3,10 @@
 #include <cuda_runtime.h>
 
 #include "backend/cpu/linear_layout.h"
-#include "backend/cuda/common/error.h"
 #include "backend/cuda/common/exact_math.cuh"
+#include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/ptx/convert.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
 
 namespace etalon::backend::cuda {
@@ -91,6 +92,8 @@ __device__ float element(const EmbeddingView& embedding, const RecordShape& shap
 ///   supported: every format but E4
 __global__ void __launch_bounds__(kThreads)
     embed_sm80(BatchView batch, EmbeddingView embedding, RecordShape shape, float* h) {
+    let_next_kernel_start();
+    wait_for_kernels_before();
     const std::int32_t id = batch.tokens[blockIdx.x];
     const std::byte* row = embedding.rows + static_cast<std::size_t>(id) * embedding.row_bytes;
     for (int i = static_cast<int>(threadIdx.x); i < embedding.dim; i += kThreads) {
@@ -106,8 +109,8 @@ void launch_embed(const BatchView& batch, const EmbeddingView& embedding, float*
         shape.form = cpu::blocked_form(embedding.format);
         shape.layout = cpu::record_layout(shape.form, 1);
     }
-    embed_sm80<<<batch.n_tokens, kThreads, 0, stream>>>(batch, embedding, shape, h);
-    check_launch("embed");
+    launch_dependent("embed", embed_sm80, dim3(static_cast<unsigned>(batch.n_tokens)), kThreads, 0,
+                     stream, batch, embedding, shape, h);
 }
 
 }  // namespace etalon::backend::cuda

@@ -4,9 +4,10 @@
 #include <cuda_runtime.h>
 
 #include "backend/cpu/linear_layout.h"
-#include "backend/cuda/common/error.h"
+#include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/convert.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "backend/cuda/sm80/linear_out.cuh"
 #include "base/error.h"
@@ -172,6 +173,8 @@ template <Format kFormat, int kTokens>
 __global__ void __launch_bounds__(kThreads)
     linear_blocked_sm80(BlockedView w, ActivationsView x, LinearOut out) {
     using S = Shape<kFormat>;
+    let_next_kernel_start();
+    wait_for_kernels_before();
     static_assert(kTokens <= kWarps, "a warp runs the chains of one token");
     __shared__ Step<kTokens, S::kMinimum> steps[2];
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
@@ -211,8 +214,8 @@ void launch_tokens(const BlockedView& w, const ActivationsView& x, const LinearO
                    Stream stream) {
     const dim3 grid(static_cast<unsigned>((w.n_rows + kBlockedWidth - 1) / kBlockedWidth),
                     static_cast<unsigned>((out.n_tokens + kTokens - 1) / kTokens));
-    linear_blocked_sm80<kFormat, kTokens><<<grid, kThreads, 0, stream>>>(w, x, out);
-    check_launch("linear_blocked");
+    launch_dependent("linear_blocked", linear_blocked_sm80<kFormat, kTokens>, grid, kThreads, 0,
+                     stream, w, x, out);
 }
 
 template <Format kFormat>

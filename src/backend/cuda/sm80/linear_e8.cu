@@ -2,9 +2,10 @@
 // E8 linear layers of many tokens on the integer tensor cores (spec LIN-2, LIN-3).
 #include <cuda_runtime.h>
 
-#include "backend/cuda/common/error.h"
+#include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/copy.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/ptx/mma.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "backend/cuda/sm80/linear_out.cuh"
@@ -131,6 +132,8 @@ __device__ void finish(const E8View& w, const ActivationsView& x, const LinearOu
 ///   supported: any R and T, stride a multiple of 64
 __global__ void __launch_bounds__(kThreads)
     linear_e8_sm80(E8View w, ActivationsView x, LinearOut out) {
+    let_next_kernel_start();
+    wait_for_kernels_before();
     extern __shared__ Stage stages[];
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
@@ -166,8 +169,7 @@ void launch_linear_e8(const E8View& w, const ActivationsView& x, const LinearOut
                     static_cast<unsigned>((out.n_tokens + kTileTokens - 1) / kTileTokens));
     constexpr std::size_t kBytes = sizeof(Stage) * kStages;
     static_assert(kBytes <= 48 * 1024, "more has to be allowed first");
-    linear_e8_sm80<<<grid, kThreads, kBytes, stream>>>(w, x, out);
-    check_launch("linear_e8");
+    launch_dependent("linear_e8", linear_e8_sm80, grid, kThreads, kBytes, stream, w, x, out);
 }
 
 }  // namespace etalon::backend::cuda

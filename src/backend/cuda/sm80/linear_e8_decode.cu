@@ -2,9 +2,10 @@
 // E8 linear layers of 1 to 8 tokens: the weights stream by once (spec LIN-2, LIN-3).
 #include <cuda_runtime.h>
 
-#include "backend/cuda/common/error.h"
+#include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/copy.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "backend/cuda/sm80/linear_out.cuh"
 #include "base/error.h"
@@ -18,20 +19,39 @@ constexpr int kThreads = kWarps * kWarpLanes;
 constexpr int kRows = 2;    // of a warp
 constexpr int kUnroll = 4;  // loads of 16 bytes a lane and row that are under way together
 
-/// Products of 16 elements with those of each token.
-template <int kTokens>
-__device__ void multiply(const int4 (&w)[kRows], const int4* const (&x)[kTokens], int chunk,
-                         int (&sums)[kRows][kTokens]) {
+/// 16 bytes of each row for each of kUnroll turns of the lane; zero behind the end.
+using Words = int4[kUnroll][kRows];
+
+__device__ void load(const int4* const (&rows)[kRows], int chunk, int n_chunks, Words& words) {
 #pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-        const int4 v = x[t][chunk];
+    for (int u = 0; u < kUnroll; ++u) {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-            int sum = sums[r][t];
-            sum = __dp4a(w[r].x, v.x, sum);
-            sum = __dp4a(w[r].y, v.y, sum);
-            sum = __dp4a(w[r].z, v.z, sum);
-            sums[r][t] = __dp4a(w[r].w, v.w, sum);
+            const int place = chunk + u * kWarpLanes;
+            words[u][r] = place < n_chunks ? load_streaming(rows[r] + place) : int4{};
+        }
+    }
+}
+
+/// Adds the products of `words` with those of each token.
+template <int kTokens>
+__device__ void multiply(const Words& words, const int4* const (&x)[kTokens], int chunk,
+                         int n_chunks, int (&sums)[kRows][kTokens]) {
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+        const int place = chunk + u * kWarpLanes;
+        if (place >= n_chunks) continue;
+#pragma unroll
+        for (int t = 0; t < kTokens; ++t) {
+            const int4 v = x[t][place];
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) {
+                int sum = sums[r][t];
+                sum = __dp4a(words[u][r].x, v.x, sum);
+                sum = __dp4a(words[u][r].y, v.y, sum);
+                sum = __dp4a(words[u][r].z, v.z, sum);
+                sums[r][t] = __dp4a(words[u][r].w, v.w, sum);
+            }
         }
     }
 }
@@ -40,13 +60,15 @@ __device__ void multiply(const int4 (&w)[kRows], const int4* const (&x)[kTokens]
 ///   in:  w.q int8 [R, stride], |q| <= 127; w.d binary32 [R]; x.row_q int8 [T, stride];
 ///        x.row_scales [T]
 ///   out: out.y
-///   tile: 2 rows and all tokens a warp, 4 warps; lanes take 16 bytes of K in turn
+///   tile: 2 rows and all tokens a warp, 4 warps; lanes take 16 bytes of K in turn, and the next 4
+///         turns are under way while 4 are multiplied; the first are before the input is awaited
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= kTokens (8 at most), any R, stride a multiple of 64
 template <int kTokens>
 __global__ void __launch_bounds__(kThreads)
     linear_e8_decode_sm80(E8View w, ActivationsView x, LinearOut out) {
     static_assert(kRows * kTokens <= kWarpLanes, "a lane finishes one product");
+    let_next_kernel_start();
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int warp =
         static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpLanes;
@@ -58,48 +80,44 @@ __global__ void __launch_bounds__(kThreads)
         const auto row = static_cast<std::size_t>(min(first_row + r, w.n_rows - 1));
         rows[r] = reinterpret_cast<const int4*>(w.q + row * static_cast<std::size_t>(w.stride));
     }
+    const int n_chunks = w.stride / static_cast<int>(sizeof(int4));
+    Words words;
+    load(rows, lane, n_chunks, words);
+    const int row = first_row + lane / kTokens;
+    const int t = lane % kTokens;
+    const bool finishes = lane < kRows * kTokens && row < w.n_rows && t < out.n_tokens;
+    const float d = finishes ? w.d[row] : 0.0F;
+    wait_for_kernels_before();
     const int4* tokens[kTokens];
 #pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-        const std::size_t token = token_of(out, min(t, out.n_tokens - 1));
-        tokens[t] =
+    for (int i = 0; i < kTokens; ++i) {
+        const std::size_t token = token_of(out, min(i, out.n_tokens - 1));
+        tokens[i] =
             reinterpret_cast<const int4*>(x.row_q + token * static_cast<std::size_t>(x.stride));
     }
     int sums[kRows][kTokens] = {};
-    const int n_chunks = w.stride / static_cast<int>(sizeof(int4));
-    int chunk = lane;
-    for (; chunk + (kUnroll - 1) * kWarpLanes < n_chunks; chunk += kUnroll * kWarpLanes) {
-        int4 words[kUnroll][kRows];
+    for (int begin = 0; begin < n_chunks; begin += kUnroll * kWarpLanes) {
+        Words next;
+        load(rows, begin + kUnroll * kWarpLanes + lane, n_chunks, next);
+        multiply<kTokens>(words, tokens, begin + lane, n_chunks, sums);
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) {
 #pragma unroll
             for (int r = 0; r < kRows; ++r)
-                words[u][r] = load_streaming(rows[r] + chunk + u * kWarpLanes);
+                words[u][r] = next[u][r];
         }
-#pragma unroll
-        for (int u = 0; u < kUnroll; ++u)
-            multiply(words[u], tokens, chunk + u * kWarpLanes, sums);
-    }
-    for (; chunk < n_chunks; chunk += kWarpLanes) {
-        int4 words[kRows];
-#pragma unroll
-        for (int r = 0; r < kRows; ++r)
-            words[r] = load_streaming(rows[r] + chunk);
-        multiply(words, tokens, chunk, sums);
     }
     int mine = 0;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-        for (int t = 0; t < kTokens; ++t) {
-            const int sum = __reduce_add_sync(kFullWarp, sums[r][t]);
-            if (lane == r * kTokens + t) mine = sum;
+        for (int i = 0; i < kTokens; ++i) {
+            const int sum = __reduce_add_sync(kFullWarp, sums[r][i]);
+            if (lane == r * kTokens + i) mine = sum;
         }
     }
-    const int row = first_row + lane / kTokens;
-    const int t = lane % kTokens;
-    if (lane >= kRows * kTokens || row >= w.n_rows || t >= out.n_tokens) return;
-    const float scale = mul(x.row_scales[token_of(out, t)], w.d[row]);
+    if (!finishes) return;
+    const float scale = mul(x.row_scales[token_of(out, t)], d);
     put(out, t, row, mul(static_cast<float>(mine), scale));  // LIN-3
 }
 
@@ -107,8 +125,8 @@ template <int kTokens>
 void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, Stream stream) {
     constexpr int kBlockRows = kWarps * kRows;
     const auto blocks = static_cast<unsigned>((w.n_rows + kBlockRows - 1) / kBlockRows);
-    linear_e8_decode_sm80<kTokens><<<blocks, kThreads, 0, stream>>>(w, x, out);
-    check_launch("linear_e8_decode");
+    launch_dependent("linear_e8_decode", linear_e8_decode_sm80<kTokens>, dim3(blocks), kThreads, 0,
+                     stream, w, x, out);
 }
 
 }  // namespace

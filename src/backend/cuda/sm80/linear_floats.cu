@@ -2,9 +2,10 @@
 // Linear layers of floating formats (spec LIN-7, SUM-1).
 #include <cuda_runtime.h>
 
-#include "backend/cuda/common/error.h"
+#include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/convert.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "backend/cuda/sm80/linear_out.cuh"
 #include "base/error.h"
@@ -51,6 +52,8 @@ __device__ float sum_tree(const float (&lanes)[kLaneSums]) {
 template <Format kFormat>
 __global__ void __launch_bounds__(kThreads)
     linear_floats_sm80(FloatsView w, ActivationsView x, LinearOut out) {
+    let_next_kernel_start();
+    wait_for_kernels_before();
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int row =
         static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpLanes;
@@ -87,8 +90,8 @@ template <Format kFormat>
 void launch(const FloatsView& w, const ActivationsView& x, const LinearOut& out, Stream stream) {
     const dim3 grid(static_cast<unsigned>((w.n_rows + kWarps - 1) / kWarps),
                     static_cast<unsigned>((out.n_tokens + kTokens - 1) / kTokens));
-    linear_floats_sm80<kFormat><<<grid, kThreads, 0, stream>>>(w, x, out);
-    check_launch("linear_floats");
+    launch_dependent("linear_floats", linear_floats_sm80<kFormat>, grid, kThreads, 0, stream, w, x,
+                     out);
 }
 
 }  // namespace

@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows of floats to the input of linear layers: norm, SwiGLU, rotation, quantisation (spec NRM,
 // SWI, ROT, QNT, ERR-1).
+#include <algorithm>
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/error.h"
 #include "backend/cuda/common/exact_math.cuh"
+#include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
 
 namespace etalon::backend::cuda {
 
 namespace {
 
-constexpr int kThreads = kLanes;
+constexpr int kThreadsMax = 1024;
+constexpr int kElementsPerThread = 4;  // rows that are shorter take fewer threads
 constexpr int kBlock = exact::kBlock;
 constexpr int kHalf = kBlock / 2;
 constexpr int kDctMax = 15;
-static_assert(kThreads == 256, "SUM-1 has one lane a thread");
+static_assert(kLanes <= kThreadsMax && kThreadsMax <= kWarpLanes * kWarpLanes);
 static_assert(kBlock == kWarpLanes, "a warp quantises one block");
 
 /// What one block of threads shares.
@@ -28,11 +32,49 @@ struct Shared {
 __device__ int thread_index() {
     return static_cast<int>(threadIdx.x);
 }
+__device__ int n_threads() {
+    return static_cast<int>(blockDim.x);
+}
+
+/// use(i, load(i)) for each element of a row, the loads of some of them at once.
+template <typename Load, typename Use>
+__device__ void for_elements(int k, const Load& load, const Use& use) {
+    constexpr int kAtOnce = 8;
+    for (int begin = thread_index(); begin < k; begin += kAtOnce * n_threads()) {
+        decltype(load(0)) values[kAtOnce];
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+            if (begin + j * n_threads() < k) values[j] = load(begin + j * n_threads());
+        }
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+            if (begin + j * n_threads() < k) use(begin + j * n_threads(), values[j]);
+        }
+    }
+}
+
+/// A lane of the sum of squares (SUM-1): its elements in order, the loads of some of them at once.
+__device__ float sum_of_lane(const float* row, int k, int lane) {
+    constexpr int kAtOnce = 8;
+    float sum = 0.0F;
+    for (int begin = lane; begin < k; begin += kAtOnce * kLanes) {
+        float v[kAtOnce];
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+            if (begin + j * kLanes < k) v[j] = row[begin + j * kLanes];
+        }
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+            if (begin + j * kLanes < k) sum = fused(v[j], v[j], sum);
+        }
+    }
+    return sum;
+}
 
 /// ROT-3, strides 1 to 16 inside a warp. The block is at least 64, so warps are whole.
 __device__ void butterfly_in_warps(float* z, int k) {
     const int lane = thread_index() % kWarpLanes;
-    for (int i = thread_index(); i < k; i += kThreads) {
+    for (int i = thread_index(); i < k; i += n_threads()) {
         float v = z[i];
         for (int stride = 1; stride < kWarpLanes; stride *= 2) {
             const float other = __shfl_xor_sync(kFullWarp, v, stride);
@@ -45,7 +87,7 @@ __device__ void butterfly_in_warps(float* z, int k) {
 
 /// ROT-3, one stride.
 __device__ void butterfly_stride(float* z, int k, int stride) {
-    for (int p = thread_index(); p < k / 2; p += kThreads) {
+    for (int p = thread_index(); p < k / 2; p += n_threads()) {
         const int i = ((p & ~(stride - 1)) << 1) | (p & (stride - 1));
         const float a = z[i];
         const float b = z[i + stride];
@@ -57,7 +99,7 @@ __device__ void butterfly_stride(float* z, int k, int stride) {
 
 /// ROT-3, `stride` and then 2 * stride.
 __device__ void butterfly_two_strides(float* z, int k, int stride) {
-    for (int p = thread_index(); p < k / 4; p += kThreads) {
+    for (int p = thread_index(); p < k / 4; p += n_threads()) {
         const int i = ((p & ~(stride - 1)) << 2) | (p & (stride - 1));
         const float a = z[i];
         const float b = z[i + stride];
@@ -78,7 +120,7 @@ __device__ void butterfly_two_strides(float* z, int k, int stride) {
 /// ROT-4: a thread owns a position of all blocks.
 __device__ void dct_across_blocks(float* z, const RotationView& rotation) {
     const int m = rotation.m;
-    for (int p = thread_index(); p < rotation.block; p += kThreads) {
+    for (int p = thread_index(); p < rotation.block; p += n_threads()) {
         float x[kDctMax];
 #pragma unroll
         for (int j = 0; j < kDctMax; ++j) {
@@ -110,7 +152,7 @@ __device__ void rotate(float* z, int k, const RotationView& rotation) {
 /// The floating form; true when an element of z is not finite.
 __device__ bool fill_floats(const float* z, float scale, float* out, int k) {
     bool bad = false;
-    for (int i = thread_index(); i < k; i += kThreads) {
+    for (int i = thread_index(); i < k; i += n_threads()) {
         bad = bad || magnitude_bits(z[i]) >= kInfinityBits;
         out[i] = mul(z[i], scale);  // NRM-3
     }
@@ -122,7 +164,7 @@ __device__ bool fill_blocks(const float* z, float scale, const ActivationsView& 
     const int n_blocks = x.n_cols / kBlock;
     const int lane = thread_index() % kWarpLanes;
     bool bad = false;
-    for (int b = thread_index() / kWarpLanes; b < n_blocks; b += kThreads / kWarpLanes) {
+    for (int b = thread_index() / kWarpLanes; b < n_blocks; b += n_threads() / kWarpLanes) {
         const float v = z[b * kBlock + lane];
         const Quantizer quantizer(__reduce_max_sync(kFullWarp, magnitude_bits(v)));
         bad = bad || !quantizer.finite;
@@ -143,11 +185,11 @@ __device__ bool fill_blocks(const float* z, float scale, const ActivationsView& 
 __device__ bool fill_row(const float* z, float scale, const ActivationsView& x, std::size_t t,
                          Shared& shared) {
     std::uint32_t amax = 0;
-    for (int i = thread_index(); i < x.n_cols; i += kThreads)
+    for (int i = thread_index(); i < x.n_cols; i += n_threads())
         amax = max(amax, magnitude_bits(z[i]));
     const Quantizer quantizer(block_max(amax, shared.words));
     auto* words = reinterpret_cast<std::uint32_t*>(x.row_q + t * x.stride);
-    for (int i = 4 * thread_index(); i < x.n_cols; i += 4 * kThreads) {
+    for (int i = 4 * thread_index(); i < x.n_cols; i += 4 * n_threads()) {
         std::uint32_t word = 0;
         for (int j = 0; j < 4 && i + j < x.n_cols; ++j)
             word |= (static_cast<std::uint32_t>(quantizer.code(z[i + j])) & 0xFFU) << (8 * j);
@@ -160,7 +202,7 @@ __device__ bool fill_row(const float* z, float scale, const ActivationsView& x, 
 template <typename T>
 __device__ void clear(T* values, std::size_t t, std::size_t n) {
     if (values == nullptr) return;
-    for (std::size_t i = threadIdx.x; i < n; i += kThreads)
+    for (std::size_t i = threadIdx.x; i < n; i += blockDim.x)
         values[t * n + i] = T{};
 }
 
@@ -204,22 +246,25 @@ __device__ float* row_of(float* scratch, int k) {
 /// (NRM-1 to NRM-3, ROT-3, ROT-4, QNT).
 ///   in:  h binary32 [T, K]; w binary32 [K]
 ///   out: x, the forms that it has; failed [T]
-///   tile: one token a block of 8 warps; shared: 4 K bytes and 1.2 KB
+///   tile: one token a block of 8 to 32 warps; shared: 4 K bytes and 1.2 KB
 ///   floor: 4 K bytes read and 1 to 5 K written a token, of the read speed
 ///   supported: any K
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreadsMax)
     norm_quantize_sm80(const float* h, const float* w, float eps, RotationView rotation,
                        ActivationsView x, std::uint8_t* failed, float* scratch) {
     __shared__ Shared shared;
     const int k = x.n_cols;
     float* z = row_of(scratch, k);
+    let_next_kernel_start();
+    wait_for_kernels_before();
     const float* row = h + std::size_t{blockIdx.x} * k;
-    float lane = 0.0F;
-    for (int i = thread_index(); i < k; i += kThreads) {
-        const float v = row[i];
-        lane = fused(v, v, lane);  // SUM-1
-        z[i] = mul(w[i], v);       // NRM-2
-    }
+    for_elements(
+        k,
+        [&](int i) {
+            return float2{row[i], w[i]};
+        },
+        [&](int i, float2 v) { z[i] = mul(v.y, v.x); });  // NRM-2
+    const float lane = thread_index() < kLanes ? sum_of_lane(row, k, thread_index()) : 0.0F;
     const float mean = divide(sum_lanes(lane, shared.lanes), static_cast<float>(k));
     const float scale = divide(1.0F, __fsqrt_rn(add(mean, eps)));  // NRM-1
     const std::uint32_t bits = __float_as_uint(scale);
@@ -228,28 +273,37 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// x = quantised v (QNT-1 to QNT-4). As norm_quantize_sm80, without norm and rotation.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreadsMax)
     quantize_sm80(const float* v, ActivationsView x, std::uint8_t* failed, float* scratch) {
     __shared__ Shared shared;
     const int k = x.n_cols;
     float* z = row_of(scratch, k);
-    for (int i = thread_index(); i < k; i += kThreads)
-        z[i] = v[std::size_t{blockIdx.x} * k + i];
+    let_next_kernel_start();
+    wait_for_kernels_before();
+    const float* row = v + std::size_t{blockIdx.x} * k;
+    for_elements(
+        k, [&](int i) { return row[i]; }, [&](int i, float value) { z[i] = value; });
     fill_token(z, 1.0F, true, RotationView{}, x, failed, shared);
 }
 
 /// x = quantised R(swiglu(gate, up)) (SWI-1, ROT-3, ROT-4, QNT).
 ///   in:  gate_up binary32 [T, 2 K], gate first
 ///   otherwise as norm_quantize_sm80
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreadsMax)
     swiglu_quantize_sm80(const float* gate_up, RotationView rotation, ActivationsView x,
                          std::uint8_t* failed, float* scratch) {
     __shared__ Shared shared;
     const int k = x.n_cols;
     float* z = row_of(scratch, k);
+    let_next_kernel_start();
+    wait_for_kernels_before();
     const float* gate = gate_up + std::size_t{blockIdx.x} * 2 * k;
-    for (int i = thread_index(); i < k; i += kThreads)
-        z[i] = swiglu(gate[i], gate[k + i]);
+    for_elements(
+        k,
+        [&](int i) {
+            return float2{gate[i], gate[k + i]};
+        },
+        [&](int i, float2 v) { z[i] = swiglu(v.x, v.y); });
     fill_token(z, 1.0F, true, rotation, x, failed, shared);
 }
 
@@ -264,6 +318,16 @@ std::size_t allow_row(Kernel kernel, int k, const float* scratch) {
               "shared memory of a row");
     }
     return bytes;
+}
+
+/// Whole warps, at least one for each lane of SUM-1.
+int threads_of(const ActivationsView& x) {
+    const int wanted = x.n_cols / kElementsPerThread / kWarpLanes * kWarpLanes;
+    return std::clamp(wanted, kLanes, kThreadsMax);
+}
+
+dim3 tokens_of(const BatchView& batch) {
+    return dim3(static_cast<unsigned>(batch.n_tokens));
 }
 
 }  // namespace
@@ -281,25 +345,23 @@ void launch_norm_quantize(const BatchView& batch, const float* h, const float* w
                           const RotationView& rotation, const ActivationsView& x, float* scratch,
                           Stream stream) {
     const std::size_t bytes = allow_row(norm_quantize_sm80, x.n_cols, scratch);
-    norm_quantize_sm80<<<batch.n_tokens, kThreads, bytes, stream>>>(h, w, eps, rotation, x,
-                                                                    batch.failed, scratch);
-    check_launch("norm_quantize");
+    launch_dependent("norm_quantize", norm_quantize_sm80, tokens_of(batch), threads_of(x), bytes,
+                     stream, h, w, eps, rotation, x, batch.failed, scratch);
 }
 
 void launch_quantize(const BatchView& batch, const float* v, const ActivationsView& x,
                      float* scratch, Stream stream) {
     const std::size_t bytes = allow_row(quantize_sm80, x.n_cols, scratch);
-    quantize_sm80<<<batch.n_tokens, kThreads, bytes, stream>>>(v, x, batch.failed, scratch);
-    check_launch("quantize");
+    launch_dependent("quantize", quantize_sm80, tokens_of(batch), threads_of(x), bytes, stream, v,
+                     x, batch.failed, scratch);
 }
 
 void launch_swiglu_quantize(const BatchView& batch, const float* gate_up,
                             const RotationView& rotation, const ActivationsView& x, float* scratch,
                             Stream stream) {
     const std::size_t bytes = allow_row(swiglu_quantize_sm80, x.n_cols, scratch);
-    swiglu_quantize_sm80<<<batch.n_tokens, kThreads, bytes, stream>>>(gate_up, rotation, x,
-                                                                      batch.failed, scratch);
-    check_launch("swiglu_quantize");
+    launch_dependent("swiglu_quantize", swiglu_quantize_sm80, tokens_of(batch), threads_of(x),
+                     bytes, stream, gate_up, rotation, x, batch.failed, scratch);
 }
 
 }  // namespace etalon::backend::cuda

@@ -3,10 +3,11 @@
 // RPE-6, ROT-6, QNT-2, ERR-1).
 #include <cuda_runtime.h>
 
-#include "backend/cuda/common/error.h"
 #include "backend/cuda/common/exact_math.cuh"
 #include "backend/cuda/common/kv_address.cuh"
+#include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
 
 namespace etalon::backend::cuda {
@@ -57,6 +58,8 @@ __global__ void __launch_bounds__(kThreads)
     rope_append_sm80(BatchView batch, const float* qkv, RopeView rope, int layer, KvView kv,
                      QueriesView queries) {
     extern __shared__ float heads[];
+    let_next_kernel_start();
+    wait_for_kernels_before();
     const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int head = static_cast<int>(blockIdx.x) * kWarps + warp;
@@ -113,8 +116,8 @@ void launch_rope_append(const BatchView& batch, const float* qkv, const RopeView
     const dim3 grid(static_cast<unsigned>((n_heads + kWarps - 1) / kWarps),
                     static_cast<unsigned>(batch.n_tokens));
     const std::size_t bytes = sizeof(float) * kWarps * static_cast<std::size_t>(queries.head_dim);
-    rope_append_sm80<<<grid, kThreads, bytes, stream>>>(batch, qkv, rope, layer, kv, queries);
-    check_launch("rope_append");
+    launch_dependent("rope_append", rope_append_sm80, grid, kThreads, bytes, stream, batch, qkv,
+                     rope, layer, kv, queries);
 }
 
 }  // namespace etalon::backend::cuda

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launch of a kernel that may start before the one ahead of it has ended
+// (ptx/dependent_launch.cuh).
+//   launch_dependent("embed", embed_sm80, grid, kThreads, 0, stream, batch, embedding, h);
+// The kernel calls wait_for_kernels_before() ahead of its first access to anything that a kernel
+// writes, and ahead of its own first write.
+#pragma once
+
+#include <cstddef>
+#include <cuda_runtime.h>
+
+#include "backend/cuda/common/error.h"
+#include "backend/cuda/sm80/kernels.h"
+
+namespace etalon::backend::cuda {
+
+/// True where the kernels that the current card runs were compiled for 9.0 or newer, so that they
+/// know how to wait. A card can be newer than its kernels: it then runs the PTX of 8.0.
+bool has_dependent_launch();
+
+template <typename... Parameters, typename... Arguments>
+void launch_dependent(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads,
+                      std::size_t shared_bytes, Stream stream, const Arguments&... arguments) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = has_dependent_launch() ? 1 : 0;
+    check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name);
+}
+
+}  // namespace etalon::backend::cuda
