@@ -16,10 +16,10 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpLanes;
-constexpr int kRows = 2;    // of a warp
-constexpr int kUnroll = 4;  // loads of 16 bytes a lane and row that are under way together
+constexpr int kRows = 4;    // of a block
+constexpr int kUnroll = 2;  // loads of 16 bytes a thread and row that are under way together
 
-/// 16 bytes of each row for each of kUnroll turns of the lane; zero behind the end.
+/// 16 bytes of each row for each of kUnroll turns of the thread; zero behind the end.
 using Words = int4[kUnroll][kRows];
 
 __device__ void load(const int4* const (&rows)[kRows], int chunk, int n_chunks, Words& words) {
@@ -27,7 +27,7 @@ __device__ void load(const int4* const (&rows)[kRows], int chunk, int n_chunks, 
     for (int u = 0; u < kUnroll; ++u) {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-            const int place = chunk + u * kWarpLanes;
+            const int place = chunk + u * kThreads;
             words[u][r] = place < n_chunks ? load_streaming(rows[r] + place) : int4{};
         }
     }
@@ -39,7 +39,7 @@ __device__ void multiply(const Words& words, const int4* const (&x)[kTokens], in
                          int n_chunks, int (&sums)[kRows][kTokens]) {
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-        const int place = chunk + u * kWarpLanes;
+        const int place = chunk + u * kThreads;
         if (place >= n_chunks) continue;
 #pragma unroll
         for (int t = 0; t < kTokens; ++t) {
@@ -60,20 +60,20 @@ __device__ void multiply(const Words& words, const int4* const (&x)[kTokens], in
 ///   in:  w.q int8 [R, stride], |q| <= 127; w.d binary32 [R]; x.row_q int8 [T, stride];
 ///        x.row_scales [T]
 ///   out: out.y
-///   tile: 2 rows and all tokens a warp, 4 warps; lanes take 16 bytes of K in turn, and the next 4
-///         turns are under way while 4 are multiplied; the first are before the input is awaited
+///   tile: 4 rows and all tokens a block of 4 warps; threads take 16 bytes of K in turn, so that a
+///         block reads on in few places, and the next 2 turns are under way while 2 are multiplied;
+///         the first are before the input is awaited
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= kTokens (8 at most), any R, stride a multiple of 64
 template <int kTokens>
 __global__ void __launch_bounds__(kThreads)
     linear_e8_decode_sm80(E8View w, ActivationsView x, LinearOut out) {
-    static_assert(kRows * kTokens <= kWarpLanes, "a lane finishes one product");
+    static_assert(kRows * kTokens <= kWarpLanes, "a lane of the first warp finishes one product");
+    __shared__ int warp_sums[kWarps][kRows * kTokens];
     let_next_kernel_start();
-    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
-    const int warp =
-        static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpLanes;
-    const int first_row = warp * kRows;
-    if (first_row >= w.n_rows) return;
+    const int thread = static_cast<int>(threadIdx.x);
+    const int lane = thread % kWarpLanes;
+    const int first_row = static_cast<int>(blockIdx.x) * kRows;
     const int4* rows[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {  // a row that is missing repeats the last one
@@ -82,10 +82,10 @@ __global__ void __launch_bounds__(kThreads)
     }
     const int n_chunks = w.stride / static_cast<int>(sizeof(int4));
     Words words;
-    load(rows, lane, n_chunks, words);
-    const int row = first_row + lane / kTokens;
-    const int t = lane % kTokens;
-    const bool finishes = lane < kRows * kTokens && row < w.n_rows && t < out.n_tokens;
+    load(rows, thread, n_chunks, words);
+    const int row = first_row + thread / kTokens;
+    const int t = thread % kTokens;
+    const bool finishes = thread < kRows * kTokens && row < w.n_rows && t < out.n_tokens;
     const float d = finishes ? w.d[row] : 0.0F;
     wait_for_kernels_before();
     const int4* tokens[kTokens];
@@ -96,10 +96,10 @@ __global__ void __launch_bounds__(kThreads)
             reinterpret_cast<const int4*>(x.row_q + token * static_cast<std::size_t>(x.stride));
     }
     int sums[kRows][kTokens] = {};
-    for (int begin = 0; begin < n_chunks; begin += kUnroll * kWarpLanes) {
+    for (int begin = 0; begin < n_chunks; begin += kUnroll * kThreads) {
         Words next;
-        load(rows, begin + kUnroll * kWarpLanes + lane, n_chunks, next);
-        multiply<kTokens>(words, tokens, begin + lane, n_chunks, sums);
+        load(rows, begin + kUnroll * kThreads + thread, n_chunks, next);
+        multiply<kTokens>(words, tokens, begin + thread, n_chunks, sums);
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) {
 #pragma unroll
@@ -107,24 +107,27 @@ __global__ void __launch_bounds__(kThreads)
                 words[u][r] = next[u][r];
         }
     }
-    int mine = 0;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
         for (int i = 0; i < kTokens; ++i) {
             const int sum = __reduce_add_sync(kFullWarp, sums[r][i]);
-            if (lane == r * kTokens + i) mine = sum;
+            if (lane == 0) warp_sums[thread / kWarpLanes][r * kTokens + i] = sum;
         }
     }
+    __syncthreads();
     if (!finishes) return;
+    int sum = 0;
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp)
+        sum += warp_sums[warp][thread];
     const float scale = mul(x.row_scales[token_of(out, t)], d);
-    put(out, t, row, mul(static_cast<float>(mine), scale));  // LIN-3
+    put(out, t, row, mul(static_cast<float>(sum), scale));  // LIN-3
 }
 
 template <int kTokens>
 void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, Stream stream) {
-    constexpr int kBlockRows = kWarps * kRows;
-    const auto blocks = static_cast<unsigned>((w.n_rows + kBlockRows - 1) / kBlockRows);
+    const auto blocks = static_cast<unsigned>((w.n_rows + kRows - 1) / kRows);
     launch_dependent("linear_e8_decode", linear_e8_decode_sm80<kTokens>, dim3(blocks), kThreads, 0,
                      stream, w, x, out);
 }
