@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # The CUDA compiler, when it is there. ETALON_CUDA=AUTO builds the backend where nvcc is found and
 # new enough, ON demands it, OFF leaves it out. Sets ETALON_HAS_CUDA.
-#   -DETALON_CUDA_ARCHITECTURES=90a-real    one kind of card only; a build takes less time
+#   -DETALON_CUDA_ARCHITECTURES=90a-real    one kind of card only; a build takes less time. The
+#                                           variable of the environment is its default (.ci/run)
 set(ETALON_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON or OFF")
 set_property(CACHE ETALON_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(ETALON_CUDA_ARCHITECTURES "80;90a-real" CACHE STRING
+set(architectures "80;90a-real")
+if(DEFINED ENV{ETALON_CUDA_ARCHITECTURES})
+  set(architectures $ENV{ETALON_CUDA_ARCHITECTURES})
+endif()
+set(ETALON_CUDA_ARCHITECTURES ${architectures} CACHE STRING
     "Cards to compile for, as for CMAKE_CUDA_ARCHITECTURES; other cards use the PTX of 80")
 set(ETALON_CUDA_VERSION_MIN 12.8)
 set(ETALON_HAS_CUDA OFF)
