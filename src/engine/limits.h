@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "exact/attention.h"
+#include "weights/model_config.h"
 
 namespace etalon::engine {
 
@@ -48,5 +49,23 @@ inline constexpr std::size_t kLookupTokensMax = 65536;
 /// never repeats soon pays nothing.
 inline constexpr int kPauseMin = 4;
 inline constexpr int kPauseMax = 256;
+
+/// --- replay ---
+/// Logits that are held at once, in floats, twice (device and host): 64 MiB each, more than makes a
+/// chunk fast.
+inline constexpr std::size_t kReplayLogitsMax = std::size_t{16} << 20;
+inline constexpr std::size_t kReplayRowsMin = 1;  ///< of them, whatever the vocabulary
+
+/// --- payloads ---
+/// Tokens of prompt and answer: the longest context, and the last token, which is never computed.
+inline constexpr std::size_t kPayloadTokensMax = std::size_t{weights::kContextMax} + 1;
+inline constexpr std::size_t kModelNameBytesMax = 512;                  ///< a name, for messages
+inline constexpr std::size_t kMaskKindBytesMax = 64;                    ///< a word
+inline constexpr std::size_t kMaskTextBytesMax = std::size_t{4} << 20;  ///< a grammar or a schema
+/// Bytes of a payload. The longest one has a token of ten digits, a comma and a checksum of 16 for
+/// each position, and texts of which every byte may need an escape of six.
+inline constexpr std::size_t kPayloadBytesMax = std::size_t{512} << 20;
+static_assert(kPayloadBytesMax >= kPayloadTokensMax * (10 + 1 + 16) + 6 * kMaskTextBytesMax +
+                                      6 * kStopStringsMax * kStopBytesMax + (1 << 20));
 
 }  // namespace etalon::engine

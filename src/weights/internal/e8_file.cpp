@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "exact/version.h"
 #include "text/tokenizer_file.h"
 #include "weights/internal/e8_config.h"
 
@@ -21,7 +22,7 @@ using nlohmann::json;
 constexpr std::string_view kFormatKey = "etalon.format";
 constexpr std::string_view kFormatName = "e8";
 constexpr std::string_view kVersionKey = "etalon.arithmetic";
-constexpr std::string_view kVersion = "2";
+const std::string kVersion = std::to_string(exact::kArithmeticVersion);
 constexpr std::string_view kConfigKey = "etalon.config";
 constexpr std::string_view kTokenizerKey = "etalon.tokenizer";
 constexpr std::string_view kScaleSuffix = ".scale";
