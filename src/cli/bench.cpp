@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "cli/all_logits.h"
 #include "cli/commands.h"
 #include "cli/load.h"
 #include "cli/machine.h"
@@ -48,6 +49,7 @@ struct BenchOptions {
     int generate = 128;
     int repetitions = 5;
     DeviceOptions device;
+    bool all_logits = false;
     bool json = false;
 };
 
@@ -113,14 +115,6 @@ TokenCost token_cost(const weights::ModelFile& file, int n_generate) {
         2.0 * config.n_layers * config.n_kv_heads * (config.head_dim + double{sizeof(float)});
     cost.bytes_read += kv_token_bytes * (n_generate + 1) / 2.0;
     return cost;
-}
-
-/// Token ids that differ from one another; what they are changes no time.
-std::vector<std::int32_t> some_tokens(int n_tokens, int vocab_size) {
-    std::vector<std::int32_t> tokens;
-    for (int i = 0; i < n_tokens; ++i)
-        tokens.push_back(static_cast<std::int32_t>((std::int64_t{i} * 7919 + 1) % vocab_size));
-    return tokens;
 }
 
 void measure_model(const BenchOptions& options, const weights::ModelFile& file, Report& report) {
@@ -265,6 +259,72 @@ class SyntheticFile {
     bool kept_;
 };
 
+Rates rates_of(const std::vector<double>& seconds, const AllLogitsRow& row) {
+    return rates_of(seconds, row.n_tokens);
+}
+
+void print_all_logits(const BenchOptions& options, const std::string& model,
+                      const std::string& backend, const std::vector<AllLogitsRow>& rows,
+                      int threads) {
+    using nlohmann::ordered_json;
+    const auto rate_json = [](const Rates& r) -> ordered_json {
+        return {{"tokens_per_second", r.median}, {"least", r.least}, {"most", r.most}};
+    };
+    ordered_json json{{"model", model},
+                      {"backend", backend},
+                      {"threads", threads},
+                      {"prompt", options.prompt},
+                      {"answer", options.generate},
+                      {"repetitions", options.repetitions},
+                      {"rows", ordered_json::array()}};
+    if (!options.json) {
+        print_field("model", model);
+        print_field("path", fmt::format("{}, {} threads", backend, threads));
+        print_field("tokens",
+                    fmt::format("prompt {}, answer {}", options.prompt, options.generate));
+    }
+    for (const AllLogitsRow& row : rows) {
+        const Rates pass = rates_of(row.pass_seconds, row);
+        const Rates replay = rates_of(row.replay_seconds, row);
+        const double ratio = replay.median / pass.median;
+        json["rows"].push_back({{"sampling", row.sampling},
+                                {"pass", rate_json(pass)},
+                                {"replay", rate_json(replay)},
+                                {"ratio", ratio}});
+        if (options.json) continue;
+        const auto text = [&](const Rates& r) {
+            return fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={})", r.median, r.least, r.most,
+                               options.repetitions);
+        };
+        print_field(row.sampling, "");
+        print_field("  pass", text(pass));
+        print_field("  replay",
+                    fmt::format("{}, {:.1f} % of the pass", text(replay), 100.0 * ratio));
+    }
+    if (options.json) print_json(json);
+}
+
+/// A pass with logits at every answer position, and the replay, which draws each token again.
+void bench_all_logits(const BenchOptions& options, const weights::ModelFile& file,
+                      const std::string& model) {
+    if (options.prompt == 0 || options.generate == 0) {
+        throw Error(ExitCode::usage, "--all-logits needs a prompt and an answer",
+                    "--prompt and --generate of at least 1");
+    }
+    const int room = options.prompt + options.generate;
+    if (room > file.config().context_length) {
+        throw Error(ExitCode::usage, fmt::format("{} tokens, the context holds {}", room,
+                                                 file.config().context_length));
+    }
+    const int threads = threads_or_all(options.device.threads);
+    const auto device = make_backend(options.device);
+    model::check_memory(file, *device, 3 * room, batch_tokens_max(*device),
+                        model::available_memory(*device));
+    const auto rows = measure_all_logits(file, *device, options.prompt, options.generate,
+                                         options.repetitions, threads);
+    print_all_logits(options, model, std::string(device->name()), rows, threads);
+}
+
 void bench(const BenchOptions& options) {
     if (options.model.empty() == options.synthetic.empty()) {
         throw Error(ExitCode::usage, "one of MODEL and --synthetic is needed",
@@ -277,6 +337,7 @@ void bench(const BenchOptions& options) {
     {
         const auto file = weights::ModelFile::open(synthetic ? synthetic->path() : options.model);
         report.model = synthetic ? file.config().name : file.path().string();
+        if (options.all_logits) return bench_all_logits(options, file, report.model);
         measure_model(options, file, report);
     }
     measure_machine(options, report);
@@ -313,6 +374,8 @@ void add_bench(CLI::App& app) {
         ->check(CLI::IsMember({"e8"}))
         ->capture_default_str();
     command->add_option("--keep", options->keep, "write the synthetic model here and keep it");
+    command->add_flag("--all-logits", options->all_logits,
+                      "a pass with logits of the whole answer, and the replay of that answer");
     command->add_flag("--json", options->json, "print JSON");
     command->callback([options] { bench(*options); });
 }

@@ -74,16 +74,17 @@ Answer generate(model::Session& session, const text::Tokenizer& tokenizer,
         answer.tokens.push_back(token);
         if (tokenizer.ends_generation(token)) break;
         emit(decoder.push(token));
-        if (options.interrupted && options.interrupted()) {
-            answer.finish = FinishReason::interrupted;
-            break;
-        }
+        // First the ends that the tokens alone decide: a replay derives them.
         if (answer.tokens.size() >= static_cast<std::size_t>(options.max_tokens)) {
             answer.finish = FinishReason::max_tokens;
             break;
         }
         if (session.tokens().size() >= room) {
             answer.finish = FinishReason::context_full;
+            break;
+        }
+        if (options.interrupted && options.interrupted()) {
+            answer.finish = FinishReason::interrupted;
             break;
         }
         session.append({&token, 1}, 0, model::LogitsWanted::last);

@@ -92,6 +92,13 @@ int threads_or_all(int n_threads) {
     return n_threads > 0 ? n_threads : usable_processors();
 }
 
+std::vector<std::int32_t> some_tokens(int n_tokens, int vocab_size) {
+    std::vector<std::int32_t> tokens;
+    for (int i = 0; i < n_tokens; ++i)
+        tokens.push_back(static_cast<std::int32_t>((std::int64_t{i} * 7919 + 1) % vocab_size));
+    return tokens;
+}
+
 text::Tokenizer load_tokenizer(const weights::ModelFile& file) {
     try {
         return text::Tokenizer(file.tokenizer());

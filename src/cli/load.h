@@ -2,9 +2,11 @@
 // What several commands make before they compute: backend, threads, tokenizer.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "backend/operations.h"
 #include "text/tokenizer.h"
@@ -39,6 +41,9 @@ int batch_tokens_max(const backend::Backend& backend);
 
 /// What --threads says; 0: one thread a processor.
 int threads_or_all(int n_threads);
+
+/// Token ids that differ from one another, to measure with; what they are changes no time.
+std::vector<std::int32_t> some_tokens(int n_tokens, int vocab_size);
 
 /// Errors: invalid (an inconsistent vocabulary); the message names the file.
 text::Tokenizer load_tokenizer(const weights::ModelFile& file);

@@ -62,6 +62,7 @@ void describe(CLI::App& app) {
     app.require_subcommand(1);
     app.footer("Results go to stdout, messages to stderr. `etalon COMMAND --help` says more.");
     etalon::cli::add_run(app);
+    etalon::cli::add_replay(app);
     etalon::cli::add_serve(app);
     etalon::cli::add_key(app);
     etalon::cli::add_show(app);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <fmt/format.h>
 #include <iostream>
+#include <optional>
 #include <random>
 #include <unistd.h>
 
@@ -13,11 +14,13 @@
 #include "cli/input.h"
 #include "cli/load.h"
 #include "cli/output.h"
+#include "cli/payload_file.h"
 
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "model/memory.h"
 #include "text/prompt_layout.h"
+#include "weights/model_hash.h"
 
 namespace etalon::cli {
 
@@ -44,7 +47,21 @@ struct RunOptions {
     bool raw = false;
     bool digest = false;
     bool prove = false;
+    std::string payload;
 };
+
+engine::FinishReason finish_of(FinishReason reason) {
+    switch (reason) {
+        case FinishReason::stop:
+            return engine::FinishReason::stop;
+        case FinishReason::interrupted:
+            return engine::FinishReason::cancelled;
+        case FinishReason::max_tokens:
+        case FinishReason::context_full:
+            break;
+    }
+    return engine::FinishReason::length;
+}
 
 /// Everything that one run needs, made once.
 class Run {
@@ -76,6 +93,8 @@ class Run {
                         fmt::format("the prompt has {} tokens, the context holds {}", tokens.size(),
                                     context));
         }
+        std::optional<NewPayloadFile> payload_file;
+        if (!options_.payload.empty()) payload_file.emplace(options_.payload);
         const auto room = std::min(static_cast<std::size_t>(context),
                                    tokens.size() + static_cast<std::size_t>(options_.max_tokens));
         model::Transformer transformer = load(static_cast<int>(room));
@@ -89,6 +108,7 @@ class Run {
             if (!options_.prove) print(fmt::format("digest: {}\n", hex));
             if (options_.prove) prove(tokens, answer, hex);
         }
+        if (payload_file) payload_file->write(payload_of(session, tokens, answer, context));
         return answer.finish == FinishReason::interrupted ? ExitCode::interrupted : ExitCode::ok;
     }
 
@@ -150,6 +170,25 @@ class Run {
         return generate;
     }
 
+    engine::Payload payload_of(const model::Session& session,
+                               const std::vector<std::int32_t>& prompt, const Answer& answer,
+                               int context) const {
+        engine::Payload payload;
+        payload.model_name = printable(file_.config().name);
+        payload.model_sha256 = weights::model_hash(file_);
+        payload.prompt = prompt;
+        payload.sampling = options_.sampling;
+        // The last token is never computed and needs no place in the context.
+        payload.max_tokens =
+            std::min(options_.max_tokens, context + 1 - static_cast<int>(prompt.size()));
+        payload.answer = answer.tokens;
+        const auto& checksums = session.checksums();
+        const auto first = static_cast<std::ptrdiff_t>(prompt.size()) - 1;
+        payload.checksums.assign(checksums.begin() + first, checksums.end());
+        payload.finish = finish_of(answer.finish);
+        return payload;
+    }
+
     /// Computes the answer again with src/exact and compares.
     void prove(const std::vector<std::int32_t>& tokens, const Answer& answer,
                const std::string& hex) {
@@ -197,6 +236,9 @@ void run(RunOptions options) {
         options.prompt = read_stdin("the prompt");
         options.has_prompt = true;
     }
+    if (!options.payload.empty() && !options.has_prompt) {
+        throw Error(ExitCode::usage, "a chat has no payload", "give --payload with a PROMPT");
+    }
     Run run(options);
     const ExitCode code = options.has_prompt ? run.answer_once(options.prompt) : run.chat();
     if (code == ExitCode::interrupted) throw Error(code, "interrupted");
@@ -238,6 +280,8 @@ void add_run(CLI::App& app) {
     command->add_flag("--raw", options->raw, "continue the text, no chat layout");
     command->add_flag("--digest", options->digest, "print the digest of the run");
     command->add_flag("--prove", options->prove, "compute the answer again with src/exact");
+    command->add_option("--payload", options->payload,
+                        "write the answer and all it depends on to this new file, for replay");
     command->callback([options, prompt, seed] {
         options->has_prompt = prompt->count() > 0;
         options->has_seed = seed->count() > 0;

@@ -73,6 +73,9 @@ class Replayer {
     /// request to this model can have, a mask that is missing).
     Verdict replay(const Payload& payload, const TokenMask* mask = nullptr);
 
+    /// The next replay computes all of its prompt.
+    void forget() noexcept { held_.clear(); }
+
   private:
     struct Pass;
 

@@ -2,6 +2,7 @@
 // One hash for all files of weights.
 #include "weights/model_hash.h"
 
+#include <fmt/format.h>
 #include <map>
 #include <string>
 
@@ -17,7 +18,7 @@ Sha256Digest model_hash(const ModelFile& file) {
         hashes[mapped.path().filename().string()] = to_hex(sha256(mapped.bytes()));
     Sha256 lines;
     for (const auto& [name, hex] : hashes)
-        lines.update(hex + "  " + name + "\n");
+        lines.update(fmt::format("{}  {}\n", hex, name));
     return lines.finish();
 }
 

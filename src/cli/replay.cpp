@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+// `etalon replay FILE...`: derives the answers of payloads again and says whether they match.
+#include "engine/replay.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fmt/format.h>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "cli/commands.h"
+#include "cli/load.h"
+#include "cli/machine.h"
+#include "cli/output.h"
+#include "cli/payload_file.h"
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "model/memory.h"
+#include "weights/model_hash.h"
+
+namespace etalon::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kPercentMax = 100.0;
+
+struct ReplayOptions {
+    std::vector<std::string> paths;
+    std::string model;
+    std::string sample;
+    std::uint64_t seed = 0;
+    bool has_seed = false;
+    DeviceOptions device;
+    bool exact = false;
+    bool json = false;
+};
+
+/// What came of one payload.
+struct Outcome {
+    std::string file;
+    ExitCode code = ExitCode::ok;  ///< ok: match
+    std::string text;              ///< the verdict, or why there is none
+    std::optional<engine::Verdict> verdict;
+    int n_tokens = 0;
+    std::string digest;          ///< DIG-3
+    std::string payload_sha256;  ///< of its bytes
+    double seconds = 0.0;
+};
+
+/// A payload that waits for its model.
+struct Waiting {
+    std::string file;
+    std::size_t n_tokens = 0;  ///< of prompt and answer
+};
+using ByModel = std::map<Sha256Digest, std::vector<Waiting>>;
+
+struct OpenModel {
+    weights::ModelFile file;
+    Sha256Digest hash{};
+};
+
+/// --- which payloads ---
+
+std::vector<std::string> payload_files(const std::vector<std::string>& paths) {
+    std::vector<std::string> files;
+    for (const std::string& path : paths) {
+        std::error_code error;
+        if (!fs::is_directory(path, error)) {
+            files.push_back(path);
+            continue;
+        }
+        const std::size_t n_before = files.size();
+        for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
+            if (entry.path().extension() == ".json") files.push_back(entry.path().string());
+        }
+        if (files.size() == n_before) {
+            throw Error(ExitCode::not_found,
+                        fmt::format("{} holds no payload (*.json)", printable(path)));
+        }
+        std::sort(files.begin() + static_cast<std::ptrdiff_t>(n_before), files.end());
+    }
+    return files;
+}
+
+/// "1%" as 1.
+double percent_of(const std::string& text) {
+    double percent = 0.0;
+    const char* const end = text.data() + text.size();
+    const auto [next, error] = std::from_chars(text.data(), end, percent);
+    if (error == std::errc() && next + 1 == end && *next == '%' && percent > 0.0 &&
+        percent <= kPercentMax) {
+        return percent;
+    }
+    throw Error(ExitCode::usage, fmt::format("--sample: {} is no share", printable(text)),
+                "as in 1% or 0.5%, at most 100%");
+}
+
+/// So many percent of the files, at least one, each set of that size equally likely.
+std::vector<std::string> sample_of(std::vector<std::string> files, double percent,
+                                   std::uint64_t seed) {
+    const auto wanted = std::ceil(static_cast<double>(files.size()) * percent / kPercentMax);
+    const std::size_t n =
+        std::min(std::max<std::size_t>(static_cast<std::size_t>(wanted), 1), files.size());
+    __extension__ using u128 = unsigned __int128;
+    for (std::size_t i = 0; i < n; ++i) {
+        const u128 bits = exact::draw_bits(seed, i, 0);
+        std::swap(files[i], files[i + static_cast<std::size_t>((bits * (files.size() - i)) >> 64)]);
+    }
+    files.resize(n);
+    std::sort(files.begin(), files.end());
+    return files;
+}
+
+std::vector<std::string> chosen_files(const ReplayOptions& options) {
+    std::vector<std::string> files = payload_files(options.paths);
+    if (options.sample.empty()) return files;
+    const double percent = percent_of(options.sample);
+    std::random_device device;
+    const std::uint64_t seed =
+        options.has_seed ? options.seed : (std::uint64_t{device()} << 32) | device();
+    const std::size_t n_all = files.size();
+    files = sample_of(std::move(files), percent, seed);
+    std::fprintf(stderr, "etalon: %zu of %zu payloads; --seed %llu takes the same ones\n",
+                 files.size(), n_all, static_cast<unsigned long long>(seed));
+    return files;
+}
+
+/// --- which model ---
+
+std::optional<OpenModel> open_model(const fs::path& path) {
+    weights::ModelFile file = weights::ModelFile::open(path);
+    const Sha256Digest hash = weights::model_hash(file);
+    return OpenModel{std::move(file), hash};
+}
+
+/// The model of this hash in the folder of the default model. Errors: not_found.
+OpenModel find_model(const Sha256Digest& hash) {
+    const fs::path folder = default_model_path().parent_path();
+    std::vector<fs::path> candidates;
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+        const fs::path kind = entry.path().extension();
+        const bool is_folder = entry.is_directory(error);
+        if (is_folder || kind == ".gguf" || kind == ".safetensors") {
+            candidates.push_back(entry.path());
+        }
+    }
+    std::sort(candidates.begin(), candidates.end());
+    for (const fs::path& path : candidates) {
+        try {
+            auto model = open_model(path);
+            if (model && model->hash == hash) return *std::move(model);
+        } catch (const Error&) {
+            continue;  // no model, or a damaged one: it is not the one that is looked for
+        }
+    }
+    throw Error(
+        ExitCode::not_found,
+        fmt::format("no model in {} has the SHA-256 {}", printable(folder.string()), to_hex(hash)),
+        "--model FILE");
+}
+
+/// --- the replay ---
+
+class Replay {
+  public:
+    explicit Replay(const ReplayOptions& options)
+        : options_(options), n_threads_(threads_or_all(options.device.threads)) {
+        if (options_.exact) options_.device.backend = "exact";
+    }
+
+    std::vector<Outcome> run(const std::vector<std::string>& files) {
+        const ByModel groups = read_all(files);
+        if (!options_.model.empty() && !groups.empty()) replay_on_named(groups);
+        if (!options_.model.empty()) return std::move(outcomes_);
+        for (const auto& [hash, group] : groups) {
+            try {
+                const OpenModel model = find_model(hash);
+                replay_group(model, group);
+            } catch (const Error& error) {
+                fail_all(group, error);
+            }
+        }
+        return std::move(outcomes_);
+    }
+
+  private:
+    /// Reads each once for its model; those that are no payloads have their outcome then.
+    ByModel read_all(const std::vector<std::string>& files) {
+        ByModel groups;
+        for (const std::string& file : files) {
+            try {
+                const engine::Payload payload = read_payload_file(file).first;
+                groups[payload.model_sha256].push_back(
+                    {file, payload.prompt.size() + payload.answer.size()});
+            } catch (const Error& error) {
+                fail_all({{file, 0}}, error);
+            }
+        }
+        return groups;
+    }
+
+    /// The replay refuses those that are of another model.
+    void replay_on_named(const ByModel& groups) {
+        const auto model = open_model(options_.model);
+        for (const auto& [hash, group] : groups)
+            replay_group(*model, group);
+    }
+
+    void replay_group(const OpenModel& model, const std::vector<Waiting>& group) {
+        const auto context = static_cast<std::size_t>(model.file.config().context_length);
+        std::size_t room = 1;
+        for (const Waiting& waiting : group)
+            room = std::max(room, std::min(waiting.n_tokens, context));
+        const auto backend = make_backend(options_.device);
+        const int batch = std::min(static_cast<int>(room), batch_tokens_max(*backend));
+        model::check_memory(model.file, *backend, static_cast<int>(room), batch,
+                            model::available_memory(*backend));
+        const text::Tokenizer tokenizer = load_tokenizer(model.file);
+        model::Transformer transformer(model.file, *backend, batch);
+        engine::Replayer replayer(transformer, tokenizer, model.hash, n_threads_);
+        for (const Waiting& waiting : group) {
+            try {
+                outcomes_.push_back(replay_one(replayer, waiting.file));
+            } catch (const Error& error) {
+                fail_all({waiting}, error);
+            }
+        }
+    }
+
+    static Outcome replay_one(engine::Replayer& replayer, const std::string& file) {
+        const auto [payload, sha256] = read_payload_file(file);
+        if (payload.mask) {
+            throw Error(ExitCode::refused,
+                        fmt::format("the answer was drawn under a mask of kind {}, which this "
+                                    "program cannot make",
+                                    printable(payload.mask->kind)));
+        }
+        const auto start = std::chrono::steady_clock::now();
+        Outcome outcome;
+        outcome.verdict = replayer.replay(payload);
+        outcome.seconds =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        outcome.file = file;
+        outcome.code = outcome.verdict->match() ? ExitCode::ok : ExitCode::invalid;
+        outcome.n_tokens = static_cast<int>(payload.answer.size());
+        outcome.text = outcome.verdict->text();
+        if (outcome.verdict->match()) outcome.text += fmt::format(", {} tokens", outcome.n_tokens);
+        outcome.digest = to_hex(engine::answer_digest(payload));
+        outcome.payload_sha256 = to_hex(sha256);
+        return outcome;
+    }
+
+    void fail_all(const std::vector<Waiting>& group, const Error& error) {
+        for (const Waiting& waiting : group) {
+            Outcome outcome;
+            outcome.file = waiting.file;
+            outcome.code = error.code();
+            outcome.text = "not replayed: " + error.message();
+            outcomes_.push_back(std::move(outcome));
+        }
+    }
+
+    ReplayOptions options_;
+    int n_threads_;
+    std::vector<Outcome> outcomes_;
+};
+
+/// --- what is printed ---
+
+const char* difference_name(engine::Difference difference) {
+    switch (difference) {
+        case engine::Difference::none:
+            break;
+        case engine::Difference::token:
+            return "token";
+        case engine::Difference::checksum:
+            return "checksum";
+        case engine::Difference::token_and_checksum:
+            return "token and checksum";
+        case engine::Difference::finish:
+            return "end";
+    }
+    return "none";
+}
+
+nlohmann::ordered_json difference_json(const engine::Verdict& verdict) {
+    using nlohmann::ordered_json;
+    ordered_json recorded;
+    ordered_json derived;
+    if (verdict.difference == engine::Difference::finish) {
+        recorded["end"] = engine::finish_name(verdict.finish);
+        derived["end"] = nullptr;
+        if (verdict.derived_finish) derived["end"] = engine::finish_name(*verdict.derived_finish);
+    } else {
+        recorded["token"] = verdict.token;
+        recorded["checksum"] = fmt::format("{:016x}", verdict.checksum);
+        derived["token"] = nullptr;
+        derived["checksum"] = nullptr;
+        if (verdict.derived.token) derived["token"] = *verdict.derived.token;
+        if (verdict.derived.checksum) {
+            derived["checksum"] = fmt::format("{:016x}", *verdict.derived.checksum);
+        }
+    }
+    return {{"what", difference_name(verdict.difference)},
+            {"position", verdict.position},
+            {"recorded", recorded},
+            {"derived", derived}};
+}
+
+nlohmann::ordered_json outcome_json(const Outcome& outcome) {
+    nlohmann::ordered_json out{{"file", outcome.file}};
+    if (!outcome.verdict) {
+        out["verdict"] = "not replayed";
+        out["message"] = outcome.text;
+        return out;
+    }
+    const bool match = outcome.verdict->match();
+    out["verdict"] = match ? "match" : "mismatch";
+    if (!match) out["difference"] = difference_json(*outcome.verdict);
+    out["tokens"] = outcome.n_tokens;
+    out["digest"] = outcome.digest;
+    out["payload_sha256"] = outcome.payload_sha256;
+    out["seconds"] = outcome.seconds;
+    return out;
+}
+
+void print_outcomes(const std::vector<Outcome>& outcomes, bool json) {
+    if (json) {
+        nlohmann::ordered_json list = nlohmann::ordered_json::array();
+        for (const Outcome& outcome : outcomes)
+            list.push_back(outcome_json(outcome));
+        return print_json(list);
+    }
+    for (const Outcome& outcome : outcomes)
+        print(fmt::format("{}: {}\n", printable(outcome.file), printable(outcome.text, 1000)));
+}
+
+/// A mismatch outweighs what could not be replayed. Throws what main turns into the exit code.
+void raise_worst(const std::vector<Outcome>& outcomes) {
+    std::size_t n_mismatches = 0;
+    std::size_t n_failed = 0;
+    ExitCode worst = ExitCode::ok;
+    for (const Outcome& outcome : outcomes) {
+        if (outcome.code == ExitCode::ok) continue;
+        ++(outcome.verdict ? n_mismatches : n_failed);
+        if (worst == ExitCode::ok || outcome.code == ExitCode::invalid) worst = outcome.code;
+    }
+    const std::size_t n = outcomes.size();
+    if (n_mismatches > 0) {
+        throw Error(worst, fmt::format("{} of {} answers: mismatch", n_mismatches, n));
+    }
+    if (n_failed > 0) {
+        throw Error(worst, fmt::format("{} of {} payloads: not replayed", n_failed, n));
+    }
+}
+
+void replay(const ReplayOptions& options) {
+    const std::vector<Outcome> outcomes = Replay(options).run(chosen_files(options));
+    print_outcomes(outcomes, options.json);
+    raise_worst(outcomes);
+}
+
+}  // namespace
+
+void add_replay(CLI::App& app) {
+    CLI::App* command = app.add_subcommand("replay", "derive recorded answers again");
+    const auto options = std::make_shared<ReplayOptions>();
+    command->add_option("FILE", options->paths, "payload, or a folder of them (*.json)")
+        ->required();
+    command->add_option("--model", options->model,
+                        "model file or folder; found by its hash if absent");
+    CLI::Option* sample =
+        command->add_option("--sample", options->sample, "share of the payloads, as in 1%");
+    CLI::Option* seed =
+        command->add_option("--seed", options->seed, "of the draw of --sample; drawn when absent")
+            ->needs(sample);
+    add_device_options(*command, options->device);
+    command->add_flag("--exact", options->exact, "compute with src/exact, the reference");
+    command->add_flag("--json", options->json, "print JSON");
+    command->callback([options, seed] {
+        options->has_seed = seed->count() > 0;
+        replay(*options);
+    });
+}
+
+}  // namespace etalon::cli
