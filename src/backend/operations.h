@@ -209,6 +209,16 @@ class Backend {
     virtual void download(const FloatBuffer& from, std::size_t offset, std::span<float> to) = 0;
     /// CHK-1 over logits[row * vocab_size .. + vocab_size].
     virtual std::uint64_t checksum(const FloatBuffer& logits, std::size_t row, int vocab_size) = 0;
+    /// --- rows of logits on the host, for the sampler; any thread calls them ---
+    /// Integer maximum of the bits without signs: kInfinityBits or more when one is not finite
+    /// (QNT-1).
+    virtual std::uint32_t amax_bits(std::span<const float> row) const;
+    /// The largest of at least one value, none of them NaN (SMP-4). Either zero for equal zeros.
+    virtual float largest(std::span<const float> row) const;
+    /// p[i] = P of SMP-5, at most 2^31. No logit is NaN or above `largest`; -infinity gives 0.
+    virtual void probability_units(std::span<const float> logits, float largest,
+                                   float inverse_temperature, std::span<std::uint32_t> p) const;
+
     virtual HostActivations read(const Activations& x, int n_tokens) = 0;
     virtual HostVector read_query(const Queries& queries, int token, int head) = 0;
     virtual HostVector read_key(const KvCache& kv, int layer, int page, int slot, int head) = 0;

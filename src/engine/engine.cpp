@@ -54,7 +54,7 @@ Engine::Engine(model::Transformer& transformer, const text::Tokenizer& tokenizer
             options.n_pages * exact::kPageTokens, kv_token_bytes(transformer.config())},
       pages_(transformer.device(), transformer.make_kv_cache(options.n_pages)),
       scheduler_({options.batch_tokens, options.sequences_max, options.draft_tokens_max}, pages_),
-      sampler_(tokenizer, room_.vocab_size),
+      sampler_(tokenizer, room_.vocab_size, transformer.device()),
       row_(static_cast<std::size_t>(room_.vocab_size)) {
     ETALON_ASSERT(tokenizer.vocab_size() >= room_.vocab_size);
     const int n_rows = options.sequences_max + options.draft_tokens_max;

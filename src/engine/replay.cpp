@@ -161,7 +161,7 @@ Replayer::Replayer(model::Transformer& transformer, const text::Tokenizer& token
       page_tables_(1) {
     ETALON_ASSERT(tokenizer.vocab_size() >= transformer.config().vocab_size);
     for (int i = 0; i < n_threads; ++i)
-        samplers_.emplace_back(tokenizer, transformer.config().vocab_size);
+        samplers_.emplace_back(tokenizer, transformer.config().vocab_size, transformer.device());
     const std::size_t affordable = kReplayLogitsMax / vocab_size_;
     n_rows_max_ = std::clamp<std::size_t>(affordable, kReplayRowsMin,
                                           static_cast<std::size_t>(transformer.n_tokens_max()));

@@ -9,8 +9,9 @@
 
 namespace etalon::engine {
 
-Sampler::Sampler(const text::Tokenizer& tokenizer, int vocab_size)
-    : vocab_size_(static_cast<std::size_t>(vocab_size)),
+Sampler::Sampler(const text::Tokenizer& tokenizer, int vocab_size, const backend::Backend& device)
+    : fast_(device),
+      vocab_size_(static_cast<std::size_t>(vocab_size)),
       allowed_(std::make_unique<bool[]>(static_cast<std::size_t>(vocab_size))) {
     ETALON_ASSERT(vocab_size >= 1);
     for (std::int32_t id = 0; id < std::min(vocab_size, tokenizer.vocab_size()); ++id) {

@@ -18,8 +18,9 @@ namespace etalon::engine {
 
 class Sampler {
   public:
-    /// The tokenizer outlives the object.
-    Sampler(const text::Tokenizer& tokenizer, int vocab_size);
+    /// Tokenizer and backend outlive the object; only the backend's functions for rows on the host
+    /// are called.
+    Sampler(const text::Tokenizer& tokenizer, int vocab_size, const backend::Backend& device);
 
     /// One of the model's own end tokens, unless ignored, or one of the request's.
     bool ends_answer(const Request& request, std::int32_t token) const;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <fmt/format.h>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -178,12 +179,47 @@ void add_checksum() {
     }
 }
 
+std::span<const std::uint8_t> bytes_of(const std::vector<std::uint32_t>& words) {
+    return {reinterpret_cast<const std::uint8_t*>(words.data()), words.size() * sizeof(words[0])};
+}
+
+void run_sampling(int vocab_size, Fill fill, Backend& backend, Random& random, Outcome& outcome) {
+    std::vector<float> row = random_floats(random, 1, vocab_size, fill);
+    outcome.add("amax", std::uint64_t{backend.amax_bits(row)});
+    for (float& value : row) {
+        if (!std::isfinite(value)) value = 1.0F;
+    }
+    // Zeros of both signs are equal, and either may be named.
+    const float largest = backend.largest(row) + 0.0F;
+    outcome.add("largest", std::span(&largest, 1));
+    std::vector<std::uint32_t> p(row.size());
+    for (const float inverse : {1.0F, 0.01F, 1.0F / 0.7F, 1000.0F, 1e-7F}) {
+        backend.probability_units(row, largest, inverse, p);
+        outcome.add("P", bytes_of(p));
+    }
+    row.back() = -std::numeric_limits<float>::infinity();
+    backend.probability_units(row, largest, 1.0F, p);
+    outcome.add("P", bytes_of(p));
+}
+
+void add_sampling() {
+    for (const int vocab_size : {1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 65, 1000, 32003}) {
+        for (const Fill fill : {Fill::usual, Fill::bits, Fill::zero}) {
+            add_test("Sampling", fmt::format("n{}_{}", vocab_size, fill_name(fill)),
+                     [=](Backend& backend, Random& random, Outcome& outcome) {
+                         run_sampling(vocab_size, fill, backend, random, outcome);
+                     });
+        }
+    }
+}
+
 const bool kRegistered = [] {
     add_operation("NormQuantize", run_norm, true);      // NRM-1 to NRM-3, SUM-1, ROT-2 to ROT-4
     add_operation("Quantize", run_quantize, false);     // QNT-1 to QNT-4, ERR-1
     add_operation("SwigluQuantize", run_swiglu, true);  // SWI-1, ROT-2 to ROT-4
     add_embed();                                        // EMB-1, FMT-1 to FMT-16
     add_checksum();                                     // CHK-1
+    add_sampling();                                     // QNT-1, SMP-4, SMP-5
     return true;
 }();
 

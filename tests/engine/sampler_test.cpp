@@ -27,8 +27,18 @@ exact::SamplingParameters any_parameters() {
     return p;
 }
 
-TEST(FastSampler, equals_exact_sample) {  // SMP-6, SMP-7, SMP-8, SMP-10
-    FastSampler fast;
+/// Each instruction set of this machine, and the reference.
+std::vector<std::unique_ptr<backend::Backend>> devices() {
+    std::vector<std::unique_ptr<backend::Backend>> all;
+    for (const auto isa : {backend::Isa::generic, backend::Isa::avx2, backend::Isa::avx512}) {
+        if (backend::isa_is_available(isa)) all.push_back(backend::make_cpu_backend(isa, 1));
+    }
+    all.push_back(backend::make_exact_backend(1));
+    return all;
+}
+
+void expect_equals_exact_sample(const backend::Backend& device) {
+    FastSampler fast(device);
     EXPECT_TRUE(rc::check("the same token for the same arguments", [&] {
         const exact::SamplingParameters parameters = any_parameters();
         // Few distinct values, so that ties are common.
@@ -38,8 +48,9 @@ TEST(FastSampler, equals_exact_sample) {  // SMP-6, SMP-7, SMP-8, SMP-10
         std::vector<float> logits;
         for (const int value : raw)
             logits.push_back(static_cast<float>(value) * step);
-        const std::vector<std::int32_t> prompt{0};
-        const std::vector<std::int32_t> answer(2, static_cast<std::int32_t>(raw.size()) - 1);
+        const auto last = static_cast<std::int32_t>(raw.size()) - 1;
+        const std::vector<std::int32_t> prompt{0, last / 2, 0};
+        const std::vector<std::int32_t> answer{last, last / 2, last};
         const auto allowed = std::make_unique<bool[]>(logits.size());
         for (std::size_t i = 0; i < logits.size(); ++i)
             allowed[i] = *rc::gen::inRange(0, 4) > 0;
@@ -51,14 +62,20 @@ TEST(FastSampler, equals_exact_sample) {  // SMP-6, SMP-7, SMP-8, SMP-10
             const auto wanted = exact::sample(parameters, prompt, answer, mask, position, 3, copy);
             RC_ASSERT(fast.sample(parameters, prompt, answer, mask, position, 3, other) == wanted);
         }
-    }));
+    })) << device.name();
+}
+
+TEST(FastSampler, equals_exact_sample) {  // SMP-1 to SMP-8, SMP-10
+    for (const auto& device : devices())
+        expect_equals_exact_sample(*device);
 }
 
 TEST(FastSampler, equals_exact_sample_on_a_large_vocabulary) {
     std::mt19937 random(5);
     std::normal_distribution<float> normal(0.0F, 3.0F);
     std::vector<float> logits(131072);
-    FastSampler fast;
+    const auto device = backend::make_cpu_backend(backend::choose_isa(nullptr), 1);
+    FastSampler fast(*device);
     double fast_seconds = 0.0;
     double exact_seconds = 0.0;
     for (int i = 0; i < 12; ++i) {

@@ -116,6 +116,19 @@ class CpuBackend final : public Backend {
         ETALON_ASSERT((row + 1) * n <= logits.size());
         return kernels_.checksum(logits.data() + row * n, n);
     }
+    std::uint32_t amax_bits(std::span<const float> row) const override {
+        return kernels_.amax_bits(row.data(), row.size());
+    }
+    float largest(std::span<const float> row) const override {
+        ETALON_ASSERT(!row.empty());
+        return kernels_.largest(row.data(), row.size());
+    }
+    void probability_units(std::span<const float> logits, float largest, float inverse_temperature,
+                           std::span<std::uint32_t> p) const override {
+        ETALON_ASSERT(p.size() == logits.size());
+        kernels_.probability_units(logits.data(), logits.size(), largest, inverse_temperature,
+                                   p.data());
+    }
     HostActivations read(const Activations& x, int n_tokens) override;
     HostVector read_query(const Queries& queries, int token, int head) override;
     HostVector read_key(const KvCache& kv, int layer, int page, int slot, int head) override {

@@ -108,6 +108,13 @@ struct Kernels {
     void (*embed)(const std::int8_t* q, float d, std::size_t k, float* out);
     /// CHK-1.
     std::uint64_t (*checksum)(const float* logits, std::size_t n);
+    /// QNT-1.
+    std::uint32_t (*amax_bits)(const float* x, std::size_t n);
+    /// As Backend::largest; n >= 1.
+    float (*largest)(const float* x, std::size_t n);
+    /// As Backend::probability_units (SMP-5).
+    void (*probability_units)(const float* logits, std::size_t n, float largest,
+                              float inverse_temperature, std::uint32_t* p);
 
     /// States of all rows over the visible keys of one chunk of 1,024 positions (ATT-4 to ATT-9).
     void (*attend_chunk)(const AttentionTile& tile, std::int64_t chunk, TileStates states);

@@ -104,6 +104,11 @@ inline std::int32_t sum_lanes(Ints v) {
 inline Ints nearest(Floats v) {
     return _mm256_cvtps_epi32(v);
 }
+/// As nearest(); 2^31 fits in no int32 and comes out as the indefinite integer, whose bits are
+/// 2^31.
+inline void store_unsigned(std::uint32_t* p, Floats v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_cvtps_epi32(v));
+}
 inline Floats to_floats(Ints v) {
     return _mm256_cvtepi32_ps(v);
 }

@@ -97,6 +97,10 @@ inline std::int32_t sum_lanes(Ints v) {
 inline Ints nearest(Floats v) {
     return _mm512_cvtps_epi32(v);
 }
+/// vcvtps2udq rounds as vcvtps2dq does.
+inline void store_unsigned(std::uint32_t* p, Floats v) {
+    _mm512_storeu_si512(p, _mm512_cvtps_epu32(v));
+}
 inline Floats to_floats(Ints v) {
     return _mm512_cvtepi32_ps(v);
 }

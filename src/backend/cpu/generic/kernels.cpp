@@ -22,6 +22,7 @@ namespace generic {
 #include "backend/cpu/generic/lanes.inl"
 // Rows before attention, which uses them.
 #include "backend/cpu/generic/float_rows.inl"
+#include "backend/cpu/generic/sampling.inl"
 // Attention in its turn.
 #include "backend/cpu/generic/attention.inl"
 // The table last: it names what stands above.

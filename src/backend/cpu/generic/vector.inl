@@ -91,6 +91,12 @@ inline std::int32_t sum_lanes(Ints v) {
 inline Ints nearest(Floats v) {
     return static_cast<std::int32_t>(exact::rne(v));
 }
+/// Nearest integers, ties to even, of v in [0, 2^31]. From 2^23 on a binary32 is an integer, and
+/// between 2^22 and there it lies half way at most.
+inline void store_unsigned(std::uint32_t* p, Floats v) {
+    const bool is_whole = v >= 0x1p23F;
+    *p = static_cast<std::uint32_t>(is_whole ? v : (v + 0x1p23F) - 0x1p23F);
+}
 inline Floats to_floats(Ints v) {
     return static_cast<float>(v);
 }
