@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every limit of the ledger, with its reason.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace etalon::ledger {
+
+/// A number that every JSON parser reads exactly (RFC 8785).
+inline constexpr std::uint64_t kIntegerMax = 9007199254740991ULL;
+inline constexpr std::size_t kRecordBytesMax = 65535;  ///< of an entry of a log
+inline constexpr int kRecordDepthMax = 8;              ///< records use three
+/// Answers of one prompt: each takes about 350 bytes of its complete record.
+inline constexpr std::size_t kAnswersMax = 128;
+static_assert(kAnswersMax * 400 < kRecordBytesMax);
+inline constexpr std::size_t kPartsMax = 4096;     ///< prompts of one request
+inline constexpr std::size_t kSubjectsMax = 16;    ///< of one request; each wraps the payload once
+inline constexpr std::size_t kNameBytesMax = 512;  ///< of a tenant, a subject, a model
+inline constexpr std::size_t kAuditorsMax = 16;    ///< each adds some 300 bytes to every payload
+
+/// A payload has a prompt and up to 128 answers; with 16 Mi tokens of at most 11 bytes each a
+/// single one has under 200 MiB.
+inline constexpr std::size_t kPayloadBytesMax = std::size_t{1} << 30;
+inline constexpr std::size_t kEnvelopeBytesMax = 64 << 10;
+inline constexpr std::size_t kPemBytesMax = 64 << 10;
+
+/// Requests that wait for the ledger's thread; more are told that it cannot keep up.
+inline constexpr std::size_t kQueueMax = 65536;
+/// A receipt is promised within two seconds; a signed checkpoint costs about a millisecond.
+inline constexpr std::chrono::milliseconds kPublishTime{500};
+
+/// --- audit bundles ---
+inline constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;
+inline constexpr std::size_t kPathBytesMax = 200;
+inline constexpr std::size_t kReceiptBytesMax = std::size_t{512} << 20;
+
+}  // namespace etalon::ledger
