@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ledger of one program: records go in, and are on disk when the caller is told. One thread
+// writes; what comes together shares one fsync.
+//
+//   Ledger ledger({.folder = "/var/lib/etalon/ledger", .program = "etalon 0.1.0"});
+//   const std::uint64_t load = ledger.model_loaded(model);
+//   ledger.begin(request, [](Began began) { ... });       // an Error: no ledger, no answer
+//   ledger.complete(completion, [](const Error* error) { ... });
+//
+// Files in the folder: log/ (src/tlog), keys/ (the log's key; subjects), auditors/*.pem,
+// payloads/. docs/ledger.md is the format of all that leaves it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "ledger/record.h"
+#include "tlog/tile_reader.h"
+
+namespace etalon::ledger {
+
+struct LedgerOptions {
+    std::filesystem::path folder;
+    std::string program;                        ///< name and version
+    std::string origin_start = "etalon.local";  ///< a new log's origin is this, "/" and 16 digits
+    /// Called by the ledger's thread with what went wrong beside requests.
+    std::function<void(const Error& error)> on_trouble;
+};
+
+/// One request as it is about to be computed. Contents are committed to and not kept.
+struct RequestIntent {
+    struct Part {
+        std::string prompt;    ///< the payload's member, as its bytes stand there
+        std::string sampling;  ///< likewise
+        std::uint64_t prompt_tokens = 0;
+        std::uint64_t answers = 1;
+        std::uint64_t max_tokens = 0;
+    };
+    std::string tenant;                 ///< name
+    std::vector<std::string> subjects;  ///< names; none: the tenant
+    std::uint64_t load = 0;             ///< of model_loaded()
+    std::string body;
+    std::vector<Part> parts;  ///< [1, kPartsMax]
+};
+/// The intents are on disk.
+struct Ticket {
+    std::uint64_t intent = 0;  ///< index of part 0's; the others follow
+    std::string receipt;       ///< id
+};
+using Began = std::variant<Ticket, Error>;
+
+/// One part as it was computed.
+struct Completion {
+    struct Answer {
+        std::string finish;  ///< as Complete::Answer
+        std::uint64_t tokens = 0;
+        std::string digest;   ///< DIG-3, 64 hex digits
+        std::string payload;  ///< of docs/replay.md, without a line end
+        std::string text;     ///< UTF-8, as it was sent
+    };
+    std::uint64_t intent = 0;  ///< index
+    std::vector<Answer> answers;
+};
+
+struct ReceiptResult {
+    enum class State : std::uint8_t {
+        unknown,  ///< no such receipt of this tenant
+        pending,  ///< the answer or its checkpoint is still to come
+        cut_off,  ///< the program ended before the answer did: it will never come
+        erased,   ///< a subject was erased, and the commit key with it
+        ready,
+    };
+    State state = State::unknown;
+    std::string json;  ///< where it is ready
+};
+
+class Ledger {
+  public:
+    /// Opens the ledger or begins one, and writes a boot record. Errors: unavailable (another
+    /// process writes it), refused (a key may be read by others), invalid, failure.
+    explicit Ledger(LedgerOptions options);
+    /// Writes what waits and a shutdown record.
+    ~Ledger();
+    Ledger(const Ledger&) = delete;
+    Ledger& operator=(const Ledger&) = delete;
+
+    /// The payloads' auditor is a key pair of this machine, made now because there was none.
+    bool made_local_auditor() const;
+    std::filesystem::path local_auditor_key() const;
+    const std::string& origin() const;
+    std::string log_key() const;  ///< verifier key, as text
+
+    /// The index of the record. Errors: failure.
+    std::uint64_t model_loaded(const ModelLoad& load);
+    /// The record says that [first, end) was given away. Errors: failure.
+    void log_read(const LogRead& read);
+
+    /// `done` is called once, by the ledger's thread or at once when the queue is full.
+    void begin(RequestIntent request, std::function<void(Began)> done);
+    /// As above; `error`: the record may be missing, and the answer must not be given as logged.
+    void complete(Completion completion, std::function<void(const Error* error)> done);
+
+    /// The same, waiting. Errors: failure.
+    Ticket begin_now(RequestIntent request);
+    void complete_now(Completion completion);
+
+    /// May be called by any thread. Errors: failure, invalid (files of the log).
+    ReceiptResult receipt(const std::string& id, const std::string& tenant) const;
+
+    /// Waits until a checkpoint covers all that was written before. Errors: failure.
+    void publish_now();
+
+  private:
+    class Writer;
+    std::unique_ptr<Writer> writer_;
+};
+
+/// The files of the published log in a ledger's folder. Reads only what paths of logs can name.
+tlog::FileSource log_files(const std::filesystem::path& ledger_folder);
+
+/// Destroys the key of a subject, `name` as in subjects.h, whether or not another process writes
+/// the ledger, and returns its id once the record is on disk. Errors: not_found (no such subject),
+/// unavailable (the other process does not write the record in time; it will), as Ledger.
+std::string erase_subject(const LedgerOptions& options, std::string_view name,
+                          std::string_view basis);
+
+}  // namespace etalon::ledger

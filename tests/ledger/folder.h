@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// A folder that goes with the test, and the requests that tests write.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "ledger/ledger.h"
+
+namespace etalon::ledger {
+
+class Folder {
+  public:
+    Folder();
+    ~Folder();
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+    const std::filesystem::path& path() const { return path_; }
+
+  private:
+    std::filesystem::path path_;
+};
+
+LedgerOptions options_in(const Folder& folder);
+ModelLoad some_model();
+RequestIntent some_request(std::uint64_t load, std::size_t n_parts = 1, std::uint64_t n = 1);
+/// Text of answer k is "answer K of INDEX".
+Completion some_completion(std::uint64_t intent, std::uint64_t n = 1);
+
+}  // namespace etalon::ledger
