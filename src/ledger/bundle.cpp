@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: Apache-2.0
+// Audit bundles: written from a ledger, verified from the folder alone.
+#include "ledger/bundle.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <fmt/format.h>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "ledger/commitment.h"
+#include "ledger/internal/files.h"
+#include "ledger/internal/manifest.h"
+#include "ledger/internal/record_checks.h"
+#include "ledger/json.h"
+#include "ledger/ledger.h"
+#include "ledger/limits.h"
+#include "ledger/payload_store.h"
+#include "ledger/seal.h"
+
+namespace etalon::ledger {
+
+namespace {
+
+constexpr std::size_t kKeyFileBytesMax = 1024;
+constexpr const char* kReadme =
+    R"(# Audit bundle
+
+`docs/ledger.md` of Etalon describes every byte of this folder and each step of its verification.
+
+    etalon audit verify .                                  with the policy in this folder
+    etalon audit verify . --policy FILE --held CHECKPOINT  with what you hold yourself
+
+The second form is the one that proves something: a policy that came another way names the log, and
+a checkpoint that you kept shows that nothing before it was changed.
+
+A payload, by an auditor's private key:
+
+    etalon audit open . INDEX --key KEY.pem --certificate CERTIFICATE.pem
+    openssl cms -decrypt -binary -inform DER -in payloads/INDEX.cms -inkey KEY.pem \
+        -recip CERTIFICATE.pem -out content.key            only the content key, 32 bytes
+)";
+
+[[noreturn]] void refuse(int step, std::string_view why) {
+    throw Error(ExitCode::invalid, fmt::format("step {}: {}", step, why));
+}
+
+/// What `check` refuses is refused as of this step.
+template <typename Check>
+auto at_step(int step, Check check) {
+    try {
+        return check();
+    } catch (const Error& error) {
+        if (error.message().rfind("step ", 0) == 0) throw;
+        refuse(step, error.message());
+    }
+}
+
+std::string payload_path(std::uint64_t intent, const char* extension) {
+    return fmt::format("payloads/{}.{}", intent, extension);
+}
+
+/// Tiles of level 0 of a tree of `size`; `take(path, first index, width)`.
+template <typename Take>
+void each_tile(std::uint64_t begin, std::uint64_t end, std::uint64_t size, Take take) {
+    if (begin == end) return;
+    for (std::uint64_t i = begin / tlog::kTileWidth; i <= (end - 1) / tlog::kTileWidth; ++i)
+        take(i, tlog::tile_width(0, i, size));
+}
+
+/// --- writing ---
+
+class Exporter {
+  public:
+    Exporter(const std::filesystem::path& ledger, const BundleRange& range,
+             std::filesystem::path out)
+        : ledger_(ledger), range_(range), out_(std::move(out)), files_(log_files(ledger)) {
+        std::string text = read_private_file(ledger / "keys" / "log.key", kKeyFileBytesMax);
+        while (!text.empty() && text.back() == '\n')
+            text.pop_back();
+        key_.emplace(tlog::SigningKey::parse(text));
+        const auto note = files_("checkpoint");
+        if (!note) throw Error(ExitCode::not_found, "the ledger has no checkpoint yet");
+        note_ = *note;
+        checkpoint_ = tlog::open_checkpoint(tlog::parse_note(note_), key_->verifier());
+        if (range.first > range.end || range.end > checkpoint_.size) {
+            throw Error(ExitCode::usage,
+                        fmt::format("records {} to {} are not in the log, which has {}",
+                                    range.first, range.end, checkpoint_.size));
+        }
+    }
+
+    BundleReport run() {
+        if (std::filesystem::exists(out_)) {
+            throw Error(ExitCode::usage,
+                        fmt::format("{} is there already", printable(out_.string())));
+        }
+        make_private_folder(std::filesystem::absolute(out_));
+        put("README.md", kReadme);
+        put("policy.txt", fmt::format("log {}\nquorum none\n", key_->verifier().text()));
+        put("log/checkpoint", note_);
+        put_certificates();
+        put_log();
+        put_payloads();
+        put_manifest();
+        return {checkpoint_, range_, checks_.kinds(), checks_.n_unfinished(), n_payloads_};
+    }
+
+  private:
+    void put(const std::string& path, std::string_view bytes) const {
+        const std::filesystem::path file = out_ / path;
+        std::filesystem::create_directories(file.parent_path());
+        std::ofstream stream(file, std::ios::binary);
+        stream.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+        stream.close();
+        if (!stream) {
+            throw Error(ExitCode::failure,
+                        fmt::format("cannot write {}", printable(file.string())));
+        }
+    }
+
+    void put_certificates() const {
+        const Auditors auditors(ledger_ / "auditors");
+        for (std::size_t i = 0; i < auditors.hashes().size(); ++i)
+            put(fmt::format("auditors/{}.pem", auditors.hashes()[i]), auditors.certificates()[i]);
+    }
+
+    void put_log() {
+        const std::uint64_t size = checkpoint_.size;
+        each_tile(0, size, size, [&](std::uint64_t i, std::uint64_t width) {
+            put("log/" + tlog::tile_path(0, i, width), tlog::read_tile(files_, 0, i, width));
+        });
+        each_tile(range_.first, range_.end, size, [&](std::uint64_t i, std::uint64_t width) {
+            const std::string bundle = tlog::read_bundle(files_, i, width);
+            put("log/" + tlog::entries_path(i, width), bundle);
+            std::uint64_t index = i * tlog::kTileWidth;
+            for (const std::string_view entry : tlog::parse_entries(bundle, width))
+                checks_.take(index++, entry);
+        });
+    }
+
+    void put_payloads() {
+        const Subjects subjects(ledger_ / "keys" / "subjects");
+        const PayloadStore payloads(ledger_ / "payloads");
+        for (std::uint64_t i = range_.first; i < range_.end; ++i) {
+            const Intent* intent = checks_.intent_at(i);
+            const Complete* complete = checks_.complete_of(i);
+            if (intent == nullptr || complete == nullptr) continue;
+            const auto keys = subjects.with_ids(intent->subjects);
+            const auto stored = payloads.get(i);
+            if (!keys || !stored) continue;
+            const std::string envelope = unwrap_envelope(stored->wrapped, *keys);
+            if (sha256_hex(stored->ciphertext) != complete->payload_ciphertext ||
+                sha256_hex(envelope) != complete->payload_envelope) {
+                throw Error(ExitCode::invalid,
+                            fmt::format("the payload of record {} is not the recorded one", i));
+            }
+            put(payload_path(i, "bin"), stored->ciphertext);
+            put(payload_path(i, "cms"), envelope);
+            ++n_payloads_;
+        }
+    }
+
+    void put_manifest() const {
+        const auto now = std::chrono::system_clock::now().time_since_epoch();
+        Manifest manifest{checkpoint_.origin, checkpoint_.size, range_.first, range_.end, 0, {}};
+        manifest.made_us = static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+        manifest.files = hash_folder(out_);
+        const std::string text = manifest_text(manifest);
+        put("MANIFEST", tlog::note_text({text, {key_->sign(text)}}));
+    }
+
+    std::filesystem::path ledger_;
+    BundleRange range_;
+    std::filesystem::path out_;
+    tlog::FileSource files_;
+    std::optional<tlog::SigningKey> key_;
+    std::string note_;
+    tlog::Checkpoint checkpoint_;
+    RecordChecks checks_;
+    std::uint64_t n_payloads_ = 0;
+};
+
+/// --- verifying ---
+
+class Verifier {
+  public:
+    Verifier(std::filesystem::path folder, const tlog::Policy& policy)
+        : folder_(std::move(folder)), policy_(policy) {}
+
+    BundleReport run(const std::optional<std::string>& held) {
+        at_step(1, [&] { open_manifest(); });
+        at_step(2, [&] { check_files(); });
+        at_step(3, [&] { open_log(); });
+        at_step(4, [&] { check_tiles(); });
+        if (held) at_step(5, [&] { check_held(*held); });
+        at_step(6, [&] { check_entries(); });
+        at_step(9, [&] { check_payloads(); });
+        at_step(10, [&] { check_paths(); });
+        return {checkpoint_,
+                {manifest_.first, manifest_.end},
+                checks_.kinds(),
+                checks_.n_unfinished(),
+                n_payloads_};
+    }
+
+  private:
+    std::string read(const std::string& path, std::size_t bytes_max) const {
+        return read_file(folder_ / path, bytes_max);
+    }
+
+    void open_manifest() {
+        const tlog::Note note = tlog::parse_note(read("MANIFEST", kManifestBytesMax));
+        manifest_ = parse_manifest(note.text);
+        const auto& logs = policy_.logs;
+        const auto log = std::find_if(logs.begin(), logs.end(), [&](const auto& key) {
+            return key.name == manifest_.origin;
+        });
+        if (log == logs.end()) refuse(1, "the policy has no log of this origin");
+        if (!tlog::is_signed_by(note, *log)) refuse(1, "MANIFEST is not signed by the log");
+    }
+
+    void check_files() const {
+        const auto found = hash_folder(folder_);
+        for (const auto& [path, file] : manifest_.files) {
+            const auto one = found.find(path);
+            if (one == found.end()) refuse(2, fmt::format("{} is missing", path));
+            if (!(one->second == file)) refuse(2, fmt::format("{} was changed", path));
+        }
+        if (found.size() != manifest_.files.size()) refuse(2, "a file is not in the MANIFEST");
+    }
+
+    void open_log() {
+        const tlog::Note note = tlog::parse_note(read("log/checkpoint", tlog::kNoteBytesMax));
+        checkpoint_ = tlog::open_checkpoint(note, policy_);
+        if (checkpoint_.origin != manifest_.origin) refuse(3, "the checkpoint is of another log");
+        if (checkpoint_.size != manifest_.size) refuse(3, "the checkpoint has another size");
+    }
+
+    /// Calls `take(hash)` for the first `n` hashes of level 0.
+    template <typename Take>
+    void each_hash(std::uint64_t n, Take take) {
+        each_tile(0, n, manifest_.size, [&](std::uint64_t i, std::uint64_t width) {
+            const std::string path = "log/" + tlog::tile_path(0, i, width);
+            expected_.insert(path);
+            const std::string bytes = read(path, tlog::kTileBytesMax);
+            if (bytes.size() != width * sizeof(tlog::Hash)) {
+                refuse(4, fmt::format("{} has another size", path));
+            }
+            for (std::uint64_t k = 0; k < width && i * tlog::kTileWidth + k < n; ++k) {
+                tlog::Hash hash{};
+                std::copy_n(bytes.data() + k * sizeof(hash), sizeof(hash),
+                            reinterpret_cast<char*>(hash.data()));
+                take(hash);
+            }
+        });
+    }
+
+    void check_tiles() {
+        tlog::Frontier tree;
+        each_hash(manifest_.size, [&](const tlog::Hash& hash) {
+            if (needs_hash(tree.size())) hashes_.push_back(hash);
+            tree.append(hash);
+        });
+        if (tree.root() != checkpoint_.root) refuse(4, "the hashes have another root");
+    }
+
+    void check_held(const std::string& note) {
+        const auto held = tlog::open_checkpoint(tlog::parse_note(note), policy_);
+        if (held.origin != manifest_.origin) refuse(5, "the held checkpoint is of another log");
+        if (held.size > manifest_.size) {
+            refuse(5, fmt::format("the log has {} records, the held checkpoint {}: it was rolled "
+                                  "back",
+                                  manifest_.size, held.size));
+        }
+        tlog::Frontier tree;
+        each_hash(held.size, [&](const tlog::Hash& hash) { tree.append(hash); });
+        if (tree.root() != held.root) {
+            refuse(5, "the held checkpoint is of another history: the log was forked");
+        }
+    }
+
+    std::uint64_t first_entry() const {
+        return manifest_.first / tlog::kTileWidth * tlog::kTileWidth;
+    }
+    bool needs_hash(std::uint64_t index) const {
+        if (manifest_.first == manifest_.end || index < first_entry()) return false;
+        return index / tlog::kTileWidth <= (manifest_.end - 1) / tlog::kTileWidth;
+    }
+
+    void check_entries() {
+        each_tile(manifest_.first, manifest_.end, manifest_.size,
+                  [&](std::uint64_t i, std::uint64_t width) { check_bundle(i, width); });
+    }
+
+    void check_bundle(std::uint64_t i, std::uint64_t width) {
+        const std::string path = "log/" + tlog::entries_path(i, width);
+        expected_.insert(path);
+        const std::string bytes = read(path, tlog::kBundleBytesMax);
+        const auto entries = tlog::parse_entries(bytes, width);
+        const std::string_view last = entries.back();
+        if (last.data() + last.size() != bytes.data() + bytes.size()) {
+            refuse(6, fmt::format("{} has bytes behind its entries", path));
+        }
+        std::uint64_t index = i * tlog::kTileWidth;
+        for (const std::string_view entry : entries) {
+            if (tlog::leaf_hash(entry) != hashes_[index - first_entry()]) {
+                refuse(6, fmt::format("record {} is not the one in the tree", index));
+            }
+            checks_.take(index++, entry);
+        }
+    }
+
+    void check_payloads() {
+        for (const auto& [path, file] : manifest_.files) {
+            constexpr std::string_view kStart = "payloads/";
+            if (path.rfind(kStart, 0) != 0) continue;
+            std::uint64_t intent = 0;
+            const std::size_t dot = path.find('.');
+            const std::string_view number =
+                std::string_view(path).substr(kStart.size(), dot - kStart.size());
+            if (!tlog::parse_decimal(number, intent)) refuse(9, path + " has no index");
+            const bool in_range = intent >= manifest_.first && intent < manifest_.end;
+            const Complete* complete = checks_.complete_of(intent);
+            if (!in_range || checks_.intent_at(intent) == nullptr || complete == nullptr) {
+                refuse(9, path + " is of no answer in the range");
+            }
+            const std::string cms = payload_path(intent, "cms");
+            const std::string bin = payload_path(intent, "bin");
+            const bool is_pair = manifest_.files.count(cms) > 0 && manifest_.files.count(bin) > 0;
+            if (!is_pair || (path != cms && path != bin)) refuse(9, path + " has no other half");
+            expected_.insert(path);
+            const bool same = path == cms ? file.sha256 == complete->payload_envelope
+                                          : file.sha256 == complete->payload_ciphertext &&
+                                                file.bytes == complete->payload_bytes;
+            if (!same) refuse(9, path + " is not the recorded payload");
+            if (path == bin) ++n_payloads_;
+        }
+    }
+
+    void check_paths() const {
+        constexpr std::string_view kAuditors = "auditors/";
+        for (const auto& [path, file] : manifest_.files) {
+            const bool is_certificate =
+                path.rfind(kAuditors, 0) == 0 && path.size() == kAuditors.size() + 68 &&
+                is_hex(std::string_view(path).substr(kAuditors.size(), kHashDigits), kHashDigits) &&
+                path.compare(path.size() - 4, 4, ".pem") == 0;
+            const bool known = path == "README.md" || path == "policy.txt" ||
+                               path == "log/checkpoint" || is_certificate ||
+                               expected_.count(path) > 0;
+            if (!known) refuse(10, path + " is no file of a bundle");
+        }
+        for (const char* path : {"README.md", "policy.txt"})
+            if (manifest_.files.count(path) == 0) refuse(10, std::string(path) + " is missing");
+    }
+
+    std::filesystem::path folder_;
+    const tlog::Policy& policy_;
+    Manifest manifest_;
+    tlog::Checkpoint checkpoint_;
+    std::vector<tlog::Hash> hashes_;  // of the entries that are in the bundle
+    std::set<std::string> expected_;
+    RecordChecks checks_;
+    std::uint64_t n_payloads_ = 0;
+};
+
+/// The commitments of a complete record against what was sealed. Errors: invalid.
+void check_plaintext(std::string_view plaintext, std::uint64_t index, const Intent& intent,
+                     const Complete& complete) {
+    const Error wrong(ExitCode::invalid, "the payload does not have the recorded commitments");
+    const std::size_t line_end = plaintext.find('\n');
+    const auto head = nlohmann::json::parse(plaintext.substr(0, line_end), nullptr, false);
+    const bool good = line_end != std::string_view::npos && head.is_object() &&
+                      head.value("intent", nlohmann::json()) == index &&
+                      head.value("commit_key", nlohmann::json()).is_string() &&
+                      head.value("texts", nlohmann::json()).is_array() &&
+                      head["texts"].size() == complete.answers.size();
+    if (!good) throw Error(wrong);
+    const Key key = key_of_hex(head["commit_key"].get<std::string>());
+    plaintext.remove_prefix(line_end + 1);
+    for (std::size_t i = 0; i < complete.answers.size(); ++i) {
+        const Complete::Answer& answer = complete.answers[i];
+        const std::size_t end = plaintext.find('\n');
+        if (end == std::string_view::npos || !head["texts"][i].is_string()) throw Error(wrong);
+        const std::string payload(plaintext.substr(0, end));
+        plaintext.remove_prefix(end + 1);
+        const std::string text = head["texts"][i].get<std::string>();
+        if (commitment(key, label::kPayload, payload) != answer.payload ||
+            commitment(key, label::kText, text) != answer.text) {
+            throw Error(wrong);
+        }
+    }
+    if (!plaintext.empty() || intent.answers != complete.answers.size()) throw Error(wrong);
+}
+
+}  // namespace
+
+BundleRange range_of_times(const std::filesystem::path& ledger_folder, std::uint64_t from_us,
+                           std::uint64_t to_us) {
+    const tlog::FileSource files = log_files(ledger_folder);
+    const auto note = files("checkpoint");
+    if (!note) throw Error(ExitCode::not_found, "the ledger has no checkpoint yet");
+    const std::uint64_t size = tlog::parse_checkpoint(tlog::parse_note(*note).text).size;
+    const auto first_from = [&](std::uint64_t time) {  // times ascend
+        std::uint64_t low = 0;
+        std::uint64_t high = size;
+        while (low < high) {
+            const std::uint64_t middle = low + (high - low) / 2;
+            std::uint64_t found = 0;
+            tlog::read_entries(files, middle, middle + 1, size,
+                               [&](std::uint64_t, std::string_view entry) {
+                                   found = parse_record(entry).time_us;
+                               });
+            if (found < time) low = middle + 1;
+            if (found >= time) high = middle;
+        }
+        return low;
+    };
+    const std::uint64_t first = first_from(from_us);
+    return {first, std::max(first, first_from(to_us))};
+}
+
+BundleReport export_bundle(const std::filesystem::path& ledger_folder, const BundleRange& range,
+                           const std::filesystem::path& out) {
+    return Exporter(ledger_folder, range, out).run();
+}
+
+BundleReport verify_bundle(const std::filesystem::path& folder, const tlog::Policy& policy,
+                           const std::optional<std::string>& held) {
+    return Verifier(folder, policy).run(held);
+}
+
+tlog::Policy bundle_policy(const std::filesystem::path& folder) {
+    return tlog::parse_policy(read_file(folder / "policy.txt", tlog::kPolicyBytesMax));
+}
+
+std::string open_bundle_payload(const std::filesystem::path& folder, std::uint64_t intent,
+                                std::string_view key, std::string_view certificate) {
+    const std::filesystem::path bin = folder / payload_path(intent, "bin");
+    if (!std::filesystem::exists(bin)) {
+        throw Error(ExitCode::not_found,
+                    fmt::format("the bundle has no payload of record {}", intent));
+    }
+    const Manifest manifest =
+        parse_manifest(tlog::parse_note(read_file(folder / "MANIFEST", kManifestBytesMax)).text);
+    RecordChecks checks;
+    each_tile(
+        manifest.first, manifest.end, manifest.size, [&](std::uint64_t i, std::uint64_t width) {
+            const std::string bundle =
+                read_file(folder / "log" / tlog::entries_path(i, width), tlog::kBundleBytesMax);
+            std::uint64_t index = i * tlog::kTileWidth;
+            for (const std::string_view entry : tlog::parse_entries(bundle, width))
+                checks.take(index++, entry);
+        });
+    const Intent* record = checks.intent_at(intent);
+    const Complete* complete = checks.complete_of(intent);
+    if (record == nullptr || complete == nullptr) {
+        throw Error(ExitCode::invalid, fmt::format("record {} is no answered intent", intent));
+    }
+    const std::string envelope = read_file(folder / payload_path(intent, "cms"), kEnvelopeBytesMax);
+    const std::string content = open_envelope(envelope, key, certificate);
+    Key content_key;
+    if (content.size() != content_key.bytes.size()) {
+        throw Error(ExitCode::invalid, "the envelope holds no key");
+    }
+    std::copy(content.begin(), content.end(), content_key.bytes.begin());
+    const std::string ciphertext = read_file(bin, kPayloadBytesMax);
+    std::string plaintext = open_payload(ciphertext, content_key, {manifest.origin, intent});
+    check_plaintext(plaintext, intent, *record, *complete);
+    return plaintext;
+}
+
+}  // namespace etalon::ledger
