@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of the program. Each lies in the file of its name and adds itself to the parser:
+// The commands of the program. Each lies in the file of its name (stop beside ps) and adds itself
+// to the parser:
 //   CLI::App app; add_show(app); app.parse(argc, argv);
 // A command runs in the callback of its subcommand. It writes its result to stdout, messages to
 // stderr, and throws Error when something is wrong (main.cpp prints it and exits with its code).
@@ -12,14 +13,17 @@ class App;
 namespace etalon::cli {
 
 void add_bench(CLI::App& app);
+void add_chat(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_import(CLI::App& app);
 void add_key(CLI::App& app);
+void add_ps(CLI::App& app);
 void add_replay(CLI::App& app);
 void add_run(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_show(CLI::App& app);
+void add_stop(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_worker(CLI::App& app);
 

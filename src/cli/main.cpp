@@ -64,6 +64,9 @@ void describe(CLI::App& app) {
     etalon::cli::add_run(app);
     etalon::cli::add_replay(app);
     etalon::cli::add_serve(app);
+    etalon::cli::add_chat(app);
+    etalon::cli::add_ps(app);
+    etalon::cli::add_stop(app);
     etalon::cli::add_key(app);
     etalon::cli::add_show(app);
     etalon::cli::add_tokenize(app);

@@ -16,6 +16,7 @@
 #include "base/thread_pool.h"
 #include "serve/config.h"
 #include "serve/local_key.h"
+#include "serve/running_server.h"
 #include "serve/server.h"
 
 namespace etalon::cli {
@@ -100,6 +101,7 @@ void serve_models(ServeOptions options) {
     server.cors_origins = config.cors_origins;
     server.certificate = options.certificate;
     server.private_key = options.private_key;
+    serve::RunningServer running(serve::running_server_path());
     const bool local = std::all_of(server.listens.begin(), server.listens.end(),
                                    [](const auto& listen) { return is_loopback(listen.address); });
     if (local) {
@@ -107,7 +109,14 @@ void serve_models(ServeOptions options) {
         serve::ensure_local_key(accounts, serve::local_key_path(), unix_time());
     }
     std::vector<serve::Listen> bound;
-    server.on_listening = [&](const std::vector<serve::Listen>& listens) { bound = listens; };
+    const char* scheme = options.certificate.empty() ? "http" : "https";
+    server.on_listening = [&](const std::vector<serve::Listen>& listens) {
+        bound = listens;
+        std::vector<std::string> urls;
+        for (const serve::Listen& listen : listens)
+            urls.push_back(fmt::format("{}://{}", scheme, serve::listen_text(listen)));
+        running.announce(urls);
+    };
     server.on_ready = [&](const serve::Site& site) {
         greet(bound, site.models.front().id, !options.certificate.empty(), local);
     };

@@ -46,26 +46,88 @@ ordered_json model_json(const ServedModel& model) {
     return json;
 }
 
-/// The worker's counters, by part, then the front's own.
-class MetricsAnswer : public Answer {
+/// What the workers that answered count, by model.
+using Counted = std::vector<std::pair<std::string, Metrics::WorkerCounters>>;
+
+constexpr const char* kPrometheusText = "text/plain; version=0.0.4; charset=utf-8";
+
+std::string metrics_text(const Site& site, std::int64_t /*now*/, const Counted& counted) {
+    return site.metrics.text(site.version, counted);
+}
+
+/// The engine's view of one model: what a person asks a server for.
+ordered_json status_json(const ServedModel& model, const Metrics::WorkerCounters& counters) {
+    ordered_json json{{"id", model.id}, {"aliases", model.aliases}};
+    json["state"] = model.hello ? "ready" : "loading";
+    if (!model.hello) return json;
+    json["backend"] = model.hello->backend;
+    json["context_tokens"] = model.hello->context_tokens;
+    json["cache_tokens"] = model.hello->cache_tokens;
+    json["weights_bytes"] = model.hello->weights_bytes;
+    json["cache_bytes"] = model.hello->cache_bytes;
+    for (const auto& [name, value] : counters) {
+        const bool wanted = name == "requests" || name == "running" || name == "waiting" ||
+                            name == "pages_free" || name == "pages_total";
+        if (wanted) json[name] = static_cast<std::int64_t>(value);
+    }
+    return json;
+}
+
+std::string status_text(const Site& site, std::int64_t now, const Counted& counted) {
+    ordered_json models = ordered_json::array();
+    for (const ServedModel& model : site.models) {
+        const auto found = std::find_if(counted.begin(), counted.end(),
+                                        [&](const auto& one) { return one.first == model.id; });
+        models.push_back(
+            status_json(model, found == counted.end() ? Metrics::WorkerCounters() : found->second));
+    }
+    return json_text({{"version", site.version},
+                      {"started", site.started},
+                      {"uptime_seconds", std::max<std::int64_t>(now - site.started, 0)},
+                      {"draining", site.draining},
+                      {"connections", site.metrics.n_connections()},
+                      {"models", models}});
+}
+
+/// A text about the server and the counters of its workers.
+using CountedText = std::string (*)(const Site& site, std::int64_t now, const Counted& counted);
+
+class CountedAnswer : public Answer {
   public:
-    MetricsAnswer(const Site& site, std::vector<std::string> models)
-        : site_(site), models_(std::move(models)) {}
+    CountedAnswer(const Site& site, std::int64_t now, CountedText write,
+                  std::vector<std::string> models)
+        : site_(site), now_(now), write_(write), models_(std::move(models)) {}
 
     void take(std::size_t part, const wire::ToFront& message) override {
         const auto* counters = std::get_if<wire::Counters>(&message);
         if (counters == nullptr) return;
-        workers_.emplace_back(models_.at(part), counters->values);
-        if (workers_.size() == models_.size()) text_ = site_.metrics.text(site_.version, workers_);
+        counted_.emplace_back(models_.at(part), counters->values);
+        if (counted_.size() == models_.size()) text_ = write_(site_, now_, counted_);
     }
 
   private:
     const Site& site_;
+    std::int64_t now_;
+    CountedText write_;
     std::vector<std::string> models_;
-    std::vector<std::pair<std::string, Metrics::WorkerCounters>> workers_;
+    Counted counted_;
 };
 
-constexpr const char* kPrometheusText = "text/plain; version=0.0.4; charset=utf-8";
+/// Asks every worker that is ready for its counters.
+Outcome counted_outcome(const Site& site, const Call& call, CountedText write,
+                        const char* content_type) {
+    Job job;
+    std::vector<std::string> models;
+    for (std::size_t i = 0; i < site.models.size(); ++i) {
+        if (!site.models[i].hello) continue;
+        job.asks.push_back({i, wire::AskCounters{}});
+        models.push_back(site.models[i].id);
+    }
+    if (models.empty()) return HttpResponse{200, content_type, {}, write(site, call.now, {})};
+    job.content_type = content_type;
+    job.answer = std::make_unique<CountedAnswer>(site, call.now, write, std::move(models));
+    return job;
+}
 
 }  // namespace
 
@@ -110,20 +172,12 @@ Outcome handle_model(const Site& site, const Call& call) {
     return HttpResponse{};
 }
 
-Outcome handle_metrics(const Site& site, const Call& /*call*/) {
-    Job job;
-    std::vector<std::string> models;
-    for (std::size_t i = 0; i < site.models.size(); ++i) {
-        if (!site.models[i].hello) continue;
-        job.asks.push_back({i, wire::AskCounters{}});
-        models.push_back(site.models[i].id);
-    }
-    if (models.empty()) {
-        return HttpResponse{200, kPrometheusText, {}, site.metrics.text(site.version, {})};
-    }
-    job.content_type = kPrometheusText;
-    job.answer = std::make_unique<MetricsAnswer>(site, std::move(models));
-    return job;
+Outcome handle_metrics(const Site& site, const Call& call) {
+    return counted_outcome(site, call, metrics_text, kPrometheusText);
+}
+
+Outcome handle_status(const Site& site, const Call& call) {
+    return counted_outcome(site, call, status_text, "application/json");
 }
 
 }  // namespace etalon::serve

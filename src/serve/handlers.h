@@ -10,6 +10,7 @@ namespace etalon::serve {
 Outcome handle_live(const Site& site, const Call& call);
 Outcome handle_ready(const Site& site, const Call& call);
 Outcome handle_version(const Site& site, const Call& call);
+Outcome handle_status(const Site& site, const Call& call);
 Outcome handle_models(const Site& site, const Call& call);
 Outcome handle_model(const Site& site, const Call& call);
 Outcome handle_chat(const Site& site, const Call& call);

@@ -148,6 +148,7 @@ const std::vector<Route>& all_routes() {
         {"GET", "/health", kPublic, handle_ready},
         {"GET", "/version", kScopeInfer, handle_version},
         {"GET", "/metrics", kScopeMetrics, handle_metrics},
+        {"GET", "/status", kScopeMetrics, handle_status},
         {"GET", "/v1/models", kScopeInfer, handle_models},
         {"GET", "/v1/models/", kScopeInfer, handle_model},
         {"POST", "/v1/chat/completions", kScopeInfer, handle_chat},

@@ -29,6 +29,12 @@ constexpr std::chrono::milliseconds kAcceptPause{100};  // when descriptors have
 constexpr std::chrono::seconds kCloseTime{2};           // for sessions that are told to end now
 constexpr const char* kAlias = "devstral";              // what one client asks for by default
 
+std::int64_t unix_time() {
+    return std::chrono::duration_cast<std::chrono::seconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
 /// Each connection is a descriptor; the usual soft limit of 1,024 is meant for select().
 void raise_descriptor_limit() {
     rlimit limit{};
@@ -65,6 +71,7 @@ class Server {
           drain_timer_(io_) {
         site_.accounts = &accounts_;
         site_.version = ETALON_VERSION;
+        site_.started = unix_time();
         site_.cors_origins = options.cors_origins;
         if (!options.certificate.empty()) tls_ = load_tls(options);
     }
@@ -139,9 +146,7 @@ class Server {
         ServedModel model;
         model.id = model_id(worker.model);
         if (index == 0) model.aliases.emplace_back(kAlias);
-        model.created = std::chrono::duration_cast<std::chrono::seconds>(
-                            std::chrono::system_clock::now().time_since_epoch())
-                            .count();
+        model.created = unix_time();
         for (const ServedModel& other : site_.models) {
             if (other.id == model.id) {
                 throw Error(ExitCode::usage, fmt::format("two models are named {}", model.id));

@@ -33,6 +33,7 @@ struct Site {
     Paces paces;
     Metrics metrics;
     std::string version;
+    std::int64_t started = 0;               ///< seconds since 1970
     std::vector<std::string> hosts;         ///< values of Host that are answered, lower case
     std::vector<std::string> cors_origins;  ///< origins whose pages may call
     bool draining = false;

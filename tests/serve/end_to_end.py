@@ -167,7 +167,40 @@ def check_keys(server, checks):
     server.run("key", "revoke", str(made["id"]))
     checks.equal("revoked", server.get("/v1/models", key=made["key"])[0], 401)
     listed = json.loads(server.run("key", "list", "--json"))
-    checks.equal("two keys", [key["tenant"] for key in listed], ["local", "t"])
+    checks.equal("its tenant", [key["tenant"] for key in listed if key["id"] == made["id"]], ["t"])
+    checks.true("the local key", "local" in [key["tenant"] for key in listed])
+
+
+def check_terminal(server, checks):
+    """The commands of a person at a terminal: they find address and key by themselves."""
+    plain = content(server.chat(QUESTION, temperature=0, max_tokens=24))
+    talk = [QUESTION, "/clear", QUESTION, "/model", "/what", "/system Answer in German.", "/quit"]
+    done = server.start("chat", "--temperature", "0", "--max-tokens", "24", "--seed", "1",
+                        stdin="\n".join(talk) + "\n")
+    checks.equal("a chat ends", done.returncode, 0)
+    checks.equal("a chat, forgotten, begins again", done.stdout, (plain + "\n") * 2)
+    checks.true("models are listed", f"> {server.model}\n" in done.stderr)
+    checks.true("unknown commands are said", "unknown command /what" in done.stderr)
+    done = server.start("chat", "--model", "none", stdin="Hi\n")
+    checks.true("the server's reason is shown", "the server says 404" in done.stderr)
+    status = json.loads(server.run("ps", "--json"))
+    model = status["models"][0]
+    checks.equal("ps", (model["id"], model["state"], model["requests"], status["url"]),
+                 (server.model, "ready", 0, server.base))
+    checks.true("ps for people", server.model in server.run("ps"))
+    second = server.start("serve", "--listen", "127.0.0.1:0", "--model", server.model_file)
+    checks.equal("one server a folder", (second.returncode, str(server.process.pid)
+                                         in second.stderr), (69, True))
+    made = json.loads(server.run("key", "create", "--json"))
+    checks.equal("no scope for status", server.get("/status", key=made["key"])[0], 403)
+    server.run("key", "revoke", str(made["id"]))
+
+
+def check_stop(server, checks):
+    checks.equal("stop ends it", server.start("stop").returncode, 0)
+    checks.equal("it drained", server.process.wait(1), 0)
+    checks.equal("a second stop finds none", server.start("stop").returncode, 3)
+    checks.equal("ps finds none", server.start("ps", "--server", server.base).returncode, 69)
 
 
 def worker_of(server):
@@ -205,14 +238,12 @@ def main():
     with Server() as server:
         for check in (check_chat, check_seeds, check_logprobs, check_completions,
                       check_many_at_once, check_leaving, check_errors, check_keys,
-                      check_lost_worker, check_silence):
+                      check_terminal, check_lost_worker, check_silence, check_stop):
             try:
                 check(server, checks)
             except Exception as error:  # the other checks still run
                 checks.failed += 1
                 print(f"{check.__name__}: {error!r}")
-        server.process.send_signal(signal.SIGTERM)
-        checks.equal("a signal ends it", server.process.wait(30), 0)
     return checks.end()
 
 

@@ -64,6 +64,12 @@ class Server:
         for line in self.process.stderr:
             self.log.append(line)
 
+    def start(self, *arguments, stdin=""):
+        """Another command with the server's folders, which may fail."""
+        return subprocess.run([self.etalon, *arguments], env=self.environment, check=False,
+                              capture_output=True, text=True, input=stdin,
+                              timeout=ANSWER_SECONDS_MAX)
+
     def run(self, *arguments):
         """Another command with the server's folders; its stdout."""
         done = subprocess.run([self.etalon, *arguments], env=self.environment, check=True,

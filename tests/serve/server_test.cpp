@@ -105,6 +105,18 @@ TEST_F(ServerTest, ChatWhole) {
     EXPECT_EQ(Accounts(options_.database).day_usage(key, std::time(nullptr)).answer_tokens, 3);
 }
 
+TEST_F(ServerTest, StatusIsWhatTheEngineHas) {
+    const std::string response = ask(get("/status"));
+    EXPECT_EQ(status_of(response), 200) << response;
+    const json body = body_of(response);
+    EXPECT_EQ(body["draining"], false);
+    EXPECT_GE(body["uptime_seconds"], 0);
+    EXPECT_EQ(body["connections"], 1);
+    ASSERT_EQ(body["models"].size(), 1);
+    EXPECT_EQ(body["models"][0]["id"], "fake");
+    EXPECT_EQ(body["models"][0]["state"], "ready");
+}
+
 TEST_F(ServerTest, ChatStream) {
     const std::string response =
         ask(post("/v1/chat/completions", chat("a b", R"(,"stream":true)")));
