@@ -31,7 +31,6 @@ constexpr std::size_t kCollectedBytesMax = 16U << 20;  // of an answer that is k
 constexpr std::size_t kPieceBytes = 16384;
 constexpr std::uint16_t kHttpPort = 80;
 constexpr std::uint16_t kHttpsPort = 443;
-constexpr const char* kDefaultServer = "http://127.0.0.1:8080";
 constexpr const char* kNoServerHint = "etalon serve starts one; --server URL names another";
 
 using Request = http::request<http::string_body>;
@@ -133,7 +132,7 @@ ApiResponse send(const ServerAddress& address, Request request, const OnPiece& o
 
 /// Where a server of this account would be, were it running.
 std::string configured_url(const serve::Config& config) {
-    if (config.listen.empty()) return kDefaultServer;
+    if (config.listen.empty()) throw Error(ExitCode::usage, "listen is an empty list");
     return (config.certificate.empty() ? "http://" : "https://") + config.listen.front();
 }
 

@@ -14,6 +14,7 @@ namespace etalon::cli {
 
 void add_bench(CLI::App& app);
 void add_chat(CLI::App& app);
+void add_config(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_import(CLI::App& app);

@@ -68,6 +68,7 @@ void describe(CLI::App& app) {
     etalon::cli::add_ps(app);
     etalon::cli::add_stop(app);
     etalon::cli::add_key(app);
+    etalon::cli::add_config(app);
     etalon::cli::add_show(app);
     etalon::cli::add_tokenize(app);
     etalon::cli::add_import(app);

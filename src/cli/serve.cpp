@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <fmt/format.h>
 #include <memory>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/machine.h"
@@ -23,15 +24,14 @@ namespace etalon::cli {
 
 namespace {
 
-constexpr const char* kDefaultListen = "127.0.0.1:8080";
-
 struct ServeOptions {
     std::vector<std::string> listen;
     std::vector<std::string> models;
     std::string certificate;
     std::string private_key;
-    int threads = 0;
-    int context = 0;
+    std::optional<std::int64_t> threads;
+    std::optional<std::int64_t> context;
+    std::optional<std::int64_t> cache_bytes;
 };
 
 std::int64_t unix_time() {
@@ -40,20 +40,47 @@ std::int64_t unix_time() {
         .count();
 }
 
-/// Flags stand above the file; without both there is a default.
-void fill(ServeOptions& options, const serve::Config& config) {
-    if (options.listen.empty()) options.listen = config.listen;
-    if (options.listen.empty()) options.listen = {kDefaultListen};
-    if (options.models.empty()) options.models = config.models;
-    if (options.models.empty()) options.models = {default_model_path().string()};
-    if (options.certificate.empty()) {
-        options.certificate = config.certificate;
-        options.private_key = config.private_key;
+/// The configuration with the flags above it.
+serve::Config with_flags(const ServeOptions& options) {
+    serve::Config config = serve::load_config();
+    if (!options.listen.empty()) config.listen = options.listen;
+    if (config.listen.empty()) throw Error(ExitCode::usage, "listen is an empty list");
+    if (!options.models.empty()) config.models = options.models;
+    if (config.models.empty()) config.models = {default_model_path().string()};
+    if (!options.certificate.empty() || !options.private_key.empty()) {
+        config.certificate = options.certificate;
+        config.private_key = options.private_key;
     }
-    if (options.certificate.empty() != options.private_key.empty()) {
+    if (config.certificate.empty() != config.private_key.empty()) {
         throw Error(ExitCode::usage, "a certificate and its private key come together",
                     "--certificate FILE --private-key FILE");
     }
+    config.threads = options.threads.value_or(config.threads);
+    config.context = options.context.value_or(config.context);
+    config.cache_bytes = options.cache_bytes.value_or(config.cache_bytes);
+    return config;
+}
+
+serve::ServerOptions server_options(const serve::Config& config) {
+    serve::ServerOptions server;
+    for (const std::string& listen : config.listen)
+        server.listens.push_back(serve::parse_listen(listen));
+    for (const std::string& model : config.models) {
+        wire::WorkerOptions worker;
+        worker.model = model;
+        worker.threads = static_cast<int>(config.threads);
+        worker.context = static_cast<int>(config.context);
+        worker.cache_bytes = static_cast<std::uint64_t>(config.cache_bytes);
+        worker.hash = true;
+        worker.strict = config.sandbox == "strict";
+        server.models.push_back(std::move(worker));
+    }
+    server.database = serve::database_path();
+    server.hosts = config.hosts;
+    server.cors_origins = config.cors_origins;
+    server.certificate = config.certificate;
+    server.private_key = config.private_key;
+    return server;
 }
 
 bool is_loopback(const std::string& address) {
@@ -81,26 +108,9 @@ void greet(const std::vector<serve::Listen>& listens, const std::string& model, 
                     scheme, serve::listen_text(listens.front())));
 }
 
-void serve_models(ServeOptions options) {
-    const serve::Config config = serve::load_config();
-    fill(options, config);
-    serve::ServerOptions server;
-    for (const std::string& listen : options.listen)
-        server.listens.push_back(serve::parse_listen(listen));
-    for (const std::string& model : options.models) {
-        wire::WorkerOptions worker;
-        worker.model = model;
-        worker.threads = options.threads;
-        worker.context = options.context;
-        worker.hash = true;
-        worker.strict = config.sandbox == "strict";
-        server.models.push_back(std::move(worker));
-    }
-    server.database = serve::database_path();
-    server.hosts = config.hosts;
-    server.cors_origins = config.cors_origins;
-    server.certificate = options.certificate;
-    server.private_key = options.private_key;
+void serve_models(const ServeOptions& options) {
+    const serve::Config config = with_flags(options);
+    serve::ServerOptions server = server_options(config);
     serve::RunningServer running(serve::running_server_path());
     const bool local = std::all_of(server.listens.begin(), server.listens.end(),
                                    [](const auto& listen) { return is_loopback(listen.address); });
@@ -109,7 +119,7 @@ void serve_models(ServeOptions options) {
         serve::ensure_local_key(accounts, serve::local_key_path(), unix_time());
     }
     std::vector<serve::Listen> bound;
-    const char* scheme = options.certificate.empty() ? "http" : "https";
+    const char* scheme = config.certificate.empty() ? "http" : "https";
     server.on_listening = [&](const std::vector<serve::Listen>& listens) {
         bound = listens;
         std::vector<std::string> urls;
@@ -118,7 +128,7 @@ void serve_models(ServeOptions options) {
         running.announce(urls);
     };
     server.on_ready = [&](const serve::Site& site) {
-        greet(bound, site.models.front().id, !options.certificate.empty(), local);
+        greet(bound, site.models.front().id, !config.certificate.empty(), local);
     };
     // A client or a reader of the log that goes away is an error of that write, not our end.
     std::signal(SIGPIPE, SIG_IGN);
@@ -130,17 +140,22 @@ void serve_models(ServeOptions options) {
 void add_serve(CLI::App& app) {
     CLI::App* command = app.add_subcommand("serve", "answer over HTTP, as OpenAI and Mistral do");
     const auto options = std::make_shared<ServeOptions>();
-    command->add_option("--listen", options->listen,
-                        fmt::format("HOST:PORT, several times if need be; {}", kDefaultListen));
+    command->footer("What no flag says comes from the configuration: etalon config --show-origin.");
+    command->add_option("--listen", options->listen, "HOST:PORT, several times if need be");
     command->add_option("--model", options->models,
-                        "model file, several times if need be; the default model if absent");
+                        "model file, several times if need be; the default model if none is "
+                        "configured either");
     command->add_option("--certificate", options->certificate, "PEM file: speak TLS");
     command->add_option("--private-key", options->private_key, "PEM file of the certificate's key");
-    command->add_option("--threads", options->threads, "threads of each worker; 0: one a processor")
-        ->check(CLI::Range(0, kThreadsMax));
-    command
-        ->add_option("--context", options->context, "tokens of a request; 0: as the model allows")
-        ->check(CLI::Range(0, 1 << 24));
+    const auto number = [&](const char* flag, std::optional<std::int64_t>& value, const char* what,
+                            std::int64_t value_max) {
+        command->add_option(flag, value, what)->check(CLI::Range(std::int64_t{0}, value_max));
+    };
+    number("--threads", options->threads, "threads of each worker; 0: one a processor",
+           kThreadsMax);
+    number("--context", options->context, "tokens of a request; 0: as the model allows", 1 << 24);
+    number("--cache-bytes", options->cache_bytes,
+           "memory of each worker for keys and values; 0: it decides", std::int64_t{1} << 50);
     command->callback([options] { serve_models(*options); });
 }
 

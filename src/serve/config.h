@@ -1,24 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-// etalon.toml, and the folders of configuration and data.
+// etalon.toml, its variables, and the folders of configuration and data.
 //   listen = ["127.0.0.1:8080"]
 //   models = ["/srv/models/mistral.gguf"]
+// Each key has the variable ETALON_KEY (ETALON_LISTEN=a:1,b:2); docs/serving.md lists them.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
+#include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace etalon::serve {
 
+using Texts = std::vector<std::string>;
+
 struct Config {
-    std::vector<std::string> listen;        ///< HOST:PORT
-    std::vector<std::string> models;        ///< files
-    std::vector<std::string> hosts;         ///< further names that the server answers for
-    std::vector<std::string> cors_origins;  ///< pages that may call it from a browser
+    Texts listen{"127.0.0.1:8080"};  ///< HOST:PORT
+    Texts models;                    ///< files; empty: the default model
+    Texts hosts;                     ///< further names that the server answers for
+    Texts cors_origins;              ///< pages that may call it from a browser
     std::string certificate;
     std::string private_key;
-    std::string sandbox;  ///< "strict": a missing layer refuses to start; "": best effort
+    std::string sandbox = "best-effort";  ///< "strict": a missing layer refuses to start
+    std::int64_t threads = 0;             ///< of each worker; 0: one a processor
+    std::int64_t context = 0;             ///< tokens of a request; 0: what the model allows
+    std::int64_t cache_bytes = 0;         ///< of keys and values of each worker; 0: it decides
+
+    /// Where each key was set, by name: "/etc/etalon/etalon.toml:3", "ETALON_LISTEN"; a key that is
+    /// not here has its default.
+    std::map<std::string, std::string> origins;
 };
+
+/// A key of the file: its name, the field that it sets, and what it may be.
+struct ConfigKey {
+    const char* name;
+    std::variant<Texts Config::*, std::string Config::*, std::int64_t Config::*> field;
+    std::int64_t number_max = 0;       ///< of a number, from 0
+    std::vector<const char*> choices;  ///< of a text; empty: any
+};
+const std::vector<ConfigKey>& config_keys();
+
+/// "ETALON_CORS_ORIGINS" for cors_origins.
+std::string config_variable(const ConfigKey& key);
 
 /// $XDG_CONFIG_HOME/etalon, ~/.config/etalon.
 std::filesystem::path config_folder();
@@ -27,11 +53,15 @@ std::filesystem::path data_folder();
 /// etalon.db in data_folder().
 std::filesystem::path database_path();
 
-/// The first of etalon.toml in config_folder() and /etc/etalon/etalon.toml that exists; nothing
-/// where there is none. $ETALON_LISTEN, for containers, stands above `listen`. Errors: usage (a
-/// key that is not known or has another type, with file and line).
+/// /etc/etalon/etalon.toml, above it etalon.toml in config_folder(), above both the variables; key
+/// by key. Errors: usage (a key that is not known, or a value of another type or range, with file
+/// and line or the variable).
 Config load_config();
-/// One file. Errors as above, and not_found.
-Config read_config(const std::filesystem::path& path);
+/// These files, later ones above earlier ones, and no variables; one that is not there says
+/// nothing. Errors as above.
+Config read_config(std::span<const std::filesystem::path> files);
+/// The variables above what `config` has; lists are separated by commas, an empty variable is none.
+/// Errors as above.
+void read_variables(Config& config);
 
 }  // namespace etalon::serve

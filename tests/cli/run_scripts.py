@@ -97,6 +97,12 @@ def make_models(folder):
     tiny_folder.write(folder / "shards", folder / "tiny.gguf")
     names["shards"] = folder / "shards"
     names["tmp"] = folder / "work"
+    for name, text in (("config", f'# a comment\nlisten = "127.0.0.1:9"\n'
+                                  f'models = ["{names["tiny"]}"]\ncontext = 128\n'),
+                       ("wrong_config", "colour = 1\n")):
+        names[name] = folder / name
+        (folder / name / "etalon").mkdir(parents=True)
+        (folder / name / "etalon" / "etalon.toml").write_text(text)
     names["missing"] = folder / "missing.gguf"
     return names
 

@@ -9,7 +9,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "serve/config.h"
 #include "serve/local_key.h"
 #include "serve/pace.h"
 #include "serve/routes.h"
@@ -250,31 +249,6 @@ TEST(Pace, RefillsEvenly) {
     EXPECT_TRUE(paces.take(2, 60, 0.5).accepted);
     EXPECT_TRUE(paces.take(1, 60, 1.0).accepted);
     EXPECT_FALSE(paces.take(1, 60, 1.0).accepted);
-}
-
-TEST(Config, KeysTypesAndLines) {
-    std::string pattern = (fs::temp_directory_path() / "etalon-config-XXXXXX").string();
-    const fs::path folder = ::mkdtemp(pattern.data());
-    const fs::path file = folder / "etalon.toml";
-    const auto read = [&](const std::string& text) {
-        std::FILE* out = std::fopen(file.c_str(), "w");
-        std::fputs(text.c_str(), out);
-        std::fclose(out);
-        return read_config(file);
-    };
-    const Config config = read("listen = \"127.0.0.1:1\"\nmodels = [\"a\", \"b\"]\n");
-    EXPECT_EQ(config.listen, std::vector<std::string>{"127.0.0.1:1"});
-    EXPECT_EQ(config.models.size(), 2U);
-    for (const char* wrong :
-         {"colour = 1", "listen = 1", "models = [1]", "sandbox = \"x\"", "a ="}) {
-        try {
-            read(std::string("\n") + wrong + "\n");
-            FAIL() << wrong;
-        } catch (const Error& error) {
-            EXPECT_NE(error.message().find("line 2"), std::string::npos) << error.message();
-        }
-    }
-    fs::remove_all(folder);
 }
 
 }  // namespace
