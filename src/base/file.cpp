@@ -29,9 +29,28 @@ struct Descriptor {
     Descriptor& operator=(const Descriptor&) = delete;
 };
 
+struct stat status_of(int fd, const std::filesystem::path& path) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) {
+        throw Error(ExitCode::failure, fmt::format("cannot stat {}: {}", printable(path.string()),
+                                                   std::strerror(errno)));
+    }
+    return status;
+}
+
 }  // namespace
 
-MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+FileIdentity identity_from(const struct stat& status) noexcept {
+    return {static_cast<std::uint64_t>(status.st_dev), static_cast<std::uint64_t>(status.st_ino),
+            static_cast<std::uint64_t>(status.st_size), status.st_ctim.tv_sec,
+            status.st_ctim.tv_nsec};
+}
+
+FileIdentity identity_of(int fd, const std::filesystem::path& path) {
+    return identity_from(status_of(fd, path));
+}
+
+MappedFile::MappedFile(const std::filesystem::path& path, const FileCheck& check) : path_(path) {
     // O_NONBLOCK: opening a pipe that nobody writes to would wait; it is refused below.
     const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     const std::string name = printable(path.string());
@@ -39,14 +58,11 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
         const ExitCode code = errno == ENOENT ? ExitCode::not_found : ExitCode::failure;
         throw Error(code, fmt::format("cannot open {}: {}", name, std::strerror(errno)));
     }
-    struct stat status {};
-    if (::fstat(file.fd, &status) != 0) {
-        throw Error(ExitCode::failure,
-                    fmt::format("cannot stat {}: {}", name, std::strerror(errno)));
-    }
+    const struct stat status = status_of(file.fd, path);
     if (!S_ISREG(status.st_mode)) {
         throw Error(ExitCode::invalid, fmt::format("{} is not a regular file", name));
     }
+    if (check) check(path, identity_from(status));
     size_ = static_cast<std::size_t>(status.st_size);
     if (size_ == 0) return;
     void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
@@ -83,8 +99,9 @@ void MappedFile::drop(std::size_t offset, std::size_t size) const noexcept {
     (void)::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
-std::string read_file(const std::filesystem::path& path, std::size_t bytes_max) {
-    const MappedFile file(path);
+std::string read_file(const std::filesystem::path& path, std::size_t bytes_max,
+                      const FileCheck& check) {
+    const MappedFile file(path, check);
     const auto bytes = file.bytes();
     if (bytes.size() > bytes_max) {
         throw Error(ExitCode::invalid,
@@ -92,6 +109,32 @@ std::string read_file(const std::filesystem::path& path, std::size_t bytes_max) 
                                 bytes.size(), bytes_max));
     }
     return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+void write_new_file(const std::filesystem::path& path, std::string_view text, unsigned mode) {
+    const std::string name = printable(path.string());
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0 && errno == EEXIST) {
+        throw Error(ExitCode::failure, fmt::format("{} exists already", name),
+                    "choose another name, or remove it first");
+    }
+    if (fd < 0) {
+        throw Error(ExitCode::failure,
+                    fmt::format("cannot write {}: {}", name, std::strerror(errno)));
+    }
+    bool good = true;
+    while (good && !text.empty()) {
+        const ssize_t n = ::write(fd, text.data(), text.size());
+        if (n < 0 && errno == EINTR) continue;
+        good = n > 0;
+        if (good) text.remove_prefix(static_cast<std::size_t>(n));
+    }
+    good = good && ::fsync(fd) == 0;
+    const int error = errno;
+    const bool closed = ::close(fd) == 0;
+    if (good && closed) return;
+    (void)::unlink(path.c_str());
+    throw Error(ExitCode::failure, fmt::format("cannot write {}: {}", name, std::strerror(error)));
 }
 
 }  // namespace etalon

@@ -45,9 +45,9 @@ fs::path folder_of(const fs::path& path) {
 }
 
 /// Tensors in several files, next to config.json.
-Opened open_shards(const fs::path& index_path) {
+Opened open_shards(const fs::path& index_path, const FileCheck& check) {
     const std::string name = index_path.string();
-    const ShardIndex index = read_shard_index(read_file(index_path, kIndexBytesMax), name);
+    const ShardIndex index = read_shard_index(read_file(index_path, kIndexBytesMax, check), name);
     const fs::path folder = folder_of(index_path);
     Opened out;
     std::vector<Shard> shards;
@@ -55,19 +55,19 @@ Opened open_shards(const fs::path& index_path) {
         const fs::path path = folder / file;
         std::error_code error;
         if (!fs::exists(path, error)) refuse(name, "file " + file, "is missing");
-        out.files.emplace_back(path);
+        out.files.emplace_back(path, check);
         shards.push_back(
             {path.string(), parse_safetensors(out.files.back().bytes(), path.string())});
     }
     check_shards(index, shards, name);
-    out.contents = read_hf_model(read_hf_texts(folder, name), shards, name);
+    out.contents = read_hf_model(read_hf_texts(folder, name, check), shards, name);
     return out;
 }
 
-Opened open_file(const fs::path& path) {
+Opened open_file(const fs::path& path, const FileCheck& check) {
     const std::string name = path.string();
     Opened out;
-    out.files.emplace_back(path);
+    out.files.emplace_back(path, check);
     const auto bytes = out.files.back().bytes();
     if (is_gguf(bytes)) {
         out.contents = read_gguf_model(bytes, name);
@@ -81,18 +81,18 @@ Opened open_file(const fs::path& path) {
     }
     std::vector<Shard> shards;
     shards.push_back({name, std::move(safetensors)});
-    out.contents = read_hf_model(read_hf_texts(folder_of(path), name), shards, name);
+    out.contents = read_hf_model(read_hf_texts(folder_of(path), name, check), shards, name);
     return out;
 }
 
-Opened open_path(const fs::path& path) {
+Opened open_path(const fs::path& path, const FileCheck& check) {
     std::error_code error;
     if (!fs::is_directory(path, error)) {
-        return path.filename().string().ends_with(".index.json") ? open_shards(path)
-                                                                 : open_file(path);
+        return path.filename().string().ends_with(".index.json") ? open_shards(path, check)
+                                                                 : open_file(path, check);
     }
-    if (fs::exists(path / kIndexName, error)) return open_shards(path / kIndexName);
-    if (fs::exists(path / kSingleName, error)) return open_file(path / kSingleName);
+    if (fs::exists(path / kIndexName, error)) return open_shards(path / kIndexName, check);
+    if (fs::exists(path / kSingleName, error)) return open_file(path / kSingleName, check);
     refuse(path.string(), "folder", fmt::format("holds no {} and no {}", kSingleName, kIndexName));
 }
 
@@ -103,8 +103,8 @@ ModelFile::ModelFile(ModelFile&&) noexcept = default;
 ModelFile& ModelFile::operator=(ModelFile&&) noexcept = default;
 ModelFile::~ModelFile() = default;
 
-ModelFile ModelFile::open(const fs::path& path) {
-    Opened opened = open_path(path);
+ModelFile ModelFile::open(const fs::path& path, const FileCheck& check) {
+    Opened opened = open_path(path, check);
     auto impl = std::make_unique<Impl>();
     impl->path = path;
     impl->files = std::move(opened.files);

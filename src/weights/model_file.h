@@ -39,8 +39,9 @@ class ModelFile {
   public:
     /// Opens a .gguf file, a .safetensors file, a model.safetensors.index.json, or a folder that
     /// holds one of them with config.json beside it. Everything the loader needs later is checked
-    /// here, finite scales included. Errors: not_found, invalid.
-    static ModelFile open(const std::filesystem::path& path);
+    /// here, finite scales included. `check` is asked about every file that is opened, before it is
+    /// read (admission.h). Errors: not_found, invalid, those of `check`.
+    static ModelFile open(const std::filesystem::path& path, const FileCheck& check = {});
 
     ModelFile(ModelFile&&) noexcept;
     ModelFile& operator=(ModelFile&&) noexcept;

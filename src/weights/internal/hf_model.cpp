@@ -114,9 +114,9 @@ bool is_plain_file_name(std::string_view name) {
            name.front() != '.' && name.ends_with(kEnd);
 }
 
-std::string read_optional(const fs::path& path, std::size_t bytes_max) {
+std::string read_optional(const fs::path& path, std::size_t bytes_max, const FileCheck& check) {
     std::error_code error;
-    return fs::exists(path, error) ? read_file(path, bytes_max) : std::string();
+    return fs::exists(path, error) ? read_file(path, bytes_max, check) : std::string();
 }
 
 text::TokenizerData read_tokenizer(const HfTexts& texts) {
@@ -196,19 +196,20 @@ void check_shards(const ShardIndex& index, const std::vector<Shard>& shards,
     }
 }
 
-HfTexts read_hf_texts(const fs::path& folder, const std::string& file) {
+HfTexts read_hf_texts(const fs::path& folder, const std::string& file, const FileCheck& check) {
     HfTexts texts;
     texts.folder = folder.string();
-    texts.config = read_optional(folder / "config.json", kConfigBytesMax);
+    texts.config = read_optional(folder / "config.json", kConfigBytesMax, check);
     if (texts.config.empty()) {
         refuse(file, "config.json", "is missing or empty beside this file, which needs it");
     }
-    texts.generation_config = read_optional(folder / "generation_config.json", kConfigBytesMax);
+    texts.generation_config =
+        read_optional(folder / "generation_config.json", kConfigBytesMax, check);
     constexpr std::size_t kTokenizerMax = text::kTokenizerFileBytesMax;
-    texts.tokenizer_json = read_optional(folder / "tokenizer.json", kTokenizerMax);
-    texts.tokenizer_model = read_optional(folder / "tokenizer.model", kTokenizerMax);
-    texts.tokenizer_config = read_optional(folder / "tokenizer_config.json", kTokenizerMax);
-    texts.chat_template = read_optional(folder / "chat_template.jinja", kConfigBytesMax);
+    texts.tokenizer_json = read_optional(folder / "tokenizer.json", kTokenizerMax, check);
+    texts.tokenizer_model = read_optional(folder / "tokenizer.model", kTokenizerMax, check);
+    texts.tokenizer_config = read_optional(folder / "tokenizer_config.json", kTokenizerMax, check);
+    texts.chat_template = read_optional(folder / "chat_template.jinja", kConfigBytesMax, check);
     return texts;
 }
 

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file.h"
 #include "weights/internal/contents.h"
 #include "weights/internal/safetensors.h"
 
@@ -47,8 +48,10 @@ struct HfTexts {
     std::string chat_template;
 };
 
-/// Errors: invalid (no config.json beside the tensors in `file`, a text larger than its limit).
-HfTexts read_hf_texts(const std::filesystem::path& folder, const std::string& file);
+/// Errors: invalid (no config.json beside the tensors in `file`, a text larger than its limit),
+/// those of `check`.
+HfTexts read_hf_texts(const std::filesystem::path& folder, const std::string& file,
+                      const FileCheck& check = {});
 
 /// The tensors point into the mapped shards. Errors: invalid.
 ModelContents read_hf_model(const HfTexts& texts, const std::vector<Shard>& shards,
