@@ -27,30 +27,63 @@ float to_float(const JsonFields& fields, const char* key, const json& value) {
     return static_cast<float>(value.get<double>());
 }
 
+/// Walks through a text and keeps nothing; refuses what is no JSON, too deep, or named twice.
+class Checker : public nlohmann::json_sax<json> {
+  public:
+    Checker(std::string_view field, const std::string& file) : field_(field), file_(file) {}
+
+    bool null() override { return true; }
+    bool boolean(bool) override { return true; }
+    bool number_integer(number_integer_t) override { return true; }
+    bool number_unsigned(number_unsigned_t) override { return true; }
+    bool number_float(number_float_t, const string_t&) override { return true; }
+    bool string(string_t&) override { return true; }
+    bool binary(binary_t&) override { return true; }
+    bool start_object(std::size_t) override { return open(); }
+    bool start_array(std::size_t) override { return open(); }
+    bool end_object() override { return close(); }
+    bool end_array() override { return close(); }
+
+    bool key(string_t& name) override {
+        if (!names_.back().insert(name).second) {
+            refuse(file_, field_, fmt::format("names {} twice", printable(name, 80)));
+        }
+        return true;
+    }
+
+    // The parser's own messages quote what it read, however long.
+    bool parse_error(std::size_t byte, const std::string&,
+                     const nlohmann::detail::exception& error) override {
+        constexpr int kNumberOutOfRange = 406;
+        if (error.id == kNumberOutOfRange) refuse(file_, field_, "holds a number out of range");
+        refuse(file_, field_, fmt::format("is no JSON at byte {}", byte));
+    }
+
+  private:
+    bool open() {
+        if (names_.size() >= kJsonDepthMax) refuse(file_, field_, "is nested too deeply");
+        names_.emplace_back();
+        return true;
+    }
+    bool close() {
+        names_.pop_back();
+        return true;
+    }
+
+    std::string_view field_;
+    const std::string& file_;
+    std::vector<std::unordered_set<std::string>> names_;  // of what is open; empty for a list
+};
+
 }  // namespace
 
 json parse_json_text(std::string_view text, std::string_view field, const std::string& file) {
-    std::vector<std::unordered_set<std::string>> names;  // of the objects that are open
-    const auto check = [&](int depth, json::parse_event_t event, json& value) {
-        if (depth > kJsonDepthMax) refuse(file, field, "is nested too deeply");
-        if (event == json::parse_event_t::object_start) names.emplace_back();
-        if (event == json::parse_event_t::object_end) names.pop_back();
-        if (event == json::parse_event_t::key) {
-            const auto& name = value.get_ref<const std::string&>();
-            if (!names.back().insert(name).second) {
-                refuse(file, field, fmt::format("names {} twice", printable(name, 80)));
-            }
-        }
-        return true;
-    };
-    // The parser's own messages quote what it read, however long.
-    try {
-        return json::parse(text.begin(), text.end(), check);
-    } catch (const json::parse_error& error) {
-        refuse(file, field, fmt::format("is no JSON at byte {}", error.byte));
-    } catch (const json::exception&) {
-        refuse(file, field, "holds a number out of range");
-    }
+    // Twice, because the parser that calls back while it builds looks through the whole list again
+    // behind each of its objects: quadratic in the tensors of a header or the shards of a
+    // signature.
+    Checker checker(field, file);
+    (void)json::sax_parse(text.begin(), text.end(), &checker);
+    return json::parse(text.begin(), text.end());
 }
 
 JsonFields::JsonFields(const json& object, std::string prefix, const std::string& file)
