@@ -2,11 +2,13 @@
 // Mapped files: content, moves, and each refusal with its own exit code.
 #include "base/file.h"
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
 #include <string>
 #include <sys/stat.h>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -90,6 +92,38 @@ TEST(ReadFile, reads_up_to_its_limit) {
     const auto path = write("limit", "12345");
     EXPECT_EQ(etalon::read_file(path, 5), "12345");
     EXPECT_EQ(code_of([&] { etalon::read_file(path, 4); }), ExitCode::invalid);
+}
+
+TEST(FileIdentity, every_write_makes_another_one_and_reading_does_not) {
+    const auto path = write("identity", "one");
+    etalon::FileIdentity first;
+    const auto take = [&](const std::filesystem::path& asked, const etalon::FileIdentity& found) {
+        EXPECT_EQ(asked, path);
+        first = found;
+    };
+    EXPECT_EQ(etalon::read_file(path, 10, take), "one");
+    EXPECT_EQ(first.size, 3U);
+    const auto same = [&](const std::filesystem::path&, const etalon::FileIdentity& found) {
+        if (found != first) throw Error(ExitCode::refused, "changed");
+    };
+    EXPECT_EQ(etalon::read_file(path, 10, same), "one");
+    // Longer than the clock of any kernel ticks.
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    write("identity", "two");
+    EXPECT_EQ(code_of([&] { etalon::read_file(path, 10, same); }), ExitCode::refused);
+}
+
+TEST(WriteNewFile, never_overwrites) {
+    const auto path = write("new", "old");
+    EXPECT_EQ(code_of([&] { etalon::write_new_file(path, "new", 0600); }), ExitCode::failure);
+    EXPECT_EQ(etalon::read_file(path, 10), "old");
+    std::filesystem::remove(path);
+    etalon::write_new_file(path, "new", 0400);
+    EXPECT_EQ(etalon::read_file(path, 10), "new");
+    EXPECT_EQ(std::filesystem::status(path).permissions(), std::filesystem::perms::owner_read);
+    std::filesystem::remove(path);
+    EXPECT_EQ(code_of([&] { etalon::write_new_file(path / "below", "", 0600); }),
+              ExitCode::failure);
 }
 
 }  // namespace
