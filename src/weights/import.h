@@ -20,9 +20,9 @@ struct ImportResult {
     std::uint64_t bytes = 0;
 };
 
-/// Writes `destination` (a .safetensors file; a temporary beside it until it is whole). The bytes
-/// depend on the source's content alone. Memory: a few rows and the tokenizer, whatever the model.
-/// Errors: not_found, invalid (source), failure (cannot write; destination exists).
+/// Writes `destination` (a read-only .safetensors file; a temporary beside it until it is whole).
+/// The bytes depend on the source's content alone. Memory: a few rows and the tokenizer, whatever
+/// the model. Errors: not_found, invalid (source), failure (cannot write; destination exists).
 ImportResult import_e8(const std::filesystem::path& source,
                        const std::filesystem::path& destination, const ImportOptions& options);
 

@@ -257,7 +257,12 @@ ImportResult E8Writer::finish() {
     ETALON_ASSERT(written_ == expected_);
     out_.close();
     std::error_code error;
-    if (out_) std::filesystem::rename(temporary_, destination_, error);
+    // Read-only: a model is replaced as a whole, never written.
+    constexpr auto kReadable = std::filesystem::perms::owner_read |
+                               std::filesystem::perms::group_read |
+                               std::filesystem::perms::others_read;
+    if (out_) std::filesystem::permissions(temporary_, kReadable, error);
+    if (out_ && !error) std::filesystem::rename(temporary_, destination_, error);
     if (!out_ || error) {
         throw Error(ExitCode::failure,
                     fmt::format("cannot write {}", printable(destination_.string())));

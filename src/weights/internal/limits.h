@@ -30,4 +30,18 @@ inline constexpr std::size_t kIndexBytesMax = std::size_t{64} << 20;
 /// Files of a sharded model: the largest known has 191.
 inline constexpr std::size_t kShardsMax = 4096;
 
+/// Digests in one signature: 2 TiB in shards of kSignedShardBytes.
+inline constexpr std::size_t kSignedRangesMax = std::size_t{1} << 17;
+/// Bytes of a bundle: kSignedRangesMax digests with their names, in base64.
+inline constexpr std::size_t kBundleBytesMax = std::size_t{40} << 20;
+/// Files in the folder of a signed model, and folders below folders there.
+inline constexpr std::size_t kModelFilesMax = 4096;
+inline constexpr int kModelFoldersDeepMax = 16;
+/// Bytes of a file's name in a signature: PATH_MAX.
+inline constexpr std::size_t kSignedNameBytesMax = 4096;
+/// Names that a signature may leave out: git's four, the signature, and some of the signer's.
+inline constexpr std::size_t kIgnoredNamesMax = 256;
+/// A bundle holds what it lists: a line of kSignedRangesMax has 220 bytes with a short name.
+static_assert(kSignedRangesMax * 220 / 3 * 4 <= kBundleBytesMax);
+
 }  // namespace etalon::weights
