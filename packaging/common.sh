@@ -173,6 +173,7 @@ fetch_default_model() {
         rm -rf "$temporary"
         fail "$model_name: SHA-256 is not $model_sha256" "the download was changed; try again"
     fi
+    chmod 0444 "$temporary/$model_name"
     mv -f "$temporary/$model_name" "$path"
     rm -rf "$temporary"
 }

@@ -24,8 +24,10 @@ void add_replay(CLI::App& app);
 void add_run(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_show(CLI::App& app);
+void add_sign(CLI::App& app);
 void add_stop(CLI::App& app);
 void add_tokenize(CLI::App& app);
+void add_verify(CLI::App& app);
 void add_worker(CLI::App& app);
 
 }  // namespace etalon::cli

@@ -3,89 +3,65 @@
 #include "weights/import.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <chrono>
-#include <csignal>
-#include <cstdio>
+#include <filesystem>
 #include <fmt/format.h>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
-#include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/progress.h"
+#include "cli/signature_flags.h"
 
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "weights/signature.h"
 
 namespace etalon::cli {
 
 namespace {
 
-volatile std::sig_atomic_t g_interrupted = 0;
-void on_interrupt(int) {
-    g_interrupted = 1;
-}
-
 struct ImportCommandOptions {
     std::string source;
     std::string destination;
     std::string format;
+    std::string sign_key;
     int threads = 0;
     bool json = false;
 };
 
-/// A line that rewrites itself on a terminal; elsewhere a new line every few seconds.
-class Progress {
-  public:
-    void show(std::uint64_t done_bytes, std::uint64_t total_bytes) {
-        const Clock::time_point now = Clock::now();
-        if (now < next_) return;
-        next_ = now + (terminal_ ? kTerminalPeriod : kLogPeriod);
-        const double share = static_cast<double>(done_bytes) /
-                             static_cast<double>(std::max<std::uint64_t>(total_bytes, 1));
-        std::fprintf(stderr, "%simport: %3.0f %% of %s%s", terminal_ ? "\r" : "", 100.0 * share,
-                     bytes_text(total_bytes).c_str(), terminal_ ? "" : "\n");
-        std::fflush(stderr);
-        shown_ = true;
-    }
-    ~Progress() {
-        if (shown_ && terminal_) std::fputs("\r\x1b[K", stderr);
-    }
-
-  private:
-    using Clock = std::chrono::steady_clock;
-    static constexpr std::chrono::milliseconds kTerminalPeriod{200};
-    static constexpr std::chrono::milliseconds kLogPeriod{5000};
-
-    bool terminal_ = ::isatty(STDERR_FILENO) != 0;
-    // A short import writes no line to a log.
-    Clock::time_point next_ = Clock::now() + (terminal_ ? kTerminalPeriod : kLogPeriod);
-    bool shown_ = false;
-};
-
 void import_model(const ImportCommandOptions& options) {
-    struct sigaction action {};
-    action.sa_handler = on_interrupt;
-    ::sigaction(SIGINT, &action, nullptr);
+    const std::string key_file = signing_key_file(options.sign_key);
+    std::optional<weights::PrivateKey> key;
+    const std::filesystem::path signature = weights::signature_path(options.destination);
+    if (!key_file.empty()) {
+        key = weights::PrivateKey::read(key_file);
+        weights::check_signature_is_new(signature);
+    }
     weights::ImportResult result;
     {
-        Progress progress;
+        Progress progress("import");
         weights::ImportOptions import_options;
         import_options.n_threads = options.threads > 0 ? options.threads : usable_processors();
         import_options.progress = [&](std::uint64_t done_bytes, std::uint64_t total_bytes) {
-            // Thrown from here so that the import removes its unfinished file.
-            if (g_interrupted != 0) throw Error(ExitCode::interrupted, "interrupted");
             progress.show(done_bytes, total_bytes);
         };
         result = weights::import_e8(options.source, options.destination, import_options);
+        if (key) {
+            weights::SignatureOptions signing;
+            signing.n_threads = import_options.n_threads;
+            (void)weights::sign_model(options.destination, signature, *key, signing);
+        }
     }
     if (options.json) {
-        print_json({{"path", options.destination},
-                    {"format", options.format},
-                    {"bytes", result.bytes},
-                    {"sha256", result.sha256}});
+        nlohmann::ordered_json report{{"path", options.destination},
+                                      {"format", options.format},
+                                      {"bytes", result.bytes},
+                                      {"sha256", result.sha256}};
+        if (key) report["signature"] = signature.string();
+        print_json(report);
     } else {
         print(fmt::format("{}  {}\n", result.sha256, printable(options.destination)));
     }
@@ -103,6 +79,8 @@ void add_import(CLI::App& app) {
         ->check(CLI::IsMember({"e8"}));
     command->add_option("--threads", options->threads, "threads; 0: one a processor")
         ->check(CLI::Range(0, kThreadsMax));
+    command->add_option("--sign-key", options->sign_key,
+                        "private key to sign the file with; signing_key of etalon.toml if absent");
     command->add_flag("--json", options->json, "print JSON");
     command->callback([options] { import_model(*options); });
 }

@@ -72,6 +72,8 @@ void describe(CLI::App& app) {
     etalon::cli::add_show(app);
     etalon::cli::add_tokenize(app);
     etalon::cli::add_import(app);
+    etalon::cli::add_sign(app);
+    etalon::cli::add_verify(app);
     etalon::cli::add_eval(app);
     etalon::cli::add_bench(app);
     etalon::cli::add_doctor(app);

@@ -15,6 +15,7 @@
 #include "cli/load.h"
 #include "cli/output.h"
 #include "cli/payload_file.h"
+#include "cli/signature_flags.h"
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -48,6 +49,7 @@ struct RunOptions {
     bool digest = false;
     bool prove = false;
     std::string payload;
+    SignatureFlags signature;
 };
 
 engine::FinishReason finish_of(FinishReason reason) {
@@ -69,7 +71,7 @@ class Run {
     explicit Run(const RunOptions& options)
         : options_(options),
           n_threads_(threads_or_all(options.device.threads)),
-          file_(weights::ModelFile::open(options.model)),
+          file_(open_admitted(options.model, options.signature, n_threads_)),
           tokenizer_(load_tokenizer(file_)),
           backend_(make_backend(options.device)) {
         if (!options.raw) {
@@ -282,6 +284,7 @@ void add_run(CLI::App& app) {
     command->add_flag("--prove", options->prove, "compute the answer again with src/exact");
     command->add_option("--payload", options->payload,
                         "write the answer and all it depends on to this new file, for replay");
+    add_signature_flags(*command, options->signature);
     command->callback([options, prompt, seed] {
         options->has_prompt = prompt->count() > 0;
         options->has_seed = seed->count() > 0;

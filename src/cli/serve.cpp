@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/machine.h"
 #include "cli/output.h"
+#include "cli/signature_flags.h"
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -32,6 +33,7 @@ struct ServeOptions {
     std::optional<std::int64_t> threads;
     std::optional<std::int64_t> context;
     std::optional<std::int64_t> cache_bytes;
+    SignatureFlags signature;
 };
 
 std::int64_t unix_time() {
@@ -61,12 +63,20 @@ serve::Config with_flags(const ServeOptions& options) {
     return config;
 }
 
-serve::ServerOptions server_options(const serve::Config& config) {
+serve::ServerOptions server_options(const serve::Config& config,
+                                    const weights::AdmissionOptions& admission) {
     serve::ServerOptions server;
     for (const std::string& listen : config.listen)
         server.listens.push_back(serve::parse_listen(listen));
     for (const std::string& model : config.models) {
         wire::WorkerOptions worker;
+        // An absolute path names the same record and key wherever the worker is started.
+        if (admission.required) {
+            worker.public_key = std::filesystem::absolute(admission.public_key);
+            if (!admission.record.empty()) {
+                worker.record = std::filesystem::absolute(admission.record);
+            }
+        }
         worker.model = model;
         worker.threads = static_cast<int>(config.threads);
         worker.context = static_cast<int>(config.context);
@@ -110,7 +120,8 @@ void greet(const std::vector<serve::Listen>& listens, const std::string& model, 
 
 void serve_models(const ServeOptions& options) {
     const serve::Config config = with_flags(options);
-    serve::ServerOptions server = server_options(config);
+    serve::ServerOptions server =
+        server_options(config, admission_options(options.signature, config));
     serve::RunningServer running(serve::running_server_path());
     const bool local = std::all_of(server.listens.begin(), server.listens.end(),
                                    [](const auto& listen) { return is_loopback(listen.address); });
@@ -156,6 +167,7 @@ void add_serve(CLI::App& app) {
     number("--context", options->context, "tokens of a request; 0: as the model allows", 1 << 24);
     number("--cache-bytes", options->cache_bytes,
            "memory of each worker for keys and values; 0: it decides", std::int64_t{1} << 50);
+    add_signature_flags(*command, options->signature);
     command->callback([options] { serve_models(*options); });
 }
 

@@ -30,6 +30,8 @@ void add_worker(CLI::App& app) {
     command->add_flag("--strict", options->strict,
                       "refuse to start without a layer of the sandbox");
     command->add_flag("--hash", options->hash, "tell the SHA-256 of the weights");
+    command->add_option("--public-key", options->public_key, "refuse a model not signed with it");
+    command->add_option("--record", options->record, "file of what was verified before");
     command->add_option("model", options->model, "model file")->required()->option_text("MODEL");
     command->callback([options] { (void)worker::run_worker(*options); });
 }

@@ -91,6 +91,11 @@ struct FromToml {
         config.*field = number->get();
         check_number(key, config.*field, where);
     }
+    void operator()(bool Config::*field) const {
+        const auto* flag = node.as_boolean();
+        if (flag == nullptr) wrong(where, fmt::format("{} is neither true nor false", key.name));
+        config.*field = flag->get();
+    }
 };
 
 struct FromVariable {
@@ -124,6 +129,12 @@ struct FromVariable {
         }
         check_number(key, number, where);
         config.*field = number;
+    }
+    void operator()(bool Config::*field) const {
+        if (text != "true" && text != "false") {
+            wrong(where, fmt::format("{} is neither true nor false", key.name));
+        }
+        config.*field = text == "true";
     }
 };
 
@@ -167,6 +178,10 @@ const std::vector<ConfigKey>& config_keys() {
         {"threads", &Config::threads, kThreadsMax, {}},
         {"context", &Config::context, kContextMax, {}},
         {"cache_bytes", &Config::cache_bytes, kCacheBytesMax, {}},
+        {"require_signature", &Config::require_signature, 0, {}},
+        {"public_key", &Config::public_key, 0, {}},
+        {"signing_key", &Config::signing_key, 0, {}},
+        {"verify", &Config::verify, 0, {"changed", "always"}},
     };
     return keys;
 }

@@ -28,6 +28,10 @@ struct Config {
     std::int64_t threads = 0;             ///< of each worker; 0: one a processor
     std::int64_t context = 0;             ///< tokens of a request; 0: what the model allows
     std::int64_t cache_bytes = 0;         ///< of keys and values of each worker; 0: it decides
+    bool require_signature = false;       ///< only signed models are loaded (docs/signatures.md)
+    std::string public_key;               ///< PEM file of the key that signs them
+    std::string signing_key;              ///< PEM file that `etalon import` signs with
+    std::string verify = "changed";       ///< "always": hash at every start, not on change
 
     /// Where each key was set, by name: "/etc/etalon/etalon.toml:3", "ETALON_LISTEN"; a key that is
     /// not here has its default.
@@ -37,7 +41,8 @@ struct Config {
 /// A key of the file: its name, the field that it sets, and what it may be.
 struct ConfigKey {
     const char* name;
-    std::variant<Texts Config::*, std::string Config::*, std::int64_t Config::*> field;
+    std::variant<Texts Config::*, std::string Config::*, std::int64_t Config::*, bool Config::*>
+        field;
     std::int64_t number_max = 0;       ///< of a number, from 0
     std::vector<const char*> choices;  ///< of a text; empty: any
 };

@@ -94,6 +94,8 @@ std::vector<std::string> arguments_of(const WorkerOptions& options) {
     if (options.cache_bytes > 0) add("--cache-bytes", fmt::format("{}", options.cache_bytes));
     if (options.strict) arguments.emplace_back("--strict");
     if (options.hash) arguments.emplace_back("--hash");
+    if (!options.public_key.empty()) add("--public-key", options.public_key.string());
+    if (!options.record.empty()) add("--record", options.record.string());
     arguments.emplace_back("--");  // a model whose name begins with a dash is no option
     arguments.push_back(options.model.string());
     return arguments;

@@ -34,6 +34,9 @@ struct WorkerOptions {
     std::uint64_t cache_bytes = 0;  ///< of keys and values; 0: the worker decides
     bool strict = false;            ///< a layer of the sandbox that is missing refuses to start
     bool hash = false;              ///< fill Hello::file_sha256: reads the whole file
+    /// Not empty: the model must be signed with this key, else the worker refuses to read it.
+    std::filesystem::path public_key;
+    std::filesystem::path record;  ///< of verified files; empty: hashed at every start
 };
 
 class WorkerProcess {

@@ -43,7 +43,7 @@ int context_of(const weights::ModelConfig& config, int asked) {
 }  // namespace
 
 LoadedModel::LoadedModel(const ModelOptions& options)
-    : file_(weights::ModelFile::open(options.path)),
+    : file_(weights::ModelFile::open(options.path, options.check)),
       tokenizer_(make_tokenizer(file_)),
       layout_(text::layout_of(tokenizer_.data())),
       fim_(text::fim_tokens_of(tokenizer_.data())),
@@ -60,7 +60,7 @@ LoadedModel::LoadedModel(const ModelOptions& options)
     engine_ = std::make_unique<engine::Engine>(*transformer_, tokenizer_, engine_options);
     room_ = engine_->room();
     room_.context_tokens = context_of(file_.config(), options.context);
-    if (options.hash) sha256_ = hash_of(file_);
+    if (options.hash) sha256_ = options.sha256.empty() ? hash_of(file_) : options.sha256;
 }
 
 int LoadedModel::cache_pages(const ModelOptions& options) const {

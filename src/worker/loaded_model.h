@@ -9,6 +9,7 @@
 #include <string>
 
 #include "backend/operations.h"
+#include "base/file.h"
 #include "engine/engine.h"
 #include "model/transformer.h"
 #include "text/fim_prompt.h"
@@ -30,6 +31,8 @@ struct ModelOptions {
     /// Bytes that the process may use, asked before the sandbox closes.
     std::uint64_t available_bytes = UINT64_MAX;
     std::uint64_t entropy = 0;
+    FileCheck check;     ///< of ModelFile::open()
+    std::string sha256;  ///< of the file, where it is known already
 };
 
 class LoadedModel {

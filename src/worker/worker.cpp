@@ -13,7 +13,9 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "base/thread_pool.h"
 #include "model/memory.h"
+#include "weights/admission.h"
 #include "wire/channel.h"
 #include "wire/codec.h"
 #include "wire/limits.h"
@@ -59,6 +61,19 @@ void require_all(const Sandbox& sandbox) {
                     "etalon doctor --sandbox says what the system offers; without strict the "
                     "worker starts all the same");
     }
+}
+
+SandboxOptions sandbox_options(const WorkerOptions& options, const weights::Admission& admission,
+                               int channel_fd) {
+    SandboxOptions sandbox{readable_files(options.model), admission.descriptors()};
+    for (std::filesystem::path& path : admission.readable())
+        sandbox.files.push_back(std::move(path));
+    sandbox.descriptors.push_back(channel_fd);
+    return sandbox;
+}
+
+int verifying_threads(int n_threads) {
+    return n_threads > 0 ? n_threads : usable_processors();
 }
 
 class Loop {
@@ -128,9 +143,18 @@ void serve(const WorkerOptions& options, wire::Channel& channel) {
     model_options.available_bytes = model::available_memory();
     model_options.entropy = random_bits();
     wake_libraries();
-    const Sandbox sandbox =
-        close_sandbox({.files = readable_files(options.model), .descriptors = {channel.fd()}});
+    // Owners and modes are looked at from outside of the sandbox, where user ids are the system's;
+    // what the signature says is hostile until it is verified, and read inside.
+    weights::AdmissionOptions admission_options;
+    admission_options.required = !options.public_key.empty();
+    admission_options.public_key = options.public_key;
+    admission_options.record = options.record;
+    admission_options.file_sha256 = options.hash;
+    weights::Admission admission(options.model, admission_options);
+    const Sandbox sandbox = close_sandbox(sandbox_options(options, admission, channel.fd()));
     if (options.strict) require_all(sandbox);
+    model_options.check = admission.verify(verifying_threads(options.threads));
+    model_options.sha256 = admission.admitted().file_sha256;
     LoadedModel model(model_options);
     seal_sandbox(sandbox);
     wire::Hello hello = model.hello();

@@ -17,6 +17,8 @@ struct WorkerOptions {
     std::uint64_t cache_bytes = 0;
     bool strict = false;  ///< a missing layer refuses to start (exit code 4)
     bool hash = false;
+    std::filesystem::path public_key;  ///< not empty: only a signed model is read (exit code 4)
+    std::filesystem::path record;      ///< of verified files; empty: hashed at every start
 };
 
 /// Runs until Drain is done or the front is gone; returns the exit code. What goes wrong is said to

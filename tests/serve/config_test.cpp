@@ -85,12 +85,28 @@ TEST_F(ConfigTest, TheUserStandsAboveTheSystemAndVariablesAboveBothKeyByKey) {
     EXPECT_EQ(read().threads, 4);
 }
 
+TEST_F(ConfigTest, SignaturesOfModels) {
+    EXPECT_FALSE(read().require_signature);
+    EXPECT_EQ(read().verify, "changed");
+    write(user_,
+          "require_signature = true\npublic_key = \"a.pub\"\nsigning_key = \"a\"\n"
+          "verify = \"always\"\n");
+    const Config config = read();
+    EXPECT_TRUE(config.require_signature);
+    EXPECT_EQ(config.public_key, "a.pub");
+    EXPECT_EQ(config.signing_key, "a");
+    EXPECT_EQ(config.verify, "always");
+    ::setenv("ETALON_REQUIRE_SIGNATURE", "false", 1);
+    EXPECT_FALSE(read().require_signature);
+}
+
 TEST_F(ConfigTest, WhatIsWrongHasItsFileAndLine) {
     for (const char* wrong :
          {"colour = 1", "listen = 1", "models = [1]", "models = {}", "sandbox = \"x\"",
           "sandbox = true", "threads = -1", "threads = 4097", "threads = \"4\"", "threads = 1.5",
-          "cache_bytes = 9223372036854775807", "certificate = [\"a\"]",
-          "a =", "listen = \"a\"\nlisten = \"b\"", "[listen]"}) {
+          "cache_bytes = 9223372036854775807", "require_signature = \"yes\"", "verify = \"never\"",
+          "public_key = true", "certificate = [\"a\"]", "a =", "listen = \"a\"\nlisten = \"b\"",
+          "[listen]"}) {
         write(user_, std::string("\n") + wrong + "\n");
         const std::string message = complaint();
         const int line = std::string(wrong).find('\n') == std::string::npos ? 2 : 3;
@@ -101,8 +117,9 @@ TEST_F(ConfigTest, WhatIsWrongHasItsFileAndLine) {
 
 TEST_F(ConfigTest, WhatIsWrongInAVariableHasItsName) {
     const std::pair<const char*, const char*> wrong[] = {
-        {"ETALON_THREADS", "many"}, {"ETALON_THREADS", "4 "},  {"ETALON_CONTEXT", "-1"},
-        {"ETALON_SANDBOX", "x"},    {"ETALON_LISTEN", "a,,b"}, {"ETALON_MODELS", "a,"}};
+        {"ETALON_THREADS", "many"}, {"ETALON_THREADS", "4 "},         {"ETALON_CONTEXT", "-1"},
+        {"ETALON_SANDBOX", "x"},    {"ETALON_LISTEN", "a,,b"},        {"ETALON_MODELS", "a,"},
+        {"ETALON_VERIFY", "never"}, {"ETALON_REQUIRE_SIGNATURE", "1"}};
     for (const auto& [variable, text] : wrong) {
         ::setenv(variable, text, 1);
         const std::string message = complaint();

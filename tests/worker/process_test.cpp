@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A real worker, started as the front does it: the same digest as alone, cancel, drain, garbage, a
 // kill, a model that cannot be read.
+#include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <string>
@@ -12,8 +15,11 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/sha256.h"
 #include "engine/alone.h"
 #include "engine/tiny_model.h"
+#include "weights/signature.h"
 #include "wire/codec.h"
 #include "wire/worker_process.h"
 
@@ -184,6 +190,75 @@ TEST(Process, a_model_that_is_not_there_is_said) {
     EXPECT_EQ(std::get<wire::Failed>(message).exit_code, 3);
     EXPECT_EQ(front.end(), ExitCode::unavailable);
     EXPECT_EQ(front.worker.exit_status(), 3);
+}
+
+/// The tiny model in a folder of its own, signed, with the key beside it.
+class SignedModel {
+  public:
+    SignedModel() {
+        std::string name = std::filesystem::temp_directory_path() / "etalon-signed-XXXXXX";
+        folder_ = ::mkdtemp(name.data());
+        model = folder_ / "m.safetensors";
+        std::filesystem::copy_file(ModelOnDisk::path(), model);
+        const auto key = weights::PrivateKey::generate();
+        key.write(folder_ / "k");
+        weights::sign_model(model, weights::signature_path(model), key, {});
+    }
+    ~SignedModel() { std::filesystem::remove_all(folder_); }
+    SignedModel(const SignedModel&) = delete;
+    SignedModel& operator=(const SignedModel&) = delete;
+
+    wire::WorkerOptions options() const {
+        wire::WorkerOptions out = worker::options();
+        out.model = model;
+        out.public_key = folder_ / "k.pub";
+        out.record = folder_ / "verified";
+        return out;
+    }
+    /// What a worker says that does not start.
+    static wire::Failed failure(const wire::WorkerOptions& options) {
+        Front front(options);
+        return std::get<wire::Failed>(front.next());
+    }
+
+    std::filesystem::path model;
+
+  private:
+    std::filesystem::path folder_;
+};
+
+TEST(Process, a_signed_model_is_read_in_the_closed_sandbox) {
+    const SignedModel signed_model;
+    // Long enough for the record to be believed at the second start.
+    ::sleep(4);
+    for (int start = 0; start < 2; ++start) {
+        wire::WorkerOptions options = signed_model.options();
+        options.hash = true;
+        Front front(options);
+        const auto hello = front.expect<wire::Hello>();
+        EXPECT_EQ(hello.vocab_size, engine::kTinyVocab);
+        EXPECT_EQ(hello.file_sha256, to_hex(sha256(MappedFile(signed_model.model).bytes())));
+    }
+    std::ifstream record(signed_model.options().record);
+    const std::string text(std::istreambuf_iterator<char>(record), {});
+    // The worker wrote two lines from inside, once: the second start knew the file.
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 4) << text;
+}
+
+TEST(Process, a_model_that_is_not_what_was_signed_is_not_read) {
+    const SignedModel signed_model;
+    constexpr int kRefused = static_cast<int>(ExitCode::refused);
+    wire::WorkerOptions unsigned_options = signed_model.options();
+    unsigned_options.model = ModelOnDisk::path();
+    const wire::Failed no_signature = SignedModel::failure(unsigned_options);
+    EXPECT_EQ(no_signature.exit_code, kRefused);
+    EXPECT_NE(no_signature.message.find("is not signed"), std::string::npos);
+    // The first bytes: were the file parsed first, the parser would have complained.
+    std::fstream(signed_model.model, std::ios::in | std::ios::out | std::ios::binary) << "XXXX";
+    const wire::Failed changed = SignedModel::failure(signed_model.options());
+    EXPECT_EQ(changed.exit_code, kRefused);
+    EXPECT_NE(changed.message.find("not those that were signed"), std::string::npos)
+        << changed.message;
 }
 
 TEST(Process, an_executable_that_is_not_there_is_said) {
