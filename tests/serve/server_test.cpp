@@ -27,7 +27,7 @@ class ServerTest : public ::testing::Test {
         std::string pattern = (fs::temp_directory_path() / "etalon-server-XXXXXX").string();
         folder_ = ::mkdtemp(pattern.data());
         options_.listens = {{"127.0.0.1", 0}};
-        options_.models.push_back({.model = "fake.gguf"});
+        options_.models.emplace_back().model = "fake.gguf";
         options_.database = folder_ / "etalon.db";
         options_.start_worker = fake_workers(log_);
         NewKey wanted;
