@@ -86,6 +86,7 @@ serve::ServerOptions server_options(const serve::Config& config,
         server.models.push_back(std::move(worker));
     }
     server.database = serve::database_path();
+    server.ledger = serve::data_folder() / "ledger";
     server.hosts = config.hosts;
     server.cors_origins = config.cors_origins;
     server.certificate = config.certificate;

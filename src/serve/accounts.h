@@ -17,8 +17,9 @@ namespace etalon::serve {
 enum Scope : unsigned {
     kScopeInfer = 1U,    ///< models, answers, tokens
     kScopeMetrics = 2U,  ///< /metrics
+    kScopeAudit = 4U,    ///< the files of the ledger's log
 };
-/// "infer,metrics" to bits. Errors: usage (an unknown name).
+/// "infer,metrics,audit" to bits. Errors: usage (an unknown name).
 unsigned scopes_of(std::string_view names);
 std::string scope_names(unsigned scopes);
 

@@ -36,6 +36,9 @@ class Answer {
     /// the answer cannot go on; what was not taken yet stays.
     virtual void take(std::size_t part, const wire::ToFront& message) = 0;
 
+    /// The id of the answer's receipt; before anything of it is taken but Prepared.
+    void set_receipt(std::string id) { receipt_ = std::move(id); }
+
     /// What can be sent now. Streams: whole events.
     std::string take_text() { return std::exchange(text_, {}); }
     const Usage& usage() const { return usage_; }
@@ -46,6 +49,7 @@ class Answer {
     std::string text_;
     Usage usage_;
     std::string finish_;
+    std::string receipt_;
 };
 
 /// Compact JSON; bytes that are not UTF-8 become U+FFFD.

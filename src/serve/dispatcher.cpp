@@ -3,6 +3,7 @@
 #include "serve/dispatcher.h"
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
@@ -40,6 +41,13 @@ asio::awaitable<void> Mailbox::wait(std::chrono::steady_clock::duration time) {
     timer_.expires_after(time);
     error_code cancelled;
     co_await timer_.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+}
+
+void Mailbox::post(const std::shared_ptr<Mailbox>& mailbox, std::function<void()> change) {
+    asio::post(mailbox->timer_.get_executor(), [mailbox, change = std::move(change)] {
+        change();
+        mailbox->wake();
+    });
 }
 
 Dispatcher::Dispatcher(asio::io_context& io, std::function<std::unique_ptr<Worker>()> start,

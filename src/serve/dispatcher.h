@@ -16,6 +16,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "ledger/ledger.h"
 #include "serve/worker_link.h"
 #include "wire/messages.h"
 
@@ -32,11 +33,23 @@ class Mailbox {
     explicit Mailbox(boost::asio::io_context& io) : timer_(io) {}
 
     std::deque<Letter> letters;
+    /// What the ledger said of the request's intents, then of each part's complete record: why it
+    /// is not there, nullopt where it is.
+    std::optional<ledger::Began> began;
+    struct Completed {
+        std::size_t part = 0;
+        std::optional<Error> error;
+    };
+    std::deque<Completed> completed;
     bool worker_lost = false;  ///< no letter will come any more
     bool client_gone = false;  ///< nobody reads the answer
 
     /// True when there is something to look at.
-    bool has_news() const { return !letters.empty() || worker_lost || client_gone; }
+    bool has_news() const {
+        return !letters.empty() || began || !completed.empty() || worker_lost || client_gone;
+    }
+    /// Runs `change` in the server's thread, then wakes; for other threads.
+    static void post(const std::shared_ptr<Mailbox>& mailbox, std::function<void()> change);
     /// Returns when there is, or after `time`.
     boost::asio::awaitable<void> wait(std::chrono::steady_clock::duration time);
     /// Call after any of the above has changed.

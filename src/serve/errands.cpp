@@ -2,27 +2,52 @@
 // From a job to messages and back.
 #include "serve/errands.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "serve/log.h"
+
 namespace etalon::serve {
 
-Errands::Errands(std::vector<std::unique_ptr<Dispatcher>>& dispatchers,
+namespace {
+
+/// No ledger, no answer.
+ApiError unrecorded() {
+    return {503, "server_error", "ledger_unavailable",
+            "the answer cannot be recorded, and is not given without that"};
+}
+
+}  // namespace
+
+Errands::Errands(std::vector<std::unique_ptr<Dispatcher>>& dispatchers, ledger::Ledger* ledger,
                  std::shared_ptr<Mailbox> mailbox, Job& job)
-    : dispatchers_(dispatchers), mailbox_(std::move(mailbox)), job_(job) {}
+    : dispatchers_(dispatchers), ledger_(ledger), mailbox_(std::move(mailbox)), job_(job) {}
 
 Errands::~Errands() {
     for (const Errand& errand : errands_) {
         if (!errand.ended) errand.dispatcher->abandon(errand.id);
+    }
+    // What was begun and has no end for the client has one in the ledger.
+    if (!record_ || !is_accepted_) return;
+    for (std::size_t part = 0; part < errands_.size(); ++part) {
+        if (!errands_[part].completed) record_complete(part, false);
     }
 }
 
 void Errands::begin() {
     ETALON_ASSERT(errands_.empty());
     try {
+        if (job_.record) record_.emplace(std::move(*job_.record));
         for (std::size_t part = 0; part < job_.asks.size(); ++part) {
             Ask& ask = job_.asks[part];
             Dispatcher& dispatcher = *dispatchers_.at(ask.model);
-            is_generation_ = std::holds_alternative<wire::Prepare>(ask.message);
+            if (const auto* prepare = std::get_if<wire::Prepare>(&ask.message)) {
+                ETALON_ASSERT(record_);  // no ledger, no answer
+                is_generation_ = true;
+                record_->add_part(prepare->sampling);
+            }
             const wire::RequestId id = dispatcher.ask(std::move(ask.message), mailbox_, part);
-            errands_.push_back({&dispatcher, id, false});
+            errands_.push_back({&dispatcher, id, false, false, std::nullopt});
         }
     } catch (const ApiError& error) {
         fail(error);
@@ -30,14 +55,22 @@ void Errands::begin() {
 }
 
 void Errands::take_letters() {
+    if (mailbox_->began && state_ == State::running) take_began();
+    while (state_ == State::running && !mailbox_->completed.empty()) {
+        const Mailbox::Completed completed = std::move(mailbox_->completed.front());
+        mailbox_->completed.pop_front();
+        take_completed(completed);
+    }
     while (state_ == State::running && !mailbox_->letters.empty()) {
         const Mailbox::Letter letter = std::move(mailbox_->letters.front());
         mailbox_->letters.pop_front();
         take(letter);
     }
+    const bool awaits_worker = std::any_of(errands_.begin(), errands_.end(),
+                                           [](const Errand& errand) { return !errand.ended; });
     if (mailbox_->client_gone) {
         state_ = State::gone;
-    } else if (state_ == State::running && mailbox_->worker_lost) {
+    } else if (state_ == State::running && mailbox_->worker_lost && awaits_worker) {
         fail(unavailable("the worker was lost, it is started again"));
     }
 }
@@ -53,22 +86,85 @@ void Errands::take(const Mailbox::Letter& letter) {
         return;
     }
     has_token_ = has_token_ || std::holds_alternative<wire::Token>(letter.message);
+    if (is_generation_) record_->take(letter.part, letter.message);
+    if (const auto* end = std::get_if<wire::RequestEnd>(&letter.message)) {
+        errands_[letter.part].ended = true;
+        errands_[letter.part].end = *end;
+        record_complete(letter.part, true);
+        return;
+    }
+    bring(letter.part, letter.message);
+    if (state_ != State::running) return;
+    if (std::holds_alternative<wire::Prepared>(letter.message)) {
+        if (++n_prepared_ == errands_.size()) record_intents();
+    } else if (!is_generation_) {
+        errands_[letter.part].ended = true;
+        end_part(letter.part);
+    }
+}
+
+void Errands::bring(std::size_t part, const wire::ToFront& message) {
     try {
-        job_.answer->take(letter.part, letter.message);
+        job_.answer->take(part, message);
     } catch (const ApiError& error) {
         fail(error);
-        return;
     }
-    if (std::holds_alternative<wire::Prepared>(letter.message)) {
-        if (++n_prepared_ < errands_.size()) return;
-        go();
-        return;
-    }
-    const bool ends = !std::holds_alternative<wire::Token>(letter.message) &&
-                      !std::holds_alternative<wire::ChoiceEnd>(letter.message);
-    if (!ends) return;
-    errands_[letter.part].ended = true;
+}
+
+void Errands::end_part(std::size_t part) {
+    ETALON_ASSERT(errands_[part].ended);
     if (++n_ended_ == errands_.size()) state_ = State::done;
+}
+
+void Errands::record_intents() {
+    try {
+        ledger_->begin(record_->take_intent(), [mailbox = mailbox_](ledger::Began began) {
+            Mailbox::post(mailbox, [mailbox, began = std::move(began)] { mailbox->began = began; });
+        });
+    } catch (const Error& error) {  // what the worker said fits no record
+        log_note(error.message());
+        fail(unavailable("the worker's answer cannot be recorded"));
+    }
+}
+
+void Errands::take_began() {
+    const ledger::Began began = *std::exchange(mailbox_->began, std::nullopt);
+    if (const auto* error = std::get_if<Error>(&began)) {
+        log_note(error->message());
+        fail(unrecorded());
+        return;
+    }
+    ticket_ = std::get<ledger::Ticket>(began);
+    is_accepted_ = true;
+    job_.answer->set_receipt(ticket_.receipt);
+    go();
+}
+
+void Errands::record_complete(std::size_t part, bool is_awaited) {
+    errands_[part].completed = true;
+    try {
+        ledger_->complete(record_->completion(part, ticket_.intent + part),
+                          [mailbox = mailbox_, part, is_awaited](const Error* error) {
+                              std::optional<Error> why;
+                              if (error != nullptr) why = *error;
+                              Mailbox::post(mailbox, [mailbox, part, is_awaited, why] {
+                                  if (why) log_note(why->message());
+                                  if (is_awaited) mailbox->completed.push_back({part, why});
+                              });
+                          });
+    } catch (const Error& error) {  // what the worker said fits no payload
+        log_note(error.message());
+        if (is_awaited) fail(unrecorded());
+    }
+}
+
+void Errands::take_completed(const Mailbox::Completed& completed) {
+    if (completed.error) {
+        fail(unrecorded());
+        return;
+    }
+    bring(completed.part, *errands_[completed.part].end);
+    if (state_ == State::running) end_part(completed.part);
 }
 
 void Errands::go() {

@@ -26,15 +26,16 @@ class Errands {
     };
 
     /// The arguments outlive the object.
-    Errands(std::vector<std::unique_ptr<Dispatcher>>& dispatchers, std::shared_ptr<Mailbox> mailbox,
-            Job& job);
+    Errands(std::vector<std::unique_ptr<Dispatcher>>& dispatchers, ledger::Ledger* ledger,
+            std::shared_ptr<Mailbox> mailbox, Job& job);
     ~Errands();
     Errands(const Errands&) = delete;
     Errands& operator=(const Errands&) = delete;
 
     void begin();
-    /// Brings what has arrived to the job's answer; says "go" once every part is prepared, so that
-    /// a part that is refused costs the others nothing.
+    /// Brings what has arrived to the job's answer. Once every part is prepared, so that a part
+    /// that is refused costs the others nothing, the intents are recorded; once they are on disk,
+    /// "go" is said. The end of a part reaches the answer behind its complete record.
     void take_letters();
 
     /// Fails what a worker has not even looked at by now.
@@ -44,7 +45,9 @@ class Errands {
     const std::optional<ApiError>& error() const { return error_; }
     Mailbox& mailbox() { return *mailbox_; }
     /// Nothing of the request can be refused any more: a stream may begin.
-    bool is_accepted() const { return n_prepared_ == job_.asks.size(); }
+    bool is_accepted() const { return is_accepted_; }
+    /// The id of the answer's receipt; "" before it is accepted.
+    const std::string& receipt() const { return ticket_.receipt; }
     bool has_token() const { return has_token_; }
 
   private:
@@ -52,19 +55,31 @@ class Errands {
         Dispatcher* dispatcher = nullptr;
         wire::RequestId id = 0;
         bool ended = false;
+        bool completed = false;               ///< its complete record was asked for
+        std::optional<wire::RequestEnd> end;  ///< waits for that
     };
 
     void take(const Mailbox::Letter& letter);
+    void take_began();
+    void take_completed(const Mailbox::Completed& completed);
+    void bring(std::size_t part, const wire::ToFront& message);
+    void end_part(std::size_t part);
+    void record_intents();
+    void record_complete(std::size_t part, bool is_awaited);
     void go();
     void fail(ApiError error);
 
     std::vector<std::unique_ptr<Dispatcher>>& dispatchers_;
+    ledger::Ledger* ledger_;
+    std::optional<AnswerRecord> record_;
+    ledger::Ticket ticket_;
     std::shared_ptr<Mailbox> mailbox_;
     Job& job_;
     std::vector<Errand> errands_;
     std::size_t n_prepared_ = 0;
     std::size_t n_ended_ = 0;
     bool has_token_ = false;
+    bool is_accepted_ = false;
     bool is_generation_ = false;  ///< its parts are prepared before they are computed
     State state_ = State::running;
     std::optional<ApiError> error_;

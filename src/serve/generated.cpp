@@ -285,6 +285,7 @@ class Generated : public Answer {
         json["digests"] = ordered_json::array();
         for (const std::size_t index : indices)
             json["digests"].push_back(choices_[index].digest);
+        if (!receipt_.empty()) json["receipt"] = receipt_;
         return json;
     }
 

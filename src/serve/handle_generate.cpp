@@ -43,11 +43,19 @@ AnswerPlan plan_of(const Site& site, const Call& call, const AnswerRequest& requ
     return plan;
 }
 
-Job job_of(const Call& call, const AnswerRequest& request, Parts parts) {
+Job job_of(const Site& site, const Call& call, const AnswerRequest& request, Parts parts) {
     Job job;
     job.stream = request.stream;
     job.headers.emplace_back("x-etalon-ai", "generated");
     add_ignored(request.ignored, job.headers);
+    const ServedModel& model = site.models[parts.model];
+    RecordPlan& record = job.record.emplace();
+    record.model = model.id;
+    record.model_sha256 = model.hello->file_sha256;
+    record.intent.tenant = call.key.tenant;
+    record.intent.subjects = subjects_of(call.request);
+    record.intent.load = model.load;
+    record.intent.body = call.request.body;
     for (wire::Prompt& prompt : parts.prompts) {
         wire::Prepare prepare;
         prepare.tenant = call.key.tenant;
@@ -68,7 +76,7 @@ Outcome handle_chat(const Site& site, const Call& call) {
         throw unsupported("model", "the model has no chat layout; use /v1/completions");
     }
     AnswerPlan plan = plan_of(site, call, request, parts, "chatcmpl-");
-    Job job = job_of(call, request, std::move(parts));
+    Job job = job_of(site, call, request, std::move(parts));
     job.prompt_field = "messages";
     job.answer = make_chat_answer(std::move(plan));
     return job;
@@ -86,7 +94,7 @@ Outcome handle_completions(const Site& site, const Call& call) {
     for (const wire::Prompt& prompt : parts.prompts) {
         if (request.echo) plan.prefixes.push_back(std::get<wire::TextPrompt>(prompt).text);
     }
-    Job job = job_of(call, request, std::move(parts));
+    Job job = job_of(site, call, request, std::move(parts));
     job.answer = make_completion_answer(std::move(plan));
     return job;
 }
@@ -98,7 +106,7 @@ Outcome handle_responses(const Site& site, const Call& call) {
         throw unsupported("model", "the model has no chat layout; use /v1/completions");
     }
     AnswerPlan plan = plan_of(site, call, request, parts, "resp_");
-    Job job = job_of(call, request, std::move(parts));
+    Job job = job_of(site, call, request, std::move(parts));
     job.prompt_field = "input";
     job.answer = make_responses_answer(std::move(plan), request);
     return job;
@@ -111,7 +119,7 @@ Outcome handle_fim(const Site& site, const Call& call) {
         throw unsupported("model", "the model has no tokens for a gap in a text");
     }
     AnswerPlan plan = plan_of(site, call, request, parts, "fim-");
-    Job job = job_of(call, request, std::move(parts));
+    Job job = job_of(site, call, request, std::move(parts));
     job.answer = make_chat_answer(std::move(plan));
     return job;
 }

@@ -20,6 +20,8 @@ Outcome handle_fim(const Site& site, const Call& call);
 Outcome handle_embeddings(const Site& site, const Call& call);
 Outcome handle_tokenize(const Site& site, const Call& call);
 Outcome handle_detokenize(const Site& site, const Call& call);
+Outcome handle_receipt(const Site& site, const Call& call);
+Outcome handle_log_file(const Site& site, const Call& call);
 Outcome handle_metrics(const Site& site, const Call& call);
 
 }  // namespace etalon::serve

@@ -38,9 +38,10 @@ const std::string* HttpRequest::header(std::string_view name) const {
 }
 
 std::string_view reason_of(int status) {
-    static constexpr std::array<std::pair<int, std::string_view>, 18> kReasons{{
+    static constexpr std::array<std::pair<int, std::string_view>, 20> kReasons{{
         {100, "Continue"},
         {200, "OK"},
+        {202, "Accepted"},
         {204, "No Content"},
         {400, "Bad Request"},
         {401, "Unauthorized"},
@@ -48,6 +49,7 @@ std::string_view reason_of(int status) {
         {404, "Not Found"},
         {405, "Method Not Allowed"},
         {408, "Request Timeout"},
+        {410, "Gone"},
         {413, "Content Too Large"},
         {415, "Unsupported Media Type"},
         {417, "Expectation Failed"},

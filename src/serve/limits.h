@@ -63,6 +63,10 @@ inline constexpr std::size_t kIgnoredMax = 16;       ///< unknown fields that on
 inline constexpr std::size_t kAnswersMax = 512;
 static_assert(kAnswersMax >= kPromptsMax && kAnswersMax >= static_cast<std::size_t>(kChoicesMax));
 
+/// --- the ledger ---
+inline constexpr std::size_t kSubjectsMax = 16;  ///< as the ledger: each wraps the payload once
+inline constexpr std::size_t kSubjectBytesMax = 256;
+
 /// --- accounts ---
 inline constexpr std::size_t kTenantBytesMax = 64;
 inline constexpr std::int64_t kRequestsPerMinuteMax = 1'000'000;

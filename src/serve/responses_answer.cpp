@@ -141,6 +141,7 @@ class ResponsesAnswer : public Answer {
                          {"output_tokens_details", {{"reasoning_tokens", 0}}},
                          {"total_tokens", usage_.prompt_tokens + usage_.answer_tokens}};
         json["etalon"] = {{"seed", seed_}, {"digests", {digest_}}};
+        if (!receipt_.empty()) json["etalon"]["receipt"] = receipt_;
         return json;
     }
 

@@ -17,7 +17,11 @@ namespace {
 constexpr unsigned kPublic = 0;
 
 bool matches(const Route& route, const std::string& path) {
-    const std::string_view pattern = route.path;
+    std::string_view pattern = route.path;
+    if (pattern.back() == '*') {
+        pattern.remove_suffix(1);
+        return path.size() > pattern.size() && path.compare(0, pattern.size(), pattern) == 0;
+    }
     if (pattern.back() != '/') return path == pattern;
     return path.size() > pattern.size() && path.compare(0, pattern.size(), pattern) == 0 &&
            path.find('/', pattern.size()) == std::string::npos;
@@ -156,6 +160,8 @@ const std::vector<Route>& all_routes() {
         {"POST", "/v1/responses", kScopeInfer, handle_responses},
         {"POST", "/v1/fim/completions", kScopeInfer, handle_fim},
         {"POST", "/v1/embeddings", kScopeInfer, handle_embeddings},
+        {"GET", "/v1/receipts/", kScopeInfer, handle_receipt},
+        {"GET", "/ledger/*", kScopeAudit, handle_log_file},
         {"POST", "/tokenize", kScopeInfer, handle_tokenize},
         {"POST", "/detokenize", kScopeInfer, handle_detokenize},
     };

@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 
 #include "base/error.h"
+#include "exact/version.h"
+#include "ledger/ledger.h"
 #include "serve/boost.h"
 #include "serve/dispatcher.h"
 #include "serve/front_sandbox.h"
@@ -90,12 +92,39 @@ class Server {
             });
         if (options_.on_listening) options_.on_listening(listens_);
         refuse_connections();
+        open_ledger();
         io_.run();
         end_sessions();
+        close_ledger();
         if (hopeless_) throw Error(*hopeless_);
     }
 
   private:
+    /// Behind refuse_connections(): its thread is bound by that too.
+    void open_ledger() {
+        ledger::LedgerOptions options;
+        options.folder = options_.ledger;
+        options.program = std::string("etalon ") + ETALON_VERSION;
+        options.on_trouble = [](const Error& error) {
+            log_note(fmt::format("ledger: {}", error.message()));
+        };
+        ledger_ = std::make_unique<ledger::Ledger>(std::move(options));
+        site_.ledger = ledger_.get();
+        site_.log_files = ledger::log_files(options_.ledger);
+        if (!ledger_->made_local_auditor()) return;
+        log_note(fmt::format(
+            "no auditor's certificate is in {}: payloads are sealed to a key of "
+            "this machine, {}",
+            (options_.ledger / "auditors").string(), ledger_->local_auditor_key().string()));
+    }
+
+    /// What its thread has posted is looked at before the loop goes.
+    void close_ledger() {
+        ledger_.reset();
+        io_.restart();
+        io_.poll();
+    }
+
     void listen() {
         for (const Listen& wanted : options_.listens) {
             error_code error;
@@ -174,8 +203,9 @@ class Server {
 
     void on_state(std::size_t index, const std::optional<wire::Hello>& hello) {
         ServedModel& model = site_.models[index];
+        model.hello.reset();
+        if (!hello || !record_load(model, *hello)) return;
         model.hello = hello;
-        if (!hello) return;
         auto& aliases = model.aliases;
         const bool is_new =
             hello->model != model.id && !hello->model.empty() &&
@@ -186,6 +216,29 @@ class Server {
         if (!all || was_ready_) return;
         was_ready_ = true;
         if (options_.on_ready) options_.on_ready(site_);
+    }
+
+    /// False: it could not be recorded, and the server ends.
+    bool record_load(ServedModel& model, const wire::Hello& hello) {
+        ledger::ModelLoad load;
+        load.model = hello.file_sha256;
+        load.name = model.id;
+        load.architecture = hello.architecture;
+        load.backend = hello.backend;
+        load.arithmetic = exact::kArithmeticVersion;
+        load.context_tokens = static_cast<std::uint64_t>(hello.context_tokens);
+        load.vocab_size = static_cast<std::uint64_t>(hello.vocab_size);
+        try {
+            if (load.model.empty()) {
+                throw Error(ExitCode::failure, fmt::format("{} was not hashed", model.id));
+            }
+            model.load = ledger_->model_loaded(load);
+            return true;
+        } catch (const Error& error) {
+            hopeless_ = error;
+            stop();
+            return false;
+        }
     }
 
     asio::awaitable<void> accept(tcp::acceptor* acceptor) {
@@ -300,6 +353,7 @@ class Server {
     Accounts accounts_;
     Site site_;
     asio::io_context io_{1};
+    std::unique_ptr<ledger::Ledger> ledger_;
     std::vector<std::unique_ptr<Dispatcher>> dispatchers_;
     SessionContext context_;
     std::shared_ptr<asio::ssl::context> tls_;

@@ -26,6 +26,7 @@ struct ServerOptions {
     std::vector<Listen> listens;
     std::vector<wire::WorkerOptions> models;
     std::filesystem::path database;
+    std::filesystem::path ledger;           ///< folder
     std::vector<std::string> hosts;         ///< further values of Host, without a port
     std::vector<std::string> cors_origins;  ///< "https://chat.example.org"
     std::filesystem::path certificate;      ///< PEM; with `private_key`: all listeners speak TLS
@@ -43,8 +44,8 @@ std::string listen_text(const Listen& listen);
 
 /// Serves until SIGTERM or SIGINT: the first lets running answers end (kDrainTime at most), a
 /// second one does not. SIGHUP reads the certificate again. Errors: usage (an address that is no
-/// loopback without TLS), unavailable (the address is in use), those of Accounts, and what a worker
-/// said that could not start.
+/// loopback without TLS), unavailable (the address is in use), those of Accounts and Ledger, and
+/// what a worker said that could not start.
 void run_server(const ServerOptions& options);
 
 /// The model's name for requests: the stem of its file.

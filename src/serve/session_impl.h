@@ -23,6 +23,7 @@ namespace beast = boost::beast;
 using boost::system::error_code;
 using Parser = beast::http::request_parser<beast::http::string_body>;
 
+inline constexpr const char* kReceiptHeader = "x-etalon-receipt";
 /// What is read and dropped of a body that was refused, in kLingerTime at most; then the connection
 /// ends.
 inline constexpr std::size_t kLingerBytes = 64 << 20;
@@ -215,7 +216,7 @@ class Session : public Idler {
     /// A job from its questions to its last byte.
     asio::awaitable<bool> run_job(Exchange& exchange, Job& job) {
         const auto mailbox = std::make_shared<Mailbox>(context_.io);
-        Errands errands(context_.dispatchers, mailbox, job);
+        Errands errands(context_.dispatchers, context_.site.ledger, mailbox, job);
         const auto watch =
             std::make_shared<ClientWatch>(beast::get_lowest_layer(stream_).socket(), mailbox);
         watch->start();
@@ -247,6 +248,7 @@ class Session : public Idler {
             if (!job.stream || !errands.is_accepted()) continue;
             if (!streaming) {
                 streaming = true;
+                job.headers.emplace_back(kReceiptHeader, errands.receipt());
                 const bool sent = co_await send_stream_head(exchange, job);
                 if (!sent) co_return end_line(exchange, 499, job);
             }
@@ -259,6 +261,9 @@ class Session : public Idler {
         exchange.line.finish = job.answer->finish();
         exchange.line.prompt_tokens = job.answer->usage().prompt_tokens;
         exchange.line.answer_tokens = job.answer->usage().answer_tokens;
+        if (!errands.receipt().empty()) {
+            job.headers.emplace_back(kReceiptHeader, errands.receipt());
+        }
         HttpResponse response{200, job.content_type, job.headers, ""};
         if (errands.error()) {
             response = errands.error()->response(exchange.line.request_id);

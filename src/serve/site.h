@@ -10,8 +10,10 @@
 #include <variant>
 #include <vector>
 
+#include "ledger/ledger.h"
 #include "serve/accounts.h"
 #include "serve/answer.h"
+#include "serve/answer_record.h"
 #include "serve/dialect.h"
 #include "serve/http.h"
 #include "serve/metrics.h"
@@ -25,10 +27,13 @@ struct ServedModel {
     std::vector<std::string> aliases;  ///< other names that requests may use
     std::int64_t created = 0;
     std::optional<wire::Hello> hello;  ///< of the worker that runs now; absent while none is ready
+    std::uint64_t load = 0;            ///< index of its model_load record
 };
 
 struct Site {
-    Accounts* accounts = nullptr;  ///< not owned
+    Accounts* accounts = nullptr;      ///< not owned
+    ledger::Ledger* ledger = nullptr;  ///< not owned
+    tlog::FileSource log_files;        ///< of the published log
     std::vector<ServedModel> models;
     Paces paces;
     Metrics metrics;
@@ -59,6 +64,7 @@ struct Job {
     bool stream = false;
     std::string content_type = "application/json";  ///< where it is no stream
     HeaderList headers;
+    std::optional<RecordPlan> record;     ///< of what is computed; absent: nothing is recorded
     std::string prompt_field = "prompt";  ///< the API's name for what the worker calls prompt
 };
 using Outcome = std::variant<HttpResponse, Job>;

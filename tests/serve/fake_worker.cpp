@@ -29,6 +29,7 @@ class FakeWorker : public Worker {
         wire::Hello hello;
         hello.model = "Fake";
         hello.layout = "chatml";
+        hello.file_sha256 = std::string(64, 'a');
         hello.vocab_size = 100;
         hello.context_tokens = 64;
         hello.dim = 2;
@@ -92,7 +93,7 @@ class FakeWorker : public Worker {
             return;
         }
         open_[prepare.id] = prepare;
-        say(wire::Prepared{prepare.id, {1, 2}, prepare.sampling.seed.value_or(0), 10});
+        say(wire::Prepared{prepare.id, {1, 2}, prepare.sampling.seed.value_or(0), 1000000});
     }
     void on_go(wire::RequestId id) {
         const wire::Prepare prepare = open_.at(id);

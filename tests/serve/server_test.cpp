@@ -5,6 +5,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fmt/format.h>
+#include <fstream>
 #include <future>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "ledger/receipt.h"
 #include "serve/fake_worker.h"
 #include "serve/http_client.h"
 
@@ -29,6 +31,7 @@ class ServerTest : public ::testing::Test {
         options_.listens = {{"127.0.0.1", 0}};
         options_.models.emplace_back().model = "fake.gguf";
         options_.database = folder_ / "etalon.db";
+        options_.ledger = folder_ / "ledger";
         options_.start_worker = fake_workers(log_);
         NewKey wanted;
         wanted.scopes = kScopeInfer | kScopeMetrics;
@@ -123,6 +126,111 @@ TEST_F(ServerTest, ChatStream) {
     EXPECT_NE(response.find("content-type: text/event-stream"), std::string::npos) << response;
     EXPECT_NE(response.find("x-accel-buffering: no"), std::string::npos);
     EXPECT_NE(response.find("data: [DONE]\n\n\r\n0\r\n\r\n"), std::string::npos);
+}
+
+TEST_F(ServerTest, AnAnswerHasAReceiptThatItsHolderVerifies) {
+    const std::string body = chat("a b", R"(,"n":2,"seed":5)");
+    const std::string response = ask(post("/v1/chat/completions", body));
+    const std::string id = body_of(response)["etalon"]["receipt"];
+    EXPECT_NE(response.find("x-etalon-receipt: " + id), std::string::npos) << response;
+    std::string receipt;
+    EXPECT_TRUE(soon([&] {
+        receipt = ask(get("/v1/receipts/" + id));
+        return status_of(receipt) == 200;
+    })) << receipt;
+    receipt = receipt.substr(receipt.find("\r\n\r\n") + 4);
+    const json told = json::parse(receipt);
+    const auto policy = tlog::parse_policy(
+        fmt::format("log {}\nquorum none\n", told["log_key"].get<std::string>()));
+    ledger::Held held;
+    held.body = body;
+    held.parts = {{{"a b ", "a b "}, {}}};
+    const auto verified = ledger::verify_receipt(receipt, policy, held);
+    EXPECT_EQ(std::get<ledger::Complete>(verified.parts.at(0).complete.body).answers.size(), 2U);
+    held.body = chat("a b", R"(,"n":2,"seed":6)");
+    EXPECT_THROW((void)ledger::verify_receipt(receipt, policy, held), Error);
+    EXPECT_EQ(status_of(ask(get("/v1/receipts/" + id.substr(0, id.size() - 1)))), 404);
+}
+
+TEST_F(ServerTest, AStreamNamesItsReceiptInItsHeadAndItsLastEvent) {
+    const std::string response =
+        ask(post("/v1/chat/completions", chat("a b", R"(,"stream":true)")));
+    const std::size_t at = response.find("x-etalon-receipt: ");
+    ASSERT_NE(at, std::string::npos) << response;
+    const std::string id = response.substr(at + 18, response.find("\r\n", at) - at - 18);
+    EXPECT_NE(response.find("\"receipt\":\"" + id + "\""), std::string::npos) << response;
+}
+
+/// What left without its end, and what failed, has a complete record too.
+TEST_F(ServerTest, EveryIntentIsCompletedWhoeverLeaves) {
+    {
+        RawClient client(port_);
+        client.send(post("/v1/chat/completions", chat("forever", R"(,"stream":true)")));
+        EXPECT_FALSE(client.read_until("more ").empty());
+    }
+    EXPECT_EQ(status_of(ask(post("/v1/chat/completions", chat("fail")))), 500);
+    EXPECT_EQ(status_of(ask(post("/v1/chat/completions", chat("a")))), 200);
+    EXPECT_TRUE(soon([&] { return log_->n_cancels == 1; }));
+    ::kill(::getpid(), SIGTERM);
+    thread_.join();
+    std::map<std::string, int> kinds;
+    std::vector<std::string> finishes;
+    const auto files = ledger::log_files(options_.ledger);
+    const auto size = tlog::parse_checkpoint(tlog::parse_note(*files("checkpoint")).text).size;
+    tlog::read_entries(files, 0, size, size, [&](std::uint64_t, std::string_view entry) {
+        const ledger::Record record = ledger::parse_record(entry);
+        ++kinds[std::string(ledger::kind_of(record))];
+        if (const auto* complete = std::get_if<ledger::Complete>(&record.body)) {
+            finishes.push_back(complete->answers.at(0).finish);
+        }
+    });
+    std::sort(finishes.begin(), finishes.end());
+    EXPECT_EQ(kinds["intent"], 3);
+    EXPECT_EQ(kinds["shutdown"], 1);
+    EXPECT_EQ(finishes, (std::vector<std::string>{"cancelled", "error", "stop"}));
+}
+
+TEST_F(ServerTest, WithoutALedgerThereIsNoAnswer) {
+    const fs::path log = options_.ledger / "log";
+    fs::rename(log, options_.ledger / "away");
+    { std::ofstream(log) << "a file where the folder was"; }
+    for (const char* more : {"", R"(,"stream":true)"}) {
+        const std::string response = ask(post("/v1/chat/completions", chat("a b", more)));
+        EXPECT_EQ(status_of(response), 503) << response;
+        EXPECT_EQ(body_of(response)["code"], "ledger_unavailable");
+    }
+    EXPECT_EQ(log_->n_cancels, 2);  // the worker was never told to compute
+    fs::remove(log);
+    fs::rename(options_.ledger / "away", log);
+    EXPECT_EQ(status_of(ask(post("/v1/chat/completions", chat("a b")))), 200);
+}
+
+TEST_F(ServerTest, TheLogsFilesAreForAuditors) {
+    EXPECT_EQ(status_of(ask(get("/ledger/checkpoint"))), 403);
+    NewKey wanted;
+    wanted.scopes = kScopeAudit;
+    key_ = Accounts(options_.database).create_key(wanted, 1).key;
+    EXPECT_EQ(status_of(ask(post("/v1/chat/completions", chat("a")))), 403);
+    const std::string checkpoint = ask(get("/ledger/checkpoint"));
+    EXPECT_EQ(status_of(checkpoint), 200);
+    const auto note = tlog::parse_note(checkpoint.substr(checkpoint.find("\r\n\r\n") + 4));
+    const auto size = tlog::parse_checkpoint(note.text).size;
+    EXPECT_EQ(status_of(ask(get("/ledger/" + tlog::entries_path(0, size)))), 200);
+    for (const char* path : {"/ledger/journal/0", "/ledger/tile/../../keys/log.key",
+                             "/ledger/../etalon.db", "/ledger/tile/%2e%2e/x", "/ledger/tile"})
+        EXPECT_EQ(status_of(ask(get(path))), 404) << path;
+}
+
+TEST_F(ServerTest, SubjectsAreNamedByAHeader) {
+    const auto asks = [&](const std::string& header) {
+        return status_of(
+            ask(post("/v1/chat/completions", chat("a"), "connection: close\r\n" + header)));
+    };
+    EXPECT_EQ(asks("x-etalon-subject: patient-1, patient-2\r\n"), 200);
+    EXPECT_EQ(asks("x-etalon-subject: \r\n"), 400);
+    EXPECT_EQ(asks("x-etalon-subject: a,,b\r\n"), 400);
+    EXPECT_EQ(asks("x-etalon-subject: a\r\nx-etalon-subject: b\r\n"), 400);
+    EXPECT_EQ(asks("x-etalon-subject: " + std::string(300, 'a') + "\r\n"), 400);
 }
 
 TEST_F(ServerTest, RefusalsOfTheWorkerAreAnswersAlsoOfStreams) {

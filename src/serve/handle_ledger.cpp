@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The routes about the ledger: a receipt for who asked, the log's files for auditors.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "serve/handlers.h"
+#include "serve/log.h"
+
+namespace etalon::serve {
+
+namespace {
+
+using nlohmann::ordered_json;
+
+ApiError gone(const char* code, std::string message) {
+    return {410, "invalid_request_error", code, std::move(message)};
+}
+
+[[noreturn]] void fail(const Error& error) {
+    log_note(error.message());
+    throw ApiError(500, "server_error", "ledger_unreadable", "the ledger cannot be read");
+}
+
+}  // namespace
+
+Outcome handle_receipt(const Site& site, const Call& call) {
+    using State = ledger::ReceiptResult::State;
+    const std::string& path = call.target.path;
+    const std::string id = path.substr(path.rfind('/') + 1);
+    ledger::ReceiptResult result;
+    try {
+        result = site.ledger->receipt(id, call.key.tenant);
+    } catch (const Error& error) {
+        fail(error);
+    }
+    switch (result.state) {
+        case State::unknown:
+            break;
+        case State::pending: {
+            const ordered_json json{{"object", "etalon.receipt"}, {"id", id}, {"state", "pending"}};
+            return HttpResponse{202, "application/json", {{"retry-after", "1"}}, json.dump()};
+        }
+        case State::cut_off:
+            throw gone("answer_cut_off", "the server ended before the answer did");
+        case State::erased:
+            throw gone("subject_erased",
+                       "a subject of the request was erased, and the key of its "
+                       "commitments with it");
+        case State::ready:
+            return HttpResponse{200, "application/json", {}, result.json};
+    }
+    throw not_found("there is no such receipt");
+}
+
+Outcome handle_log_file(const Site& site, const Call& call) {
+    constexpr std::string_view kStart = "/ledger/";
+    const std::string path = call.target.path.substr(kStart.size());
+    const bool is_checkpoint = path == "checkpoint";
+    const bool is_tile =
+        path.rfind("tile/", 0) == 0 && path.find("..") == std::string::npos &&
+        std::all_of(path.begin(), path.end(), [](char c) {
+            return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '/' || c == '.';
+        });
+    std::optional<std::string> bytes;
+    try {
+        if (is_checkpoint || is_tile) bytes = site.log_files(path);
+    } catch (const Error& error) {
+        fail(error);
+    }
+    if (!bytes) throw not_found("the log has no such file");
+    return HttpResponse{200,
+                        is_checkpoint ? "text/plain; charset=utf-8" : "application/octet-stream",
+                        {},
+                        std::move(*bytes)};
+}
+
+}  // namespace etalon::serve
