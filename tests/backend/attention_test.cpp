@@ -263,10 +263,38 @@ void add_batches() {
     }
 }
 
+/// Heads of 64 and 128 elements: runs of tokens that fill tiles of 16 and 32, runs too short for
+/// them, every number of query heads, one chunk and several.
+void add_tiles() {
+    for (const int d : {64, 128}) {
+        for (const int n : {7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 65, 100}) {
+            add({d, 4, 1, 0, {{0, n}}});
+            add({d, 4, 2, 40, {{53, n}}});
+        }
+        for (const int group : {1, 2, 3, 4, 5, 6, 7, 8, 9}) {
+            add({d, 2 * group, 2, 0, {{30, 40}, {5, 1}, {200, 9}}});
+            add({d, group, 1, 0, {{130, 1}, {64, 2}, {63, 1}}});
+        }
+        for (const int p : {960, 1000, 1015, 1023, 1024, 2030}) {
+            for (const int window : {0, 500, 1100}) {
+                add({d, 4, 2, window, {{p, 37}}});
+                add({d, 3, 1, window, {{p, 1}, {3, 12}}});
+            }
+        }
+        for (const auto& [content, name] : kContents) {
+            add({d, 4, 1, 0, {{20, 70}, {1020, 1}, {300, 3}}, content});
+            add({d, 4, 1, 0, {{1010, 33}, {0, 16}}, content});
+            add({d, 2, 2, 90, {{190, 40}, {1020, 6}}, content});
+        }
+        add({d, 8, 2, 0, {{3000, 2}, {4095, 1}}});
+    }
+}
+
 const bool kRegistered = [] {
     add_heads();       // ATT-3, ATT-4, ATT-8, ATT-12
     add_boundaries();  // ATT-1, ATT-2, ATT-9, ATT-10
     add_batches();     // ATT-5 to ATT-11, ERR-2
+    add_tiles();       // the same on tensor cores
     return true;
 }();
 

@@ -28,13 +28,14 @@ std::vector<int> thread_counts(std::uint64_t seed) {
     return kSanitized ? std::vector{several} : std::vector{1, several};
 }
 
-/// What is compared with the reference: an instruction set, or a card.
+/// What is compared with the reference: an instruction set, or a card with some of its kernels.
 struct Target {
     std::string name;
     std::optional<Isa> isa;
+    CudaKernels kernels = CudaKernels::best;
 
     std::unique_ptr<Backend> make(int n_threads) const {
-        return isa ? make_cpu_backend(*isa, n_threads) : make_cuda_backend(0);
+        return isa ? make_cpu_backend(*isa, n_threads) : make_cuda_backend(0, kernels);
     }
 };
 
@@ -57,7 +58,10 @@ const std::vector<Target>& available_targets() {
         for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
             if (isa_is_available(isa)) found.push_back({std::string(isa_name(isa)), isa});
         }
-        if (why_no_card().empty()) found.push_back({"cuda", std::nullopt});
+        if (why_no_card().empty()) {
+            found.push_back({"cuda", std::nullopt});
+            found.push_back({"cuda_sm80", std::nullopt, CudaKernels::sm80});
+        }
         return found;
     }();
     return targets;

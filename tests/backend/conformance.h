@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // One suite for all backends: an operation runs on the CPU backend of every instruction set of this
-// machine, with 1 thread and with 2 or 3, and on the first card; each must give the bits of the
-// reference.
+// machine, with 1 thread and with 2 or 3, and on the first card with the kernels that are best for
+// it and with those of every card; each must give the bits of the reference.
 //
 //   add_test("Quantize", "k64_t3", [](Backend& backend, Random& random, Outcome& outcome) {
 //       ... inputs from `random`, an operation of `backend`, its results into `outcome` ...
 //   });
 //
-// registers Quantize/generic.k64_t3, Quantize/avx2.k64_t3, Quantize/avx512.k64_t3 and
-// Quantize/cuda.k64_t3.
+// registers Quantize/generic.k64_t3, Quantize/avx2.k64_t3, Quantize/avx512.k64_t3,
+// Quantize/cuda.k64_t3 and Quantize/cuda_sm80.k64_t3.
 #pragma once
 
 #include <cstdint>

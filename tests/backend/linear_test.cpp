@@ -187,6 +187,21 @@ void add_long_rows() {
     add_linear({{{Format::bf16, 5}}, 3, 14336, Weights::usual, Fill::usual});
 }
 
+/// More tokens than fit a tile of 128, on both sides of tiles of tokens, rows and K.
+void add_tiles() {
+    for (const int n_tokens : {66, 127, 128, 129, 255, 257, 300})
+        add_linear({{{Format::e8, 300}}, n_tokens, 260});
+    for (const int n_rows : {1, 2, 3, 127, 255, 256, 257, 513})
+        add_linear({{{Format::e8, n_rows}}, 130, 192});
+    for (const int n_cols : {4, 64, 124, 128, 132, 512, 516, 1152, 4096})
+        add_linear({{{Format::e8, 40}}, 140, n_cols});
+    add_linear({{{Format::e8, 270}}, 200, 1024, Weights::extreme, Fill::same});
+    add_linear({{{Format::e8, 259}}, 131, 640, Weights::extreme, Fill::bits});
+    add_linear({{{Format::e8, 64}}, 131, 640, Weights::usual, Fill::bad});
+    add_linear({{{Format::e8, 33}, {Format::q8_0, 18}, {Format::e8, 300}}, 140, 512});
+    add_linear({{{Format::e8, 3}}, 66, 131072, Weights::extreme, Fill::same});
+}
+
 /// Logits of some tokens: none, one, all, backwards, one twice.
 void run_logits_case(const Shape& shape, Backend& backend, Random& random, Outcome& outcome) {
     const Loaded loaded = load(backend, random, shape, outcome);
@@ -213,7 +228,8 @@ void run_logits_case(const Shape& shape, Backend& backend, Random& random, Outco
 
 void add_logits() {
     for (const Format format : served_formats()) {
-        for (const int n_tokens : {1, 2, 9, 34}) {
+        for (const int n_tokens : {1, 2, 9, 34, 100}) {
+            if (n_tokens > 34 && format != Format::e8) continue;
             const Shape shape{{{format, 50}}, n_tokens, 256};
             add_test("Logits",
                      fmt::format("{}/{}", exact::format_info(format).name, shape_name(shape)),
@@ -229,6 +245,7 @@ const bool kRegistered = [] {
         add_format(format);
     add_stacks();
     add_long_rows();
+    add_tiles();
     add_logits();  // LIN-3, LIN-5, FWD-4
     return true;
 }();

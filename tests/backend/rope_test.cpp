@@ -147,6 +147,10 @@ void add_batches(RopePairing pairing) {
         add({64, 64, 1, 1, pairing, {{first, 2}}});
     add({64, 64, 3, 1, pairing, {{0, 20}, {63, 1}, {64, 1}, {1000, 3}, {127, 2}}});
     add({80, 80, 2, 2, pairing, {{200000, 1}, {0, 1}, {62, 4}}});
+    add({128, 128, 12, 4, pairing, {{0, 3}, {63, 2}}});
+    add({64, 64, 9, 3, pairing, {{60, 66}}});  // a block for all heads of a token
+    for (const Fill fill : kFills)
+        add({128, 128, 3, 2, pairing, {{0, 9}, {60, 8}}, fill});
     for (const Fill fill : kFills)
         add({80, 48, 3, 2, pairing, {{0, 9}, {60, 8}}, fill});
 }

@@ -123,6 +123,20 @@ void add_operation(const char* subject, Run run, bool can_rotate) {
     }
 }
 
+/// Rows of E8 models of usual sizes: butterflies over 1,024 (5,120), 2,048 (14,336), 4,096 and
+/// 8,192 elements, 1 to 8 blocks of them.
+void add_long_rows(const char* subject, Run run, bool can_rotate) {
+    for (const int k : {512, 2048, 4096, 5120, 6144, 8192, 12288, 14336, 16384, 28672}) {
+        add_shape(subject, run, {3, k, kRowInt8, can_rotate});
+        add_shape(subject, run, {1, k, kRowInt8, false, Fill::bits});
+    }
+    for (const Fill fill : kFills) {
+        add_shape(subject, run, {9, 4096, kRowInt8, can_rotate, fill});
+        add_shape(subject, run, {5, 14336, kRowInt8, can_rotate, fill});
+        add_shape(subject, run, {5, 5120, kRowInt8, can_rotate, fill});
+    }
+}
+
 void run_embed(exact::Format format, int dim, Weights kind, Backend& backend, Random& random,
                Outcome& outcome) {
     constexpr int kVocab = 37;
@@ -217,9 +231,12 @@ const bool kRegistered = [] {
     add_operation("NormQuantize", run_norm, true);      // NRM-1 to NRM-3, SUM-1, ROT-2 to ROT-4
     add_operation("Quantize", run_quantize, false);     // QNT-1 to QNT-4, ERR-1
     add_operation("SwigluQuantize", run_swiglu, true);  // SWI-1, ROT-2 to ROT-4
-    add_embed();                                        // EMB-1, FMT-1 to FMT-16
-    add_checksum();                                     // CHK-1
-    add_sampling();                                     // QNT-1, SMP-4, SMP-5
+    add_long_rows("NormQuantize", run_norm, true);
+    add_long_rows("Quantize", run_quantize, false);
+    add_long_rows("SwigluQuantize", run_swiglu, true);
+    add_embed();     // EMB-1, FMT-1 to FMT-16
+    add_checksum();  // CHK-1
+    add_sampling();  // QNT-1, SMP-4, SMP-5
     return true;
 }();
 

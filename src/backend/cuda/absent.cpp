@@ -11,7 +11,7 @@ CudaState cuda_state() {
     return {{}, "built without nvcc"};
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int index) {
+std::unique_ptr<Backend> make_cuda_backend(int index, CudaKernels) {
     throw Error(ExitCode::unavailable, fmt::format("cuda:{}: built without nvcc", index),
                 "install the CUDA toolkit and build again, or use --device cpu");
 }

@@ -26,6 +26,34 @@ struct Writer {
     }
 };
 
+/// Runs of fewer tokens are attended to one by one.
+constexpr std::size_t kTileTokensMin = 8;
+
+/// Runs of tokens of one sequence as tiles of attention, or as single tokens.
+struct Split {
+    std::vector<std::int32_t> tiles;  // first, number
+    std::vector<std::int32_t> singles;
+
+    explicit Split(std::span<const std::int32_t> sequence_of) {
+        constexpr std::size_t kTile = kAttentionTileTokens;
+        for (std::size_t begin = 0; begin < sequence_of.size();) {
+            std::size_t end = begin + 1;
+            while (end < sequence_of.size() && sequence_of[end] == sequence_of[begin])
+                ++end;
+            if (end - begin < kTileTokensMin) {
+                for (std::size_t t = begin; t < end; ++t)
+                    singles.push_back(static_cast<std::int32_t>(t));
+            } else {
+                for (std::size_t t = begin; t < end; t += kTile) {
+                    tiles.push_back(static_cast<std::int32_t>(t));
+                    tiles.push_back(static_cast<std::int32_t>(std::min(kTile, end - t)));
+                }
+            }
+            begin = end;
+        }
+    }
+};
+
 }  // namespace
 
 bool DeviceBatch::holds(const Batch& batch) const noexcept {
@@ -42,7 +70,9 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
     std::size_t n_pages = 0;
     for (const auto& table : batch.page_tables)
         n_pages += table.size();
-    const std::size_t n_words = 3 * n + batch.page_tables.size() + n_pages;
+    const Split split(batch.sequence_of);
+    const std::size_t n_words =
+        3 * n + batch.page_tables.size() + n_pages + split.tiles.size() + split.singles.size();
     failed_offset_ = n_words * sizeof(std::int32_t);
     const std::size_t bytes = failed_offset_ + n;
     host_.reserve(bytes);
@@ -50,6 +80,10 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
     Writer writer{reinterpret_cast<std::int32_t*>(host_.data())};
     const auto* words = reinterpret_cast<const std::int32_t*>(device_.data());
     view_ = BatchView{};
+    view_.tiles = words + writer.put(split.tiles);  // first: pairs are read together
+    view_.singles = words + writer.put(split.singles);
+    view_.n_tiles = static_cast<int>(split.tiles.size() / 2);
+    view_.n_singles = static_cast<int>(split.singles.size());
     view_.tokens = words + writer.put(batch.tokens);
     view_.positions = words + writer.put(batch.positions);
     view_.sequence_of = words + writer.put(batch.sequence_of);

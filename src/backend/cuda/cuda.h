@@ -32,8 +32,11 @@ struct CudaState {
 /// Asks the driver anew at each call.
 CudaState cuda_state();
 
+/// Which kernels: the best for the card, or those that every card runs, so that both are tested.
+enum class CudaKernels : std::uint8_t { best, sm80 };
+
 /// The backend on card `index`. Errors: unavailable (no such card, or it cannot be used).
-std::unique_ptr<Backend> make_cuda_backend(int index);
+std::unique_ptr<Backend> make_cuda_backend(int index, CudaKernels kernels = CudaKernels::best);
 
 /// Bytes a second that card `index` reads from its memory; nullopt without one.
 std::optional<double> cuda_read_speed(int index);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA backend: memory, the state of a batch, and the launch of each operation.
 #include <algorithm>
+#include <cstring>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "backend/cuda/batch.h"
 #include "backend/cuda/buffers.h"
 #include "backend/cuda/common/error.h"
+#include "backend/cuda/common/event.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/linear.h"
@@ -26,6 +28,8 @@ using exact::kPageTokens;
 
 /// Rows of attention for each multiprocessor below which contexts are split by chunks.
 constexpr int kAttentionRowsPerMultiprocessor = 32;
+/// The same for blocks of attention_decode.
+constexpr int kAttentionBlocksPerMultiprocessor = 4;
 
 std::size_t size_of(std::int64_t n) noexcept {
     return static_cast<std::size_t>(n);
@@ -39,8 +43,8 @@ struct DeviceRope {
 
 class CudaBackend final : public Backend {
   public:
-    explicit CudaBackend(int index)
-        : device_(index),
+    CudaBackend(int index, CudaKernels kernels)
+        : device_(index, kernels),
           name_(fmt::format("cuda:{}", index)),
           row_bytes_max_(row_shared_bytes_max()) {}
 
@@ -155,14 +159,21 @@ class CudaBackend final : public Backend {
         return scratch_.data();
     }
     static void check_pages(const Batch& batch, int n_pages);
+    const std::int32_t* send_rows(std::span<const std::int32_t> rows);
+    static int chunks_max(const Batch& batch, int sliding_window);
+    float* state_room(std::size_t rows, const AttentionShape& shape, int dim_stride);
+    bool attend_fast(const Batch& batch, const BatchView& view, const CudaQueries& queries,
+                     const CudaKvCache& kv, AttentionShape shape, float* o);
 
     Device device_;
     std::string name_;
     std::size_t row_bytes_max_;
     DeviceBatch batch_;
     DeviceArray<float> scratch_;
-    DeviceArray<float> states_;  // of attention
-    DeviceArray<std::int32_t> rows_;
+    DeviceArray<float> states_;       // of attention
+    DeviceArray<std::int32_t> rows_;  // of logits
+    PinnedBytes host_rows_;
+    Event rows_sent_;
     DeviceArray<std::uint64_t> sum_{1};
     std::vector<DeviceRope> ropes_;
 
@@ -261,7 +272,8 @@ void CudaBackend::swiglu_quantize(const Batch& batch, const FloatBuffer& gate_up
     ETALON_ASSERT(gate_up.size() >= 2 * size_of(batch.n_tokens()) * size_of(x.n_cols));
     Scope scope(*this, batch);
     launch_swiglu_quantize(scope.view(), gate_up.data(), rotation_of(rotation), x.view(),
-                           row_scratch(batch.n_tokens(), x.n_cols), device_.stream());
+                           row_scratch(batch.n_tokens(), x.n_cols), device_.has_sm90(),
+                           device_.stream());
     scope.close();
 }
 
@@ -270,8 +282,9 @@ void CudaBackend::linear(const Batch& batch, const Activations& x, const LinearW
     ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max);
     ETALON_ASSERT(y.size() >= size_of(batch.n_tokens()) * size_of(w.n_rows));
     device_.use();
-    run_linear(static_cast<const CudaLinear&>(w), static_cast<const CudaActivations&>(x), nullptr,
-               batch.n_tokens(), store, y.data(), device_.stream());
+    const auto& input = static_cast<const CudaActivations&>(x);
+    run_linear(static_cast<const CudaLinear&>(w), input.view(), input.forms, nullptr,
+               batch.n_tokens(), store, y.data(), device_);
 }
 
 void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearWeights& head,
@@ -280,12 +293,31 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
     for (const std::int32_t row : rows)
         ETALON_ASSERT(row >= 0 && row < batch.n_tokens());
     if (rows.empty()) return;
-    wait();  // the kernels of the last call may read rows_
-    rows_.reserve(rows.size());
-    rows_.upload(rows.data(), rows.size());
-    run_linear(static_cast<const CudaLinear&>(head), static_cast<const CudaActivations&>(x),
-               rows_.data(), static_cast<int>(rows.size()), Store::replace, logits.data(),
-               device_.stream());
+    device_.use();
+    const auto& input = static_cast<const CudaActivations&>(x);
+    const auto n = static_cast<int>(rows.size());
+    const bool successive = std::adjacent_find(rows.begin(), rows.end(), [](int a, int b) {
+                                return b != a + 1;
+                            }) == rows.end();
+    run_linear(static_cast<const CudaLinear&>(head),
+               successive ? input.view().from(rows.front()) : input.view(), input.forms,
+               successive ? nullptr : send_rows(rows), n, Store::replace, logits.data(), device_);
+}
+
+/// Puts `rows` on the card, where the stream reads them.
+const std::int32_t* CudaBackend::send_rows(std::span<const std::int32_t> rows) {
+    if (rows.size() > rows_.size()) {
+        wait();
+        rows_.reserve(rows.size());
+    }
+    rows_sent_.wait();  // the copy before this one has left the host's buffer
+    host_rows_.reserve(rows.size_bytes());
+    std::memcpy(host_rows_.data(), rows.data(), rows.size_bytes());
+    check(cudaMemcpyAsync(rows_.data(), host_rows_.data(), rows.size_bytes(),
+                          cudaMemcpyHostToDevice, device_.stream()),
+          "rows of logits");
+    rows_sent_.record(device_.stream());
+    return rows_.data();
 }
 
 /// Every token's position has a page of the cache.
@@ -346,25 +378,61 @@ void CudaBackend::attention(const Batch& batch, const Queries& in, int layer, in
     ETALON_ASSERT(o.size() >= rows * size_of(queries.head_dim));
     check_pages(batch, kv.shape.n_pages);
     AttentionShape shape{layer, sliding_window, exact::attention_constant(queries.head_dim), 0};
-    if (rows < size_of(kAttentionRowsPerMultiprocessor) * size_of(device_.n_multiprocessors())) {
-        std::int64_t n_chunks = 1;
-        for (const std::int32_t position : batch.positions) {
-            const auto visible = exact::visible_keys(position, sliding_window);
-            n_chunks = std::max(n_chunks, visible.last / exact::kChunkTokens -
-                                              visible.first / exact::kChunkTokens + 1);
-        }
-        if (n_chunks > 1) shape.n_chunks = static_cast<int>(n_chunks);
-    }
     Scope scope(*this, batch);
-    const std::size_t floats =
-        rows * size_of(shape.n_chunks) * attention_state_floats(queries.dim_stride());
+    if (!attend_fast(batch, scope.view(), queries, kv, shape, o.data())) {
+        // Few rows: their contexts are split.
+        const int n_chunks = chunks_max(batch, sliding_window);
+        if (n_chunks > 1 &&
+            rows < size_of(kAttentionRowsPerMultiprocessor) * size_of(device_.n_multiprocessors()))
+            shape.n_chunks = n_chunks;
+        launch_attention(scope.view(), queries.view(), kv.view(), shape,
+                         state_room(rows, shape, queries.dim_stride()), o.data(), device_.stream());
+    }
+    scope.close();
+}
+
+/// Most chunks that a token of the batch sees keys of.
+int CudaBackend::chunks_max(const Batch& batch, int sliding_window) {
+    std::int64_t n_chunks = 1;
+    for (const std::int32_t position : batch.positions) {
+        const auto visible = exact::visible_keys(position, sliding_window);
+        n_chunks = std::max(
+            n_chunks, visible.last / exact::kChunkTokens - visible.first / exact::kChunkTokens + 1);
+    }
+    return static_cast<int>(n_chunks);
+}
+
+/// Room for the states of so many rows.
+float* CudaBackend::state_room(std::size_t rows, const AttentionShape& shape, int dim_stride) {
+    const std::size_t floats = rows * size_of(shape.n_chunks) * attention_state_floats(dim_stride);
     if (floats > states_.size()) {
         wait();
         states_.reserve(floats);
     }
-    launch_attention(scope.view(), queries.view(), kv.view(), shape, states_.data(), o.data(),
-                     device_.stream());
-    scope.close();
+    return states_.data();
+}
+
+/// The kernels of usual shapes; false where the batch needs the one for any shape.
+bool CudaBackend::attend_fast(const Batch& batch, const BatchView& view, const CudaQueries& queries,
+                              const CudaKvCache& kv, AttentionShape shape, float* o) {
+    const int heads = queries.n_heads / kv.shape.n_kv_heads;
+    if (queries.head_dim != 64 && queries.head_dim != 128) return false;
+    if (heads > kDecodeHeadsMax || (view.n_tiles > 0 && heads > kTileHeadsMax)) return false;
+    const int n_chunks = chunks_max(batch, shape.sliding_window);
+    if (view.n_tiles > 0) {
+        launch_attention_tile(view, queries.view(), kv.view(), shape, n_chunks > 1, o,
+                              device_.stream());
+    }
+    if (view.n_singles == 0) return true;
+    if (n_chunks > 1 && view.n_singles * kv.shape.n_kv_heads <
+                            kAttentionBlocksPerMultiprocessor * device_.n_multiprocessors())
+        shape.n_chunks = n_chunks;
+    float* states =
+        state_room(size_of(view.n_singles) * size_of(queries.n_heads), shape, queries.dim_stride());
+    launch_attention_decode(view, queries.view(), kv.view(), shape, states, o, device_.stream());
+    if (shape.n_chunks > 0)
+        launch_attention_join(view, queries.view(), shape, states, o, device_.stream());
+    return true;
 }
 
 std::uint64_t CudaBackend::checksum(const FloatBuffer& logits, std::size_t row, int vocab_size) {
@@ -478,8 +546,8 @@ HostVector CudaBackend::read_value(const KvCache& cache, int layer, int page, in
 
 }  // namespace cuda
 
-std::unique_ptr<Backend> make_cuda_backend(int index) {
-    return std::make_unique<cuda::CudaBackend>(index);
+std::unique_ptr<Backend> make_cuda_backend(int index, CudaKernels kernels) {
+    return std::make_unique<cuda::CudaBackend>(index, kernels);
 }
 
 }  // namespace etalon::backend

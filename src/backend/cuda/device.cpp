@@ -10,6 +10,7 @@
 
 #include "backend/cuda/common/error.h"
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/sm90/kernels.h"
 #include "base/error.h"
 #include "exact/rotate.h"
 
@@ -42,7 +43,7 @@ std::string problem_of(const cudaDeviceProp& properties) {
 
 }  // namespace
 
-Device::Device(int index) : index_(index) {
+Device::Device(int index, CudaKernels kernels) : index_(index) {
     const CudaState state = cuda_state();
     const auto n = static_cast<int>(state.devices.size());
     if (index < 0 || index >= n) {
@@ -59,6 +60,7 @@ Device::Device(int index) : index_(index) {
     use();
     check(cudaDeviceGetAttribute(&n_multiprocessors_, cudaDevAttrMultiProcessorCount, index),
           "number of multiprocessors");
+    has_sm90_ = kernels == CudaKernels::best && card_has_sm90_kernels();
     check(cudaStreamCreate(&stream_), "stream");
     std::vector<float> tables;
     for (int m = kDctMin; m <= kDctMax; m += 2) {
@@ -123,7 +125,7 @@ CudaState cuda_state() {
 std::optional<double> cuda_read_speed(int index) {
     constexpr std::size_t kBytes = std::size_t{4} << 30;  // far beyond the second cache
     constexpr int kRuns = 11;
-    const cuda::Device device(index);
+    const cuda::Device device(index, CudaKernels::best);
     const std::size_t bytes =
         std::min(kBytes, device.free_bytes() / 4) & ~((std::size_t{1} << 20) - 1);
     cuda::DeviceArray<std::byte> data(bytes);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "backend/cuda/common/memory.h"
+#include "backend/cuda/cuda.h"
 #include "backend/cuda/sm80/kernels.h"
 
 namespace etalon::backend::cuda {
@@ -13,7 +14,7 @@ namespace etalon::backend::cuda {
 class Device {
   public:
     /// Errors: unavailable (no such card, too old, or no driver).
-    explicit Device(int index);
+    Device(int index, CudaKernels kernels);
     ~Device();
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
@@ -21,6 +22,8 @@ class Device {
     void use() const;
     Stream stream() const noexcept { return stream_; }
     int n_multiprocessors() const noexcept { return n_multiprocessors_; }
+    /// Whether to launch the kernels of sm90/.
+    bool has_sm90() const noexcept { return has_sm90_; }
     std::size_t free_bytes() const;
     /// Constants of ROT-4 for length m, odd in [3, 15].
     const float* dct_table(int m) const;
@@ -29,6 +32,7 @@ class Device {
     int index_;
     Stream stream_ = nullptr;
     int n_multiprocessors_ = 0;
+    bool has_sm90_ = false;
     DeviceArray<float> dct_tables_;
 };
 

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "backend/cuda/buffers.h"
+#include "backend/cuda/device.h"
 
 namespace etalon::backend::cuda {
 
@@ -15,9 +16,11 @@ std::uint64_t linear_bytes(const weights::Tensor& tensor);
 std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> parts,
                                         std::span<const float> bias, Stream stream);
 
-/// y[i, row] for the tokens token_of[i], or for all when it is null.
-void run_linear(const CudaLinear& w, const CudaActivations& x, const std::int32_t* token_of,
-                int n_tokens, Store store, float* y, Stream stream);
+/// y[i, row] for the tokens token_of[i], or for the first n_tokens when it is null. `forms` are
+/// those that x has.
+void run_linear(const CudaLinear& w, const ActivationsView& x, unsigned forms,
+                const std::int32_t* token_of, int n_tokens, Store store, float* y,
+                const Device& device);
 
 /// Records of width 1 and rows as they are: what embed.cu reads.
 std::unique_ptr<CudaEmbedding> load_embedding(const weights::Tensor& tensor);

@@ -7,6 +7,7 @@
 #include "backend/cpu/linear_layout.h"
 #include "backend/cuda/common/error.h"
 #include "backend/cuda/linear.h"
+#include "backend/cuda/sm90/kernels.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "exact/linear.h"
@@ -17,6 +18,9 @@ namespace {
 
 using exact::Format;
 using exact::FormatKind;
+
+/// Fewer tokens fill too little of a tile of 128.
+constexpr int kSm90TokensMin = 65;
 
 /// Tiles of blocked weights that are made on the host before they are sent together.
 constexpr std::size_t kTilesAtOnce = 256;
@@ -115,6 +119,16 @@ LinearPart load_part(const weights::Tensor& tensor) {
     return part;
 }
 
+void run_e8(const E8View& w, const ActivationsView& x, const LinearOut& out, const Device& device) {
+    if (out.n_tokens <= kDecodeTokensMax) {
+        launch_linear_e8_decode(w, x, out, device.stream());
+    } else if (device.has_sm90() && out.token_of == nullptr && out.n_tokens >= kSm90TokensMin) {
+        launch_linear_e8_sm90(w, x, out, device.n_multiprocessors(), device.stream());
+    } else {
+        launch_linear_e8(w, x, out, device.stream());
+    }
+}
+
 }  // namespace
 
 std::uint64_t linear_bytes(const weights::Tensor& tensor) {
@@ -158,10 +172,11 @@ std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> 
     return w;
 }
 
-void run_linear(const CudaLinear& w, const CudaActivations& x, const std::int32_t* token_of,
-                int n_tokens, Store store, float* y, Stream stream) {
-    ETALON_ASSERT((w.forms_needed & ~x.forms) == 0 && w.n_cols == x.n_cols);
-    const ActivationsView input = x.view();
+void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned forms,
+                const std::int32_t* token_of, int n_tokens, Store store, float* y,
+                const Device& device) {
+    ETALON_ASSERT((w.forms_needed & ~forms) == 0 && w.n_cols == input.n_cols);
+    const Stream stream = device.stream();
     for (const LinearPart& part : w.parts) {
         const LinearOut out{y + part.first_row,
                             sz(w.n_rows),
@@ -173,11 +188,7 @@ void run_linear(const CudaLinear& w, const CudaActivations& x, const std::int32_
             case FormatKind::row_scaled: {
                 const E8View view{reinterpret_cast<const std::int8_t*>(part.data.data()),
                                   part.d.data(), part.n_rows, input.stride};
-                if (n_tokens <= kDecodeTokensMax) {
-                    launch_linear_e8_decode(view, input, out, stream);
-                } else {
-                    launch_linear_e8(view, input, out, stream);
-                }
+                run_e8(view, input, out, device);
                 break;
             }
             case FormatKind::blocked:

@@ -18,20 +18,37 @@ namespace etalon::backend::cuda {
 /// know how to wait. A card can be newer than its kernels: it then runs the PTX of 8.0.
 bool has_dependent_launch();
 
+/// The same with clusters of `cluster` blocks in x (sm_90).
 template <typename... Parameters, typename... Arguments>
-void launch_dependent(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads,
-                      std::size_t shared_bytes, Stream stream, const Arguments&... arguments) {
-    cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
+void launch_cluster(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads,
+                    int cluster, std::size_t shared_bytes, Stream stream,
+                    const Arguments&... arguments) {
+    cudaLaunchAttribute attributes[2] = {};
+    unsigned n = 0;
+    if (has_dependent_launch()) {
+        attributes[n].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[n++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        attributes[n].id = cudaLaunchAttributeClusterDimension;
+        attributes[n].val.clusterDim.x = static_cast<unsigned>(cluster);
+        attributes[n].val.clusterDim.y = 1;
+        attributes[n++].val.clusterDim.z = 1;
+    }
     cudaLaunchConfig_t config{};
     config.gridDim = grid;
     config.blockDim = dim3(static_cast<unsigned>(threads));
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream;
-    config.attrs = &attribute;
-    config.numAttrs = has_dependent_launch() ? 1 : 0;
+    config.attrs = attributes;
+    config.numAttrs = n;
     check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name);
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch_dependent(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads,
+                      std::size_t shared_bytes, Stream stream, const Arguments&... arguments) {
+    launch_cluster(name, kernel, grid, threads, 1, shared_bytes, stream, arguments...);
 }
 
 }  // namespace etalon::backend::cuda

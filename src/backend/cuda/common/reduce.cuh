@@ -40,6 +40,24 @@ __device__ inline float sum_lanes(float lane, float* shared) {
     return sum;
 }
 
+/// A lane of the sum of squares (SUM-1): its elements in order, the loads of some of them at once.
+__device__ inline float square_sum_of_lane(const float* row, int k, int lane) {
+    constexpr int kAtOnce = 8;
+    float sum = 0.0F;
+    for (int begin = lane; begin < k; begin += kAtOnce * kLanes) {
+        float v[kAtOnce];
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+            if (begin + j * kLanes < k) v[j] = row[begin + j * kLanes];
+        }
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+            if (begin + j * kLanes < k) sum = fused(v[j], v[j], sum);
+        }
+    }
+    return sum;
+}
+
 /// The largest value of a block; every thread gets it. `shared` has 32 words, free before and
 /// after.
 __device__ inline std::uint32_t block_max(std::uint32_t value, std::uint32_t* shared) {

@@ -2,6 +2,8 @@
 // Integer products of a warp on the tensor cores (sm_80).
 #pragma once
 
+#include <cstdint>
+
 namespace etalon::backend::cuda {
 
 /// c[16, 8] += a[16, 32] b[32, 8], int8 with int32 sums that wrap; callers prove that they do not
@@ -12,6 +14,16 @@ namespace etalon::backend::cuda {
 __device__ inline void mma_i8_16x8x32(int (&c)[4], int a0, int a1, int a2, int a3, int b0, int b1) {
     asm volatile(
         "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/// The same with a unsigned, [0, 255].
+__device__ inline void mma_u8i8_16x8x32(int (&c)[4], std::uint32_t a0, std::uint32_t a1,
+                                        std::uint32_t a2, std::uint32_t a3, int b0, int b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));

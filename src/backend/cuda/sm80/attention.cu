@@ -2,11 +2,9 @@
 // Attention over int8 keys and values in pages, a warp a query head (spec ATT-1 to ATT-12, ERR-2).
 #include <cuda_runtime.h>
 
-#include "backend/cuda/common/exact_math.cuh"
-#include "backend/cuda/common/kv_address.cuh"
 #include "backend/cuda/common/launch.cuh"
-#include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
+#include "backend/cuda/sm80/attention_page.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "base/error.h"
 
@@ -19,7 +17,6 @@ constexpr int kThreads = kWarps * kWarpLanes;
 constexpr int kKeysPerLane = kPageSlots / kWarpLanes;
 constexpr int kLaneDims = 4;                       // successive elements of o that a lane owns
 constexpr int kWarpDims = kLaneDims * kWarpLanes;  // 128
-constexpr float kMaxAbsExponent = 0x1p20F;         // ERR-2
 
 /// Running result over pages or chunks, relative to 2^m (ATT-9). A lane holds the elements
 /// 4 lane + 128 q .. + 3 of o, q < kQuads.
@@ -47,11 +44,6 @@ struct Query {
     float c;          // ATT-3
     int n_runs;       // dim_stride / 16
 };
-
-/// 2^(from - to), 0 below 2^-64 (ATT-9).
-__device__ float join_factor(int from, int to) {
-    return from - to < -64 ? 0.0F : power_of_two(from - to);
-}
 
 /// t_j of this lane's keys lane and lane + 32 (ATT-4).
 __device__ void page_scores(const Query& query, const int4* keys, const float* scales, int lane,
@@ -224,18 +216,6 @@ __device__ void store_state(const State<kQuads>& state, bool ok, int dim_stride,
     to[dim_stride + 2] = __int_as_float(ok ? 1 : 0);
 }
 
-/// The visible positions of a query (ATT-1).
-struct Visible {
-    int first;
-    int last;
-
-    __device__ Visible(std::int32_t position, int window)
-        : first(window > 0 && position - window + 1 > 0 ? position - window + 1 : 0),
-          last(position) {}
-    __device__ int first_chunk() const { return first / (kPageSlots * kChunkPages); }
-    __device__ int last_chunk() const { return last / (kPageSlots * kChunkPages); }
-};
-
 /// Pages of a chunk, joined in order (ATT-9); false is ERR-2.
 template <int kQuads>
 __device__ bool attend_chunk(const BatchView& batch, const KvView& kv, const Query& query,
@@ -311,7 +291,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// Joins the chunks of each row, left to right (ATT-10, ATT-11).
-///   in:  states as attention_sm80 stores them
+///   in:  states as attention_sm80 stores them, of `tokens`, or of all when it is null
 ///   out: o binary32 [T, n_heads, head_dim]; failed [T]
 ///   tile: one row a warp, 4 warps
 ///   floor: 4 head_dim bytes a chunk, of the read speed
@@ -319,18 +299,20 @@ __global__ void __launch_bounds__(kThreads)
 template <int kQuads>
 __global__ void __launch_bounds__(kThreads)
     attention_join_sm80(BatchView batch, QueriesView queries, AttentionShape shape,
-                        const float* states, float* o) {
+                        const std::int32_t* tokens, int n_tokens, const float* states, float* o) {
     let_next_kernel_start();
     wait_for_kernels_before();
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
-    const std::size_t row =
+    const std::size_t state =
         std::size_t{blockIdx.x} * kWarps + static_cast<int>(threadIdx.x) / kWarpLanes;
-    if (row >= static_cast<std::size_t>(batch.n_tokens) * queries.n_heads) return;
-    const std::size_t t = row / queries.n_heads;
+    if (state >= static_cast<std::size_t>(n_tokens) * queries.n_heads) return;
+    std::size_t t = state / queries.n_heads;
+    if (tokens != nullptr) t = static_cast<std::size_t>(tokens[t]);
+    const std::size_t row = t * queries.n_heads + state % queries.n_heads;
     const int stride = queries.dim_stride;
     const Visible visible(batch.positions[t], shape.sliding_window);
     const int n = visible.last_chunk() - visible.first_chunk() + 1;
-    const float* from = states + row * shape.n_chunks * attention_state_floats(stride);
+    const float* from = states + state * shape.n_chunks * attention_state_floats(stride);
     State<kQuads> total{};
     bool ok = true;
     for (int chunk = 0; chunk < n; ++chunk, from += attention_state_floats(stride)) {
@@ -354,6 +336,17 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kQuads>
+void launch_join(const BatchView& batch, const QueriesView& queries, const AttentionShape& shape,
+                 const std::int32_t* tokens, int n_tokens, const float* states, float* o,
+                 Stream stream) {
+    const std::size_t rows =
+        static_cast<std::size_t>(n_tokens) * static_cast<std::size_t>(queries.n_heads);
+    const dim3 grid(static_cast<unsigned>((rows + kWarps - 1) / kWarps));
+    launch_dependent("attention_join", attention_join_sm80<kQuads>, grid, kThreads, 0, stream,
+                     batch, queries, shape, tokens, n_tokens, states, o);
+}
+
+template <int kQuads>
 void launch(const BatchView& batch, const QueriesView& queries, const KvView& kv,
             const AttentionShape& shape, float* states, float* o, Stream stream) {
     const std::size_t rows =
@@ -365,8 +358,7 @@ void launch(const BatchView& batch, const QueriesView& queries, const KvView& kv
     launch_dependent("attention", attention_sm80<kQuads>, grid, kThreads, bytes, stream, batch,
                      queries, kv, shape, states, o);
     if (shape.n_chunks == 0) return;
-    launch_dependent("attention_join", attention_join_sm80<kQuads>, dim3(grid.x), kThreads, 0,
-                     stream, batch, queries, shape, states, o);
+    launch_join<kQuads>(batch, queries, shape, nullptr, batch.n_tokens, states, o, stream);
 }
 
 }  // namespace
@@ -381,6 +373,13 @@ void launch_attention(const BatchView& batch, const QueriesView& queries, const 
     } else {
         launch<4>(batch, queries, kv, shape, states, o, stream);
     }
+}
+
+void launch_attention_join(const BatchView& batch, const QueriesView& queries,
+                           const AttentionShape& shape, const float* states, float* o,
+                           Stream stream) {
+    ETALON_ASSERT(queries.dim_stride <= kWarpDims && shape.n_chunks > 0);
+    launch_join<1>(batch, queries, shape, batch.singles, batch.n_singles, states, o, stream);
 }
 
 }  // namespace etalon::backend::cuda

@@ -23,8 +23,16 @@ struct BatchView {
     const std::int32_t* table_begin = nullptr;  ///< [sequences]: where a page table starts in pages
     const std::int32_t* pages = nullptr;
     std::uint8_t* failed = nullptr;
+    /// [n_tiles, 2]: first token and number of tokens, at most kAttentionTileTokens, of one
+    /// sequence
+    const std::int32_t* tiles = nullptr;
+    const std::int32_t* singles = nullptr;  ///< [n_singles]: tokens that are in no tile
     int n_tokens = 0;
+    int n_tiles = 0;
+    int n_singles = 0;
 };
+/// Tokens that attention of prompts takes together.
+inline constexpr int kAttentionTileTokens = 32;
 
 /// Quantised input of linear layers (operations.h). A row of codes has `stride` bytes, a multiple
 /// of kRowAlignment, zero from n_cols on. Forms that are absent are null.
@@ -37,6 +45,21 @@ struct ActivationsView {
     float* floats = nullptr;            ///< [T, n_cols]
     int n_cols = 0;
     int stride = 0;
+
+    /// The tokens from `token` on.
+    ActivationsView from(int token) const noexcept {
+        const auto skip = [&](auto* rows, int size) {
+            return rows == nullptr ? rows : rows + static_cast<std::ptrdiff_t>(token) * size;
+        };
+        return {skip(row_q, stride),
+                skip(row_scales, 1),
+                skip(block_q, stride),
+                skip(block_scales, n_cols / 32),
+                skip(half_sums, n_cols / 16),
+                skip(floats, n_cols),
+                n_cols,
+                stride};
+    }
 };
 /// Bytes that a row of int8 is padded to: what a step of the tensor core kernel reads.
 inline constexpr int kRowAlignment = 64;
@@ -85,7 +108,8 @@ struct EmbeddingView {
 };
 void launch_embed(const BatchView& batch, const EmbeddingView& embedding, float* h, Stream stream);
 
-/// --- quantize.cu --- `scratch` has [T, n_cols] floats where rows are longer than shared memory.
+/// --- quantize.cu --- `scratch` has [T, n_cols] floats where rows are longer than shared memory;
+/// `clusters`: a row may be spread over the blocks of a cluster (9.0).
 std::size_t row_shared_bytes_max();
 void launch_norm_quantize(const BatchView& batch, const float* h, const float* w, float eps,
                           const RotationView& rotation, const ActivationsView& x, float* scratch,
@@ -94,7 +118,16 @@ void launch_quantize(const BatchView& batch, const float* v, const ActivationsVi
                      float* scratch, Stream stream);
 void launch_swiglu_quantize(const BatchView& batch, const float* gate_up,
                             const RotationView& rotation, const ActivationsView& x, float* scratch,
-                            Stream stream);
+                            bool clusters, Stream stream);
+
+/// --- quantize_e8.cu --- The same for the usual shapes of E8 models; false: nothing was launched.
+bool launch_norm_quantize_e8(const BatchView& batch, const float* h, const float* w, float eps,
+                             const RotationView& rotation, const ActivationsView& x, Stream stream);
+bool launch_quantize_e8(const BatchView& batch, const float* v, const ActivationsView& x,
+                        Stream stream);
+bool launch_swiglu_quantize_e8(const BatchView& batch, const float* gate_up,
+                               const RotationView& rotation, const ActivationsView& x,
+                               bool clusters, Stream stream);
 
 /// --- linear*.cu --- A part of a stack: its rows of y, and which token each row of y is of.
 struct LinearOut {
@@ -158,6 +191,9 @@ struct AttentionShape {
     float constant = 0.0F;   ///< C of ATT-3
     int n_chunks = 0;        ///< room of `states` for each row; 0: each row joins its own chunks
 };
+/// Most query heads of a KV head that launch_attention_tile and launch_attention_decode take.
+inline constexpr int kTileHeadsMax = 4;
+inline constexpr int kDecodeHeadsMax = 8;
 /// Floats of one chunk's state.
 constexpr std::size_t attention_state_floats(int dim_stride) noexcept {
     return static_cast<std::size_t>(dim_stride) + 4;
@@ -165,6 +201,18 @@ constexpr std::size_t attention_state_floats(int dim_stride) noexcept {
 /// o[T, n_heads * head_dim]. `states` has [T * n_heads, n_chunks] states.
 void launch_attention(const BatchView& batch, const QueriesView& queries, const KvView& kv,
                       const AttentionShape& shape, float* states, float* o, Stream stream);
+
+/// --- attention_tile.cu, attention_decode.cu --- The same for the tokens of batch.tiles and of
+/// batch.singles; false: the shape is not supported, nothing was launched. `chunks`: a context has
+/// more than one. With shape.n_chunks > 0 attention_decode leaves states for launch_attention_join.
+bool launch_attention_tile(const BatchView& batch, const QueriesView& queries, const KvView& kv,
+                           const AttentionShape& shape, bool chunks, float* o, Stream stream);
+bool launch_attention_decode(const BatchView& batch, const QueriesView& queries, const KvView& kv,
+                             const AttentionShape& shape, float* states, float* o, Stream stream);
+/// `states` has [n_singles * n_heads, n_chunks] states.
+void launch_attention_join(const BatchView& batch, const QueriesView& queries,
+                           const AttentionShape& shape, const float* states, float* o,
+                           Stream stream);
 
 /// --- checksum.cu --- `sum` is set.
 void launch_checksum(const float* logits, std::size_t n, std::uint64_t* sum, Stream stream);

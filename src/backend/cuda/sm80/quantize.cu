@@ -53,24 +53,6 @@ __device__ void for_elements(int k, const Load& load, const Use& use) {
     }
 }
 
-/// A lane of the sum of squares (SUM-1): its elements in order, the loads of some of them at once.
-__device__ float sum_of_lane(const float* row, int k, int lane) {
-    constexpr int kAtOnce = 8;
-    float sum = 0.0F;
-    for (int begin = lane; begin < k; begin += kAtOnce * kLanes) {
-        float v[kAtOnce];
-#pragma unroll
-        for (int j = 0; j < kAtOnce; ++j) {
-            if (begin + j * kLanes < k) v[j] = row[begin + j * kLanes];
-        }
-#pragma unroll
-        for (int j = 0; j < kAtOnce; ++j) {
-            if (begin + j * kLanes < k) sum = fused(v[j], v[j], sum);
-        }
-    }
-    return sum;
-}
-
 /// ROT-3, strides 1 to 16 inside a warp. The block is at least 64, so warps are whole.
 __device__ void butterfly_in_warps(float* z, int k) {
     const int lane = thread_index() % kWarpLanes;
@@ -264,7 +246,7 @@ __global__ void __launch_bounds__(kThreadsMax)
             return float2{row[i], w[i]};
         },
         [&](int i, float2 v) { z[i] = mul(v.y, v.x); });  // NRM-2
-    const float lane = thread_index() < kLanes ? sum_of_lane(row, k, thread_index()) : 0.0F;
+    const float lane = thread_index() < kLanes ? square_sum_of_lane(row, k, thread_index()) : 0.0F;
     const float mean = divide(sum_lanes(lane, shared.lanes), static_cast<float>(k));
     const float scale = divide(1.0F, __fsqrt_rn(add(mean, eps)));  // NRM-1
     const std::uint32_t bits = __float_as_uint(scale);
@@ -344,6 +326,7 @@ std::size_t row_shared_bytes_max() {
 void launch_norm_quantize(const BatchView& batch, const float* h, const float* w, float eps,
                           const RotationView& rotation, const ActivationsView& x, float* scratch,
                           Stream stream) {
+    if (launch_norm_quantize_e8(batch, h, w, eps, rotation, x, stream)) return;
     const std::size_t bytes = allow_row(norm_quantize_sm80, x.n_cols, scratch);
     launch_dependent("norm_quantize", norm_quantize_sm80, tokens_of(batch), threads_of(x), bytes,
                      stream, h, w, eps, rotation, x, batch.failed, scratch);
@@ -351,6 +334,7 @@ void launch_norm_quantize(const BatchView& batch, const float* h, const float* w
 
 void launch_quantize(const BatchView& batch, const float* v, const ActivationsView& x,
                      float* scratch, Stream stream) {
+    if (launch_quantize_e8(batch, v, x, stream)) return;
     const std::size_t bytes = allow_row(quantize_sm80, x.n_cols, scratch);
     launch_dependent("quantize", quantize_sm80, tokens_of(batch), threads_of(x), bytes, stream, v,
                      x, batch.failed, scratch);
@@ -358,7 +342,8 @@ void launch_quantize(const BatchView& batch, const float* v, const ActivationsVi
 
 void launch_swiglu_quantize(const BatchView& batch, const float* gate_up,
                             const RotationView& rotation, const ActivationsView& x, float* scratch,
-                            Stream stream) {
+                            bool clusters, Stream stream) {
+    if (launch_swiglu_quantize_e8(batch, gate_up, rotation, x, clusters, stream)) return;
     const std::size_t bytes = allow_row(swiglu_quantize_sm80, x.n_cols, scratch);
     launch_dependent("swiglu_quantize", swiglu_quantize_sm80, tokens_of(batch), threads_of(x),
                      bytes, stream, gate_up, rotation, x, batch.failed, scratch);

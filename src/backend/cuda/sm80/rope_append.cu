@@ -108,10 +108,162 @@ __global__ void __launch_bounds__(kThreads)
         (is_key ? kv.key_scales : kv.value_scales)[index * kPageSlots + slot] = quantizer.scale;
 }
 
+/// --- heads of 64 or 128 elements, all of them turned ---
+
+constexpr int kFastWarps = 8;
+constexpr int kFastPairsMax = 64;
+constexpr int kSplitTokensMax = 64;  // below, the heads of a token are spread over blocks
+
+/// RPE-6 for the lane's elements kMine * lane...; turns[j] is that of pair j (RPE-5).
+template <int kMine>
+__device__ void turn_lane(float (&v)[kMine], const float2* turns, bool interleaved, int lane) {
+    constexpr int kHalf = kMine * kWarpLanes / 2;  // pairs
+    if (interleaved) {
+#pragma unroll
+        for (int i = 0; i < kMine; i += 2) {
+            const float2 turn = turns[(kMine * lane + i) / 2];
+            const float x0 = v[i];
+            const float x1 = v[i + 1];
+            v[i] = fused(x0, turn.x, -mul(x1, turn.y));
+            v[i + 1] = fused(x0, turn.y, mul(x1, turn.x));
+        }
+        return;
+    }
+    const bool second = lane >= kWarpLanes / 2;
+#pragma unroll
+    for (int i = 0; i < kMine; ++i) {
+        const float2 turn = turns[(kMine * lane + i) % kHalf];
+        const float other = __shfl_xor_sync(kFullWarp, v[i], kWarpLanes / 2);
+        v[i] = second ? fused(other, turn.y, mul(v[i], turn.x))
+                      : fused(v[i], turn.x, -mul(other, turn.y));
+    }
+}
+
+/// ROT-6 over all of a head.
+template <int kMine>
+__device__ void butterfly_lane(float (&v)[kMine], int lane) {
+#pragma unroll
+    for (int stride = 1; stride < kMine; stride *= 2) {
+#pragma unroll
+        for (int i = 0; i < kMine; ++i) {
+            if ((i & stride) != 0) continue;
+            const float a = v[i];
+            const float b = v[i + stride];
+            v[i] = add(a, b);
+            v[i + stride] = sub(a, b);
+        }
+    }
+#pragma unroll
+    for (int mask = 1; mask < kWarpLanes; mask *= 2) {
+#pragma unroll
+        for (float& mine : v) {
+            const float other = __shfl_xor_sync(kFullWarp, mine, mask);
+            mine = (lane & mask) != 0 ? sub(other, mine) : add(mine, other);
+        }
+    }
+}
+
+/// As rope_append_sm80, for heads of 32 kMine elements that are turned and rotated whole.
+///   tile: the heads of a token, one a warp at a time, 8 warps; the turns of the token once a block
+template <int kMine>
+__global__ void __launch_bounds__(kFastWarps* kWarpLanes)
+    rope_append_whole_sm80(BatchView batch, const float* qkv, RopeView rope, int layer, KvView kv,
+                           QueriesView queries) {
+    __shared__ float2 turns[kFastPairsMax];
+    const int thread = static_cast<int>(threadIdx.x);
+    const int warp = thread / kWarpLanes;
+    const int lane = thread % kWarpLanes;
+    const int n_heads = queries.n_heads + 2 * kv.n_kv_heads;
+    const std::size_t t = blockIdx.y;
+    let_next_kernel_start();
+    wait_for_kernels_before();
+    const std::int32_t position = batch.positions[t];
+    if (thread < rope.n_pairs) {
+        const SinCos turn = sincos_turn(rope.turns[thread] * static_cast<std::uint64_t>(position));
+        turns[thread] = {mul(turn.cos, rope.magnitude), mul(turn.sin, rope.magnitude)};  // RPE-5
+    }
+    const std::int32_t page = page_of(batch, t, position);
+    const int slot = position % kPageSlots;
+    __syncthreads();
+    for (int head = static_cast<int>(blockIdx.x) * kFastWarps + warp; head < n_heads;
+         head += static_cast<int>(gridDim.x) * kFastWarps) {
+        const int kv_head = head - queries.n_heads;
+        float v[kMine];
+        const auto* from = reinterpret_cast<const float2*>(
+            qkv + (t * n_heads + head) * (kMine * kWarpLanes) + kMine * lane);
+#pragma unroll
+        for (int i = 0; i < kMine; i += 2) {
+            const float2 two = from[i / 2];
+            v[i] = two.x;
+            v[i + 1] = two.y;
+        }
+        if (kv_head < kv.n_kv_heads) {  // queries and keys
+            turn_lane<kMine>(v, turns, rope.interleaved, lane);
+            butterfly_lane<kMine>(v, lane);
+        }
+        std::uint32_t amax = 0;
+#pragma unroll
+        for (int i = 0; i < kMine; ++i)
+            amax = max(amax, magnitude_bits(v[i]));
+        const Quantizer quantizer(__reduce_max_sync(kFullWarp, amax));
+        if (!quantizer.finite && lane == 0) batch.failed[t] = 1;  // ERR-1
+        std::int8_t* to = nullptr;
+        int stride = 1;  // from one element of the lane to the next
+        float* scale = nullptr;
+        if (kv_head < 0) {
+            const std::size_t row = t * queries.n_heads + head;
+            to = queries.q + row * queries.dim_stride + kMine * lane;
+            scale = queries.scales + row;
+        } else {
+            const bool is_key = kv_head < kv.n_kv_heads;
+            const std::size_t index =
+                head_page(kv, layer, page, is_key ? kv_head : kv_head - kv.n_kv_heads);
+            if (is_key) {
+                to = kv.keys + key_address(kv, index, slot, kMine * lane);
+            } else {
+                to = kv.values + value_address(kv, index, slot, kMine * lane);
+                stride = kValueRun;
+            }
+            scale = (is_key ? kv.key_scales : kv.value_scales) + index * kPageSlots + slot;
+        }
+        int codes[kMine];
+#pragma unroll
+        for (int i = 0; i < kMine; ++i)
+            codes[i] = quantizer.code(v[i]);
+        if (stride == 1) {
+#pragma unroll
+            for (int i = 0; i < kMine; i += 2)
+                reinterpret_cast<std::uint16_t*>(to)[i / 2] =
+                    static_cast<std::uint16_t>((codes[i] & 0xFF) | (codes[i + 1] & 0xFF) << 8);
+        } else {
+#pragma unroll
+            for (int i = 0; i < kMine; ++i)
+                to[i * stride] = static_cast<std::int8_t>(codes[i]);
+        }
+        if (lane == 0) *scale = quantizer.scale;
+    }
+}
+
+template <int kMine>
+void launch_whole(const BatchView& batch, const float* qkv, const RopeView& rope, int layer,
+                  const KvView& kv, const QueriesView& queries, Stream stream) {
+    const int n_heads = queries.n_heads + 2 * kv.n_kv_heads;
+    const int blocks =
+        batch.n_tokens <= kSplitTokensMax ? (n_heads + kFastWarps - 1) / kFastWarps : 1;
+    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(batch.n_tokens));
+    launch_dependent("rope_append", rope_append_whole_sm80<kMine>, grid, kFastWarps * kWarpLanes, 0,
+                     stream, batch, qkv, rope, layer, kv, queries);
+}
+
 }  // namespace
 
 void launch_rope_append(const BatchView& batch, const float* qkv, const RopeView& rope, int layer,
                         const KvView& kv, const QueriesView& queries, Stream stream) {
+    const bool whole = rope.block == queries.head_dim && 2 * rope.n_pairs == queries.head_dim;
+    if (whole && queries.head_dim == 128)
+        return launch_whole<4>(batch, qkv, rope, layer, kv, queries, stream);
+    if (whole && queries.head_dim == 64)
+        return launch_whole<2>(batch, qkv, rope, layer, kv, queries, stream);
     const int n_heads = queries.n_heads + 2 * kv.n_kv_heads;
     const dim3 grid(static_cast<unsigned>((n_heads + kWarps - 1) / kWarps),
                     static_cast<unsigned>(batch.n_tokens));

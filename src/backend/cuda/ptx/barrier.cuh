@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Barriers in shared memory that count threads and bytes, also across the blocks of a cluster
+// (sm_90). A phase is complete when all arrivals and all announced bytes are in; waits name the
+// parity of the phase, 0 first.
+#pragma once
+
+#include <cstdint>
+
+namespace etalon::backend::cuda {
+
+using Barrier = std::uint64_t;
+
+__device__ inline std::uint32_t shared_address(const void* shared) {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+}
+
+__device__ inline void barrier_init(Barrier& barrier, int n_arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&barrier)),
+                 "r"(n_arrivals)
+                 : "memory");
+}
+
+/// Makes initialised barriers visible to the copy engine and to the cluster.
+__device__ inline void barrier_init_fence() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+/// One arrival, and `bytes` more to come.
+__device__ inline void barrier_arrive_expect(Barrier& barrier, int bytes) {
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)),
+        "r"(bytes)
+        : "memory");
+}
+
+/// One arrival at the same barrier of block `rank` of the cluster.
+__device__ inline void barrier_arrive_at(Barrier& barrier, std::uint32_t rank) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 remote;\n"
+        "mapa.shared::cluster.u32 remote, %0, %1;\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
+        "}" ::"r"(shared_address(&barrier)),
+        "r"(rank)
+        : "memory");
+}
+
+__device__ inline void barrier_wait(Barrier& barrier, int parity) {
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "AGAIN_%=:\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+        "@done bra READY_%=;\n"
+        "bra AGAIN_%=;\n"
+        "READY_%=:\n"
+        "}" ::"r"(shared_address(&barrier)),
+        "r"(parity)
+        : "memory");
+}
+
+__device__ inline std::uint32_t cluster_rank() {
+    std::uint32_t rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+/// All threads of all blocks of the cluster meet: the first half goes on, the second one waits.
+__device__ inline void cluster_arrive() {
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ inline void cluster_wait() {
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+__device__ inline void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
+}
+
+/// Writes a word to the same place of block `rank` of the cluster.
+__device__ inline void store_at(std::uint32_t* shared, std::uint32_t value, std::uint32_t rank) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 remote;\n"
+        "mapa.shared::cluster.u32 remote, %0, %1;\n"
+        "st.shared::cluster.u32 [remote], %2;\n"
+        "}" ::"r"(shared_address(shared)),
+        "r"(rank), "r"(value)
+        : "memory");
+}
+
+/// Barrier `id` (1 to 15) of `n_threads` threads of the block.
+__device__ inline void named_sync(int id, int n_threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(n_threads) : "memory");
+}
+
+}  // namespace etalon::backend::cuda

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copies of tiles from a matrix in memory to shared memory by the copy engine (sm_90). A tensor map
+// says where the matrix lies and how large a tile is (common/tensor_map.h); what lies outside of
+// the matrix arrives as zero, and counts.
+#pragma once
+
+#include <cuda.h>
+
+#include "backend/cuda/ptx/barrier.cuh"
+
+namespace etalon::backend::cuda {
+
+/// The tile whose first element is (row, column); `barrier` counts its bytes.
+__device__ inline void copy_tile(void* to_shared, const CUtensorMap& map, int column, int row,
+                                 Barrier& barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+        "[%0], [%1, {%2, %3}], [%4];" ::"r"(shared_address(to_shared)),
+        "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier))
+        : "memory");
+}
+
+/// As copy_tile, to the same place and barrier of every block of the cluster that `blocks` names.
+__device__ inline void copy_tile_to_blocks(void* to_shared, const CUtensorMap& map, int column,
+                                           int row, Barrier& barrier, std::uint16_t blocks) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+        ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared_address(to_shared)),
+        "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier)), "h"(blocks)
+        : "memory");
+}
+
+}  // namespace etalon::backend::cuda

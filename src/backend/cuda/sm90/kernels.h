@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels for compute capability 9.0 that replace those of sm80/kernels.h; they exist in a program
+// that was compiled for 9.0a.
+#pragma once
+
+#include "backend/cuda/sm80/kernels.h"
+
+namespace etalon::backend::cuda {
+
+/// Whether they exist in this program and the current card runs them.
+bool card_has_sm90_kernels();
+
+/// As launch_linear_e8; out.token_of is null.
+void launch_linear_e8_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                           int n_multiprocessors, Stream stream);
+
+}  // namespace etalon::backend::cuda

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+// E8 linear layers of many tokens on the tensor cores of sm_90a, fed by the copy engine (spec
+// LIN-2, LIN-3).
+#include <algorithm>
+#include <cuda_runtime.h>
+
+#include "backend/cuda/common/launch.cuh"
+#include "backend/cuda/common/tensor_map.h"
+#include "backend/cuda/ptx/barrier.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
+#include "backend/cuda/ptx/tensor_copy.cuh"
+#include "backend/cuda/ptx/wgmma.cuh"
+#include "backend/cuda/sm80/linear_out.cuh"
+#include "backend/cuda/sm90/kernels.h"
+#include "base/error.h"
+
+namespace etalon::backend::cuda {
+
+namespace {
+
+constexpr int kTileTokens = 128;
+constexpr int kTileRows = 256;
+constexpr int kStep = kTensorTileBytes;  // bytes of K in a stage
+constexpr int kStages = 4;
+constexpr int kGroupThreads = 128;  // a warpgroup
+constexpr int kGroups = 2;          // that multiply; one more copies
+constexpr int kThreads = (kGroups + 1) * kGroupThreads;
+constexpr int kGroupTokens = kTileTokens / kGroups;
+[[maybe_unused]] constexpr int kGroupWarps = kGroupThreads / 32;
+[[maybe_unused]] constexpr int kProductK = 32;  // of one instruction
+constexpr int kClusterTokens = 2;
+constexpr int kCopyRegisters = 40;
+constexpr int kMultiplyRegisters = 232;
+static_assert(kGroupTokens == 64 && kTileRows == 256, "the instruction has this shape");
+static_assert(kCopyRegisters + kGroups * kMultiplyRegisters <= 65536 / kGroupThreads);
+
+/// Rows of 128 bytes, swizzled by the copy engine.
+struct Stage {
+    std::int8_t x[kTileTokens * kStep];
+    std::int8_t w[kTileRows * kStep];
+};
+
+struct Shared {
+    Stage stages[kStages];
+    float d[kGroups][kTileRows];  // scales of the tile's rows
+    Barrier full[kStages];
+    Barrier empty[kStages];
+};
+constexpr std::size_t kSharedBytes = sizeof(Shared);
+static_assert(sizeof(Stage) % 1024 == 0, "the swizzle repeats after 1024 bytes");
+static_assert(kSharedBytes <= 227 * 1024, "shared memory of a block");
+
+struct Tile {
+    int token;
+    int row;
+};
+
+/// What all threads know. Tiles of the same rows follow each other, so that rows of w come from
+/// memory once and are then in the second cache. The blocks of a cluster take tiles of the same
+/// rows and successive tokens.
+struct Work {
+    int n_tokens;
+    int n_rows;
+    int n_steps;    // of K
+    int n_columns;  // clusters of tiles by tokens
+    int n_tiles;    // of clusters
+
+    template <int kCluster>
+    __device__ Tile tile(int i, int rank) const {
+        return {(i % n_columns * kCluster + rank) * kTileTokens, i / n_columns * kTileRows};
+    }
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// A place in the ring of stages.
+struct Place {
+    int stage = 0;
+    int parity = 0;
+
+    __device__ void next() {
+        if (++stage < kStages) return;
+        stage = 0;
+        parity ^= 1;
+    }
+};
+
+/// The thread that copies: x and w of each step into a stage that all blocks of the cluster have
+/// read. A block of two copies half of the rows to both.
+template <int kCluster>
+__device__ void copy_tiles(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
+                           const Work& work, int rank) {
+    constexpr std::uint16_t kBoth = 3;
+    constexpr int kPart = kTileRows / kCluster;
+    Place place;
+    for (int i = static_cast<int>(blockIdx.x) / kCluster; i < work.n_tiles;
+         i += static_cast<int>(gridDim.x) / kCluster) {
+        const Tile tile = work.tile<kCluster>(i, rank);
+        for (int step = 0; step < work.n_steps; ++step, place.next()) {
+            Stage& stage = shared.stages[place.stage];
+            Barrier& full = shared.full[place.stage];
+            barrier_wait(shared.empty[place.stage], place.parity ^ 1);
+            barrier_arrive_expect(full, sizeof(Stage));
+            copy_tile(stage.x, x, step * kStep, tile.token, full);
+            if constexpr (kCluster == 1) {
+                copy_tile(stage.w, w, step * kStep, tile.row, full);
+            } else {
+                copy_tile_to_blocks(stage.w + rank * kPart * kStep, w, step * kStep,
+                                    tile.row + rank * kPart, full, kBoth);
+            }
+        }
+    }
+}
+
+/// A warp has read a stage.
+template <int kCluster>
+__device__ void release(Barrier& empty) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    if (lane < kCluster) barrier_arrive_at(empty, static_cast<std::uint32_t>(lane));
+}
+
+/// The sums of 64 tokens and 256 rows of a tile.
+template <int kCluster>
+__device__ void multiply(Shared& shared, int group, int n_steps, Place& place, int (&sums)[128]) {
+    int read = 0;
+    for (int step = 0; step < n_steps; ++step) {
+        const Stage& stage = shared.stages[place.stage];
+        barrier_wait(shared.full[place.stage], place.parity);
+        const std::int8_t* x = stage.x + group * kGroupTokens * kStep;
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < kStep; k += kProductK)
+            wgmma_i8_64x256x32(sums, wgmma_rows(x + k), wgmma_rows(stage.w + k),
+                               step > 0 || k > 0 ? 1 : 0);
+        wgmma_commit();
+        wgmma_wait<1>();
+        if (step > 0) release<kCluster>(shared.empty[read]);  // the step before this one
+        read = place.stage;
+        place.next();
+    }
+    wgmma_wait<0>();
+    release<kCluster>(shared.empty[read]);
+}
+
+/// Two neighbours in a row of y, or one by one where they are not aligned or cut.
+struct Pair {
+    float* y;
+    bool whole;
+    bool second;
+
+    __device__ float2 load() const {
+        if (whole) return *reinterpret_cast<const float2*>(y);
+        return {y[0], second ? y[1] : 0.0F};
+    }
+    __device__ void store(float2 v) const {
+        if (whole) {
+            *reinterpret_cast<float2*>(y) = v;
+            return;
+        }
+        y[0] = v.x;
+        if (second) y[1] = v.y;
+    }
+};
+
+/// LIN-3, bias (LIN-1), residual (RES-1) and the store; loads of y and bias some at a time.
+__device__ void finish(const LinearOut& out, const float* row_scales, const float* d,
+                       const Tile& tile, int n_rows, const int (&sums)[128]) {
+    constexpr int kAtOnce = 8;
+    const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
+    const int lane = thread % 32;
+    const int n = lane % 4 * 2;
+    const bool aligned =
+        out.y_stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(out.y) % sizeof(float2) == 0;
+#pragma unroll
+    for (int high = 0; high < 2; ++high) {
+        const int token = tile.token + thread / 32 * 16 + high * 8 + lane / 4;
+        if (token >= out.n_tokens) continue;
+        const float a = row_scales[token];
+        float* y = out.y + static_cast<std::size_t>(token) * out.y_stride;
+#pragma unroll
+        for (int first = 0; first < kTileRows / 8; first += kAtOnce) {
+            float2 before[kAtOnce];
+#pragma unroll
+            for (int j = 0; j < kAtOnce; ++j) {
+                const int row = tile.row + (first + j) * 8 + n;
+                before[j] = {0.0F, 0.0F};
+                if (row < n_rows && out.add)
+                    before[j] = Pair{y + row, aligned && row + 1 < n_rows, row + 1 < n_rows}.load();
+            }
+#pragma unroll
+            for (int j = 0; j < kAtOnce; ++j) {
+                const int column = (first + j) * 8 + n;
+                const int row = tile.row + column;
+                if (row >= n_rows) continue;
+                const bool second = row + 1 < n_rows;
+                const int at = 4 * (first + j) + 2 * high;
+                float2 v = {mul(static_cast<float>(sums[at]), mul(a, d[column])),  // LIN-3
+                            mul(static_cast<float>(sums[at + 1]), mul(a, d[column + 1]))};
+                if (out.bias != nullptr) {
+                    v.x = add(v.x, out.bias[row]);
+                    if (second) v.y = add(v.y, out.bias[row + 1]);
+                }
+                if (out.add) v = {add(before[j].x, v.x), add(before[j].y, v.y)};  // RES-1
+                Pair{y + row, aligned && second, second}.store(v);
+            }
+        }
+    }
+}
+
+template <int kCluster>
+__device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row_scales,
+                               const LinearOut& out, const Work& work, int rank) {
+    const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
+    const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
+    float* d = shared.d[group];
+    Place place;
+    for (int i = static_cast<int>(blockIdx.x) / kCluster; i < work.n_tiles;
+         i += static_cast<int>(gridDim.x) / kCluster) {
+        Tile tile = work.tile<kCluster>(i, rank);
+        for (int r = thread; r < kTileRows; r += kGroupThreads)
+            d[r] = tile.row + r < work.n_rows ? w.d[tile.row + r] : 0.0F;
+        int sums[128];
+        multiply<kCluster>(shared, group, work.n_steps, place, sums);
+        named_sync(1 + group, kGroupThreads);  // d is there
+        tile.token += group * kGroupTokens;
+        finish(out, row_scales, d, tile, work.n_rows, sums);
+        named_sync(1 + group, kGroupThreads);  // d is read
+    }
+}
+
+#endif
+
+/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3).
+///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, zero from K on; w.d
+///        binary32 [R]; row_scales binary32 [T]
+///   out: out.y
+///   tile: 128 tokens x 256 rows; a warpgroup copies, two multiply 64 tokens each; stages of 128
+///         bytes of K, 4 of them; shared: 195 KB; a block a multiprocessor, which goes on to the
+///         next tile; two blocks of a cluster share w
+///   floor: 2 T R K operations, of the int8 peak
+///   supported: any R and T, stride a multiple of 16, out.token_of null
+template <int kCluster>
+__global__ void __launch_bounds__(kThreads, 1)
+    linear_e8_sm90(const __grid_constant__ CUtensorMap x_map,
+                   const __grid_constant__ CUtensorMap w_map, E8View w, const float* row_scales,
+                   LinearOut out, Work work) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    extern __shared__ __align__(1024) std::uint8_t bytes[];
+    Shared& shared = *reinterpret_cast<Shared*>(bytes);
+    const int rank = kCluster == 1 ? 0 : static_cast<int>(cluster_rank());
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < kStages; ++i) {
+            barrier_init(shared.full[i], 1);
+            barrier_init(shared.empty[i], kCluster * kGroups * kGroupWarps);
+        }
+        barrier_init_fence();
+    }
+    if constexpr (kCluster == 1) {
+        __syncthreads();
+    } else {
+        cluster_sync();
+    }
+    let_next_kernel_start();
+    wait_for_kernels_before();
+    if (threadIdx.x / kGroupThreads == kGroups) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
+        if (threadIdx.x == kGroups * kGroupThreads)
+            copy_tiles<kCluster>(shared, x_map, w_map, work, rank);
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kMultiplyRegisters));
+        multiply_tiles<kCluster>(shared, w, row_scales, out, work, rank);
+    }
+    // A block that ended could not take the arrivals of the other one.
+    if constexpr (kCluster > 1) {
+        __syncwarp();
+        cluster_sync();
+    }
+#endif
+}
+
+template <int kCluster>
+void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
+            Stream stream) {
+    const auto tiles = [](int n, int size) { return (n + size - 1) / size; };
+    Work work{out.n_tokens, w.n_rows, tiles(w.stride, kStep),
+              tiles(out.n_tokens, kTileTokens * kCluster), 0};
+    work.n_tiles = work.n_columns * tiles(w.n_rows, kTileRows);
+    const int n_clusters = std::min(work.n_tiles, n_multiprocessors / kCluster);
+    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, kTileTokens);
+    const CUtensorMap w_map = tensor_map(w.q, w.n_rows, w.stride, kTileRows / kCluster);
+    check(cudaFuncSetAttribute(linear_e8_sm90<kCluster>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+          "shared memory of linear_e8");
+    launch_cluster("linear_e8", linear_e8_sm90<kCluster>,
+                   dim3(static_cast<unsigned>(n_clusters * kCluster)), kThreads, kCluster,
+                   kSharedBytes, stream, x_map, w_map, w, x.row_scales, out, work);
+}
+
+}  // namespace
+
+void launch_linear_e8_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                           int n_multiprocessors, Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && w.n_rows >= 1 && out.token_of == nullptr);
+    ETALON_ASSERT(w.stride == x.stride && n_multiprocessors >= kClusterTokens);
+    if (out.n_tokens <= kTileTokens) return launch<1>(w, x, out, n_multiprocessors, stream);
+    launch<kClusterTokens>(w, x, out, n_multiprocessors, stream);
+}
+
+}  // namespace etalon::backend::cuda
