@@ -43,9 +43,8 @@ if(ETALON_CUDA STREQUAL "ON" OR (ETALON_CUDA STREQUAL "AUTO" AND NOT ETALON_SANI
     set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
     set(CMAKE_CUDA_ARCHITECTURES ${ETALON_CUDA_ARCHITECTURES})
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)  # the program runs where there is no driver too
-    if(CCACHE_PROGRAM AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
-      set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
-    endif()
+    # Without ccache: it compares what the preprocessor gives for the host, and would take a change
+    # inside #if __CUDA_ARCH__ for none.
     enable_language(CUDA)
     # CMake 3.25 does not know that this compiler has C++20.
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
