@@ -132,6 +132,17 @@ struct HostVector {
     float scale = 0.0F;
 };
 
+/// What a forward pass computes beside its batch. Passes that agree in all of this, and whose
+/// batches have as many tokens, call the same operations on the same buffers in the same order.
+struct Pass {
+    std::uint64_t model = 0;  ///< a number that no other model of the process has or had
+    int sliding_window = 0;
+    int vocab_size = 0;
+    std::span<const std::int32_t> rows;  ///< of logits; may be empty
+    const KvCache* kv = nullptr;
+    const FloatBuffer* logits = nullptr;
+};
+
 enum class Store : std::uint8_t {
     replace,  ///< y = W x (+ bias)
     add,      ///< y = y + (W x (+ bias)): the residual (RES-1)
@@ -170,6 +181,12 @@ class Backend {
     /// What `batch` points to stays as it is until finish(batch); batch.failed holds the flags only
     /// from then on. Optional: an operation on a batch that was not begun sets its flags at once.
     virtual void begin(const Batch& /*batch*/) {}
+    /// The same; true: the device knows the pass from an earlier one and has started all of it, so
+    /// that only finish(batch) is left to call.
+    virtual bool begin(const Batch& batch, const Pass& /*pass*/) {
+        begin(batch);
+        return false;
+    }
     virtual void finish(const Batch& /*batch*/) {}
 
     /// h[T, dim]: rows of the embedding (EMB-1).

@@ -25,6 +25,7 @@
 #include "backend/cuda/cuda.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "exact/attention.h"
 #include "model/memory.h"
 #include "model/session.h"
 #include "weights/synthetic.h"
@@ -47,6 +48,8 @@ struct BenchOptions {
     int layers = 0;
     int prompt = 512;
     int generate = 128;
+    int streams = 1;
+    int context = 0;
     int repetitions = 5;
     DeviceOptions device;
     bool all_logits = false;
@@ -96,7 +99,7 @@ Rates measure(int repetitions, int n_tokens, const std::function<void()>& work) 
     return rates_of(std::move(seconds), n_tokens);
 }
 
-TokenCost token_cost(const weights::ModelFile& file, int n_generate) {
+TokenCost token_cost(const weights::ModelFile& file, const BenchOptions& options) {
     const weights::ModelConfig& config = file.config();
     const bool own_head = file.has("output.weight");
     TokenCost cost;
@@ -113,19 +116,58 @@ TokenCost token_cost(const weights::ModelFile& file, int n_generate) {
     }
     const double kv_token_bytes =
         2.0 * config.n_layers * config.n_kv_heads * (config.head_dim + double{sizeof(float)});
-    cost.bytes_read += kv_token_bytes * (n_generate + 1) / 2.0;
+    cost.bytes_read /= options.streams;  // the weights are read once for all
+    cost.bytes_read += kv_token_bytes * (options.context + (options.generate + 1) / 2.0);
     return cost;
 }
 
+/// Sequences that generate a token each in one forward pass. What stands in the cache before them
+/// is zero: it changes no time.
+class Streams {
+  public:
+    Streams(model::Transformer& transformer, int n_streams, int n_tokens_max)
+        : transformer_(&transformer), failed_(static_cast<std::size_t>(n_streams)) {
+        const int n_pages = (n_tokens_max + exact::kPageTokens - 1) / exact::kPageTokens;
+        kv_ = transformer.make_kv_cache(n_streams * n_pages);
+        logits_ = transformer.device().make_floats(
+            failed_.size() * static_cast<std::size_t>(transformer.config().vocab_size));
+        for (int i = 0; i < n_streams; ++i) {
+            sequences_.push_back(i);
+            page_tables_.emplace_back();
+            for (int page = 0; page < n_pages; ++page)
+                page_tables_.back().push_back(i * n_pages + page);
+        }
+    }
+
+    /// One token each, at `position`; with the checksums that an answer carries (CHK-1).
+    void step(std::span<const std::int32_t> tokens, int position) {
+        const std::vector<std::int32_t> positions(sequences_.size(), position);
+        const backend::Batch batch{tokens, positions, sequences_, page_tables_, failed_};
+        transformer_->forward(batch, sequences_, *kv_, *logits_);
+        for (std::size_t row = 0; row < sequences_.size(); ++row)
+            transformer_->device().checksum(*logits_, row, transformer_->config().vocab_size);
+    }
+
+  private:
+    model::Transformer* transformer_;
+    std::vector<std::uint8_t> failed_;
+    std::vector<std::int32_t> sequences_;
+    std::vector<std::vector<std::int32_t>> page_tables_;
+    std::unique_ptr<backend::KvCache> kv_;
+    std::unique_ptr<backend::FloatBuffer> logits_;
+};
+
 void measure_model(const BenchOptions& options, const weights::ModelFile& file, Report& report) {
-    const int room = std::max({options.prompt, options.generate, 1});
+    const int room = std::max({options.prompt, options.context + options.generate, 1});
     if (room > file.config().context_length) {
         throw Error(ExitCode::usage, fmt::format("{} tokens, the context holds {}", room,
                                                  file.config().context_length));
     }
     const auto device = make_backend(options.device);
-    const int batch = std::clamp(options.prompt, 1, batch_tokens_max(*device));
-    model::check_memory(file, *device, room, batch, model::available_memory(*device));
+    const int batch =
+        std::max(options.streams, std::clamp(options.prompt, 1, batch_tokens_max(*device)));
+    model::check_memory(file, *device, room * (1 + options.streams), batch,
+                        model::available_memory(*device));
     report.backend = std::string(device->name());
     model::Transformer transformer(file, *device, batch);
     model::Session session(transformer, room);
@@ -137,13 +179,14 @@ void measure_model(const BenchOptions& options, const weights::ModelFile& file, 
         session.append(all.first(static_cast<std::size_t>(options.prompt)), 0,
                        model::LogitsWanted::last);
     });
-    report.generate = measure(options.repetitions, options.generate, [&] {
-        session.truncate(0);
+    report.cost = token_cost(file, options);
+    if (options.generate == 0) return;
+    Streams streams(transformer, options.streams, options.context + options.generate);
+    const auto first = some_tokens(options.streams, file.config().vocab_size);
+    report.generate = measure(options.repetitions, options.streams * options.generate, [&] {
         for (int i = 0; i < options.generate; ++i)
-            session.append(all.subspan(static_cast<std::size_t>(i), 1), 0,
-                           model::LogitsWanted::last);
+            streams.step(first, options.context + i);
     });
-    report.cost = token_cost(file, options.generate);
 }
 
 void measure_processor(Report& report) {
@@ -187,10 +230,12 @@ void print_plain(const BenchOptions& options, const Report& report) {
                             : "unknown"));
     }
     if (options.generate > 0) {
-        print_field("generation",
-                    fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} tokens",
-                                report.generate.median, report.generate.least, report.generate.most,
-                                options.repetitions, options.generate));
+        print_field(
+            "generation",
+            fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} streams of {} tokens "
+                        "behind {}",
+                        report.generate.median, report.generate.least, report.generate.most,
+                        options.repetitions, options.streams, options.generate, options.context));
         print_field("  bytes a token",
                     count_text(static_cast<std::uint64_t>(report.cost.bytes_read)));
         print_field("  read rate",
@@ -226,6 +271,8 @@ void print_report_json(const BenchOptions& options, const Report& report) {
                 {"threads", report.threads},
                 {"prompt", rates(report.prompt, options.prompt)},
                 {"generation", rates(report.generate, options.generate)},
+                {"streams", options.streams},
+                {"context", options.context},
                 {"bytes_per_token", report.cost.bytes_read},
                 {"operations_per_prompt_token", report.cost.prompt_operations},
                 {"read_bytes_per_second", report.read_speed},
@@ -365,11 +412,17 @@ void add_bench(CLI::App& app) {
         ->capture_default_str();
     command
         ->add_option("--generate", options->generate,
-                     "tokens generated behind an empty context; 0: not measured")
+                     "tokens that a stream generates; 0: not measured")
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
     command->add_option("--repetitions", options->repetitions, "the median of these is printed")
         ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    command->add_option("--streams", options->streams, "sequences that generate together")
+        ->check(CLI::Range(1, 1024))
+        ->capture_default_str();
+    command->add_option("--context", options->context, "tokens before the generated ones")
+        ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
     add_device_options(*command, options->device);
     command->add_option("--synthetic", options->synthetic, "random weights of a named shape")

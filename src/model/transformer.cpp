@@ -3,6 +3,7 @@
 #include "model/transformer.h"
 
 #include <array>
+#include <atomic>
 #include <fmt/format.h>
 #include <string>
 
@@ -23,6 +24,11 @@ std::vector<float> read_vector(const weights::Tensor& tensor) {
     std::vector<float> values(product(tensor.n_rows, tensor.n_cols));
     exact::dequantize_row(tensor.format, tensor.data, values);
     return values;
+}
+
+std::uint64_t next_number() noexcept {
+    static std::atomic<std::uint64_t> number{0};
+    return ++number;
 }
 
 struct PartShape {
@@ -57,7 +63,10 @@ std::unique_ptr<backend::LinearWeights> load_stack(const weights::ModelFile& fil
 
 Transformer::Transformer(const weights::ModelFile& file, backend::Backend& backend,
                          int n_tokens_max)
-    : config_(file.config()), backend_(&backend), n_tokens_max_(n_tokens_max) {
+    : config_(file.config()),
+      backend_(&backend),
+      n_tokens_max_(n_tokens_max),
+      number_(next_number()) {
     ETALON_ASSERT(n_tokens_max >= 1);
     const exact::Rotation none_dim{config_.dim, 1, config_.dim, false};
     const exact::Rotation none_hidden{config_.hidden_dim, 1, config_.hidden_dim, false};
@@ -131,7 +140,14 @@ std::unique_ptr<backend::KvCache> Transformer::make_kv_cache(int n_pages) const 
 void Transformer::forward(const backend::Batch& batch, std::span<const std::int32_t> rows,
                           backend::KvCache& kv, backend::FloatBuffer& logits) {
     ETALON_ASSERT(batch.n_tokens() >= 1 && batch.n_tokens() <= n_tokens_max_);
-    backend_->begin(batch);
+    const backend::Pass pass{number_, config_.sliding_window, config_.vocab_size, rows, &kv,
+                             &logits};
+    if (!backend_->begin(batch, pass)) run_pass(batch, rows, kv, logits);
+    backend_->finish(batch);
+}
+
+void Transformer::run_pass(const backend::Batch& batch, std::span<const std::int32_t> rows,
+                           backend::KvCache& kv, backend::FloatBuffer& logits) {
     backend_->embed(batch, *embedding_, *h_);  // FWD-1
     for (int i = 0; i < config_.n_layers; ++i)
         run_layer(batch, i, kv);
@@ -140,7 +156,6 @@ void Transformer::forward(const backend::Batch& batch, std::span<const std::int3
                                 *x_dim_);
         backend_->logits(batch, *x_dim_, *head_, rows, logits);  // FWD-4
     }
-    backend_->finish(batch);
 }
 
 void Transformer::run_layer(const backend::Batch& batch, int index, backend::KvCache& kv) {

@@ -48,11 +48,14 @@ class Transformer {
                                                       const std::string& name,
                                                       std::int64_t size) const;
     void make_buffers();
+    void run_pass(const backend::Batch& batch, std::span<const std::int32_t> rows,
+                  backend::KvCache& kv, backend::FloatBuffer& logits);
     void run_layer(const backend::Batch& batch, int index, backend::KvCache& kv);
 
     weights::ModelConfig config_;
     backend::Backend* backend_;
     int n_tokens_max_;
+    std::uint64_t number_;  // that no other transformer of the process has or had
     exact::Rotation dim_rotation_;     // of the inputs of qkv, gate_up and head
     exact::Rotation hidden_rotation_;  // of the input of ffn_down
     backend::RopeTables rope_;

@@ -3,6 +3,7 @@
 #include "backend/cuda/batch.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <cuda_runtime_api.h>
 
@@ -25,6 +26,10 @@ struct Writer {
         return at;
     }
 };
+
+/// Page tables get room in powers of two from this on: the places of what is sent then change
+/// seldom, and a recorded pass (graphs.h) reads them where they were.
+constexpr std::size_t kPagesRoomMin = 64;
 
 /// Runs of fewer tokens are attended to one by one.
 constexpr std::size_t kTileTokensMin = 8;
@@ -70,6 +75,7 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
     std::size_t n_pages = 0;
     for (const auto& table : batch.page_tables)
         n_pages += table.size();
+    n_pages = std::bit_ceil(std::max(n_pages, kPagesRoomMin));
     const Split split(batch.sequence_of);
     const std::size_t n_words =
         3 * n + batch.page_tables.size() + n_pages + split.tiles.size() + split.singles.size();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA backend: memory, the state of a batch, and the launch of each operation.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
@@ -12,7 +13,9 @@
 #include "backend/cuda/common/event.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/graphs.h"
 #include "backend/cuda/linear.h"
+#include "backend/cuda/results.h"
 #include "base/error.h"
 #include "exact/attention.h"
 #include "exact/formats.h"
@@ -33,6 +36,15 @@ constexpr int kAttentionBlocksPerMultiprocessor = 4;
 
 std::size_t size_of(std::int64_t n) noexcept {
     return static_cast<std::size_t>(n);
+}
+
+/// Whether `rows` are all tokens in order.
+bool is_identity(std::span<const std::int32_t> rows, int n_tokens) noexcept {
+    if (rows.size() != size_of(n_tokens)) return false;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        if (rows[i] != static_cast<std::int32_t>(i)) return false;
+    }
+    return true;
 }
 
 /// The tables of one model, on the card.
@@ -79,17 +91,24 @@ class CudaBackend final : public Backend {
     std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override;
     void upload(std::span<const float> from, FloatBuffer& to) override {
         ETALON_ASSERT(from.size() == to.size());
+        results_.forget(to.data());
         wait();
         if (!from.empty()) copy_to_device(to.data(), from.data(), from.size_bytes());
     }
 
     void begin(const Batch& batch) override {
         device_.use();
+        graphs_.abandon(device_.stream());
+        results_.clear();
         batch_.begin(batch, device_.stream());
     }
+    bool begin(const Batch& batch, const Pass& pass) override;
     void finish(const Batch& batch) override {
         device_.use();
+        graphs_.finish(device_.stream());
+        results_.send(device_.stream());
         batch_.finish(batch, device_.stream());
+        results_.arrived();
     }
 
     void embed(const Batch& batch, const Embedding& embedding, FloatBuffer& h) override;
@@ -111,6 +130,7 @@ class CudaBackend final : public Backend {
 
     void download(const FloatBuffer& from, std::size_t offset, std::span<float> to) override {
         ETALON_ASSERT(offset <= from.size() && to.size() <= from.size() - offset);
+        if (results_.copy(from.data(), offset, to)) return;
         wait();
         if (!to.empty()) copy_to_host(to.data(), from.data() + offset, to.size_bytes());
     }
@@ -158,6 +178,10 @@ class CudaBackend final : public Backend {
         scratch_.reserve(size_of(n_tokens) * size_of(n_cols));
         return scratch_.data();
     }
+    static void check_tokens(const Batch& batch, int vocab_size) {
+        for (const std::int32_t id : batch.tokens)
+            ETALON_ASSERT(id >= 0 && id < vocab_size);
+    }
     static void check_pages(const Batch& batch, int n_pages);
     const std::int32_t* send_rows(std::span<const std::int32_t> rows);
     static int chunks_max(const Batch& batch, int sliding_window);
@@ -175,10 +199,33 @@ class CudaBackend final : public Backend {
     PinnedBytes host_rows_;
     Event rows_sent_;
     DeviceArray<std::uint64_t> sum_{1};
+    Results results_;
+    Graphs graphs_;
     std::vector<DeviceRope> ropes_;
 
     const DeviceRope& rope_of(const RopeTables& rope);
 };
+
+bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
+    begin(batch);
+    const BatchView& view = batch_.view();
+    // Generated tokens: each alone, all with logits. Prompts differ from one another, and their
+    // kernels are long.
+    if (view.n_tiles > 0 || pass.rows.empty() || !is_identity(pass.rows, batch.n_tokens()))
+        return false;
+    const auto& kv = static_cast<const CudaKvCache&>(*pass.kv);
+    const GraphKey key{pass.model,
+                       pass.logits->data(),
+                       kv.view(),
+                       view,
+                       chunks_max(batch, pass.sliding_window),
+                       {states_.data(), scratch_.data(), results_.sums(), results_.host()}};
+    check_tokens(batch, pass.vocab_size);
+    check_pages(batch, kv.shape.n_pages);
+    if (!graphs_.begin(key, device_.stream())) return false;
+    results_.fetched(pass.logits->data(), batch.n_tokens(), pass.vocab_size);
+    return true;
+}
 
 std::unique_ptr<Activations> CudaBackend::make_activations(int n_tokens_max, int n_cols,
                                                            unsigned forms) {
@@ -237,9 +284,9 @@ std::unique_ptr<KvCache> CudaBackend::make_kv_cache(const KvShape& shape) {
 void CudaBackend::embed(const Batch& batch, const Embedding& base, FloatBuffer& h) {
     const auto& embedding = static_cast<const CudaEmbedding&>(base);
     ETALON_ASSERT(h.size() >= size_of(batch.n_tokens()) * size_of(embedding.dim));
-    for (const std::int32_t id : batch.tokens)
-        ETALON_ASSERT(id >= 0 && id < embedding.vocab_size);
+    check_tokens(batch, embedding.vocab_size);
     Scope scope(*this, batch);
+    results_.forget(h.data());
     launch_embed(scope.view(), embedding.view(), h.data(), device_.stream());
     scope.close();
 }
@@ -282,6 +329,7 @@ void CudaBackend::linear(const Batch& batch, const Activations& x, const LinearW
     ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max);
     ETALON_ASSERT(y.size() >= size_of(batch.n_tokens()) * size_of(w.n_rows));
     device_.use();
+    results_.forget(y.data());
     const auto& input = static_cast<const CudaActivations&>(x);
     run_linear(static_cast<const CudaLinear&>(w), input.view(), input.forms, nullptr,
                batch.n_tokens(), store, y.data(), device_);
@@ -302,6 +350,8 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
     run_linear(static_cast<const CudaLinear&>(head),
                successive ? input.view().from(rows.front()) : input.view(), input.forms,
                successive ? nullptr : send_rows(rows), n, Store::replace, logits.data(), device_);
+    results_.forget(logits.data());
+    if (batch_.holds(batch)) results_.fetch(logits.data(), n, head.n_rows, device_.stream());
 }
 
 /// Puts `rows` on the card, where the stream reads them.
@@ -339,6 +389,7 @@ const DeviceRope& CudaBackend::rope_of(const RopeTables& rope) {
     constexpr std::size_t kKnownMax = 8;  // tests have many models, a process has one
     if (ropes_.size() == kKnownMax) {
         wait();
+        graphs_.clear();
         ropes_.clear();
     }
     DeviceRope& added = ropes_.emplace_back();
@@ -376,6 +427,7 @@ void CudaBackend::attention(const Batch& batch, const Queries& in, int layer, in
     ETALON_ASSERT(kv.shape.head_dim == queries.head_dim && layer >= 0 && layer < kv.shape.n_layers);
     ETALON_ASSERT(queries.n_heads % kv.shape.n_kv_heads == 0 && sliding_window >= 0);
     ETALON_ASSERT(o.size() >= rows * size_of(queries.head_dim));
+    results_.forget(o.data());
     check_pages(batch, kv.shape.n_pages);
     AttentionShape shape{layer, sliding_window, exact::attention_constant(queries.head_dim), 0};
     Scope scope(*this, batch);
@@ -391,7 +443,8 @@ void CudaBackend::attention(const Batch& batch, const Queries& in, int layer, in
     scope.close();
 }
 
-/// Most chunks that a token of the batch sees keys of.
+/// Most chunks that a token of the batch sees keys of, up to a power of two: recorded passes then
+/// serve contexts of many lengths.
 int CudaBackend::chunks_max(const Batch& batch, int sliding_window) {
     std::int64_t n_chunks = 1;
     for (const std::int32_t position : batch.positions) {
@@ -399,7 +452,7 @@ int CudaBackend::chunks_max(const Batch& batch, int sliding_window) {
         n_chunks = std::max(
             n_chunks, visible.last / exact::kChunkTokens - visible.first / exact::kChunkTokens + 1);
     }
-    return static_cast<int>(n_chunks);
+    return static_cast<int>(std::bit_ceil(static_cast<std::uint64_t>(n_chunks)));
 }
 
 /// Room for the states of so many rows.
@@ -438,8 +491,9 @@ bool CudaBackend::attend_fast(const Batch& batch, const BatchView& view, const C
 std::uint64_t CudaBackend::checksum(const FloatBuffer& logits, std::size_t row, int vocab_size) {
     const std::size_t n = size_of(vocab_size);
     ETALON_ASSERT((row + 1) * n <= logits.size());
+    if (const auto known = results_.checksum(logits.data(), row, n)) return *known;
     device_.use();
-    launch_checksum(logits.data() + row * n, n, sum_.data(), device_.stream());
+    launch_checksum(logits.data() + row * n, 1, n, sum_.data(), device_.stream());
     wait();
     std::uint64_t sum = 0;
     sum_.download(&sum, 1);

@@ -122,6 +122,8 @@ LinearPart load_part(const weights::Tensor& tensor) {
 void run_e8(const E8View& w, const ActivationsView& x, const LinearOut& out, const Device& device) {
     if (out.n_tokens <= kDecodeTokensMax) {
         launch_linear_e8_decode(w, x, out, device.stream());
+    } else if (out.n_tokens <= kStreamTokensMax) {
+        launch_linear_e8_stream(w, x, out, device.stream());
     } else if (device.has_sm90() && out.token_of == nullptr && out.n_tokens >= kSm90TokensMin) {
         launch_linear_e8_sm90(w, x, out, device.n_multiprocessors(), device.stream());
     } else {

@@ -15,6 +15,11 @@ __device__ inline int4 load_streaming(const int4* address) {
     return value;
 }
 
+/// Brings 128 bytes to the second cache.
+__device__ inline void prefetch_line(const void* address) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
 /// 16 bytes from global to shared memory; both addresses are multiples of 16.
 __device__ inline void copy_async_16(void* to_shared, const void* from) {
     const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(to_shared));

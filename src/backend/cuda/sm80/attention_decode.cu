@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/launch.cuh"
+#include "backend/cuda/ptx/copy.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/attention_page.cuh"
 #include "backend/cuda/sm80/kernels.h"
@@ -32,6 +33,22 @@ struct State {
     int m = 0;
     bool empty = true;
 };
+
+/// Brings the warp's first page to the second cache while the kernels before still run. They may
+/// write to it; what they write is seen, the first cache keeps nothing of it.
+template <int kDim>
+__device__ void prefetch_page(const BatchView& batch, const KvView& kv, int layer, int kv_head,
+                              std::size_t t, const Visible& visible, int chunk, int warp,
+                              int lane) {
+    constexpr int kLine = 128;
+    const int page = max(chunk * kChunkPages, visible.first / kPageSlots) + warp;
+    if (page > visible.last / kPageSlots || warp >= kChunkPages) return;
+    const std::size_t index = head_page(kv, layer, page_of(batch, t, page * kPageSlots), kv_head);
+    for (int line = lane; line < kPageSlots * kDim / kLine; line += kWarpLanes) {
+        prefetch_line(kv.keys + index * kPageSlots * kDim + line * kLine);
+        prefetch_line(kv.values + index * kPageSlots * kDim + line * kLine);
+    }
+}
 
 /// One page for all heads of the group: its sums and A_b to shared memory (ATT-4 to ATT-8).
 template <int kDim>
@@ -136,14 +153,13 @@ __global__ void __launch_bounds__(kThreads)
     const int kv_head = static_cast<int>(blockIdx.x);
     const int n_heads = queries.n_heads / kv.n_kv_heads;
     let_next_kernel_start();
-    wait_for_kernels_before();
+    // The batch was sent before the first kernel of the forward pass: it can be read already.
     const auto t = static_cast<std::size_t>(batch.singles[blockIdx.y]);
     const Visible visible(batch.positions[t], shape.sliding_window);
     const std::size_t first_head = t * queries.n_heads + kv_head * n_heads;  // ATT-12
     // Rows without a head repeat the last one.
     const std::size_t row = first_head + static_cast<std::size_t>(min(lane / 4, n_heads - 1));
     const auto* q = reinterpret_cast<const int4*>(queries.q + row * kDim);
-    const float c = mul(queries.scales[row], shape.constant);  // ATT-3
     int chunk = visible.first_chunk();
     int last_chunk = visible.last_chunk();
     if (shape.n_chunks > 0) {
@@ -151,6 +167,9 @@ __global__ void __launch_bounds__(kThreads)
         if (chunk > last_chunk) return;
         last_chunk = chunk;
     }
+    prefetch_page<kDim>(batch, kv, shape.layer, kv_head, t, visible, chunk, warp, lane);
+    wait_for_kernels_before();
+    const float c = mul(queries.scales[row], shape.constant);  // ATT-3
     State<kMine> totals[kPasses];
     bool ok[kPasses];
 #pragma unroll

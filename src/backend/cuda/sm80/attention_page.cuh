@@ -79,9 +79,6 @@ template <int kGroups, typename Queries, typename Keys>
 __device__ inline void page_dots(const Queries& queries, const Keys& keys, int lane,
                                  int (&dots)[8][4]) {
 #pragma unroll
-    for (int(&sums)[4] : dots)
-        sums[0] = sums[1] = sums[2] = sums[3] = 0;
-#pragma unroll
     for (int g = 0; g < kGroups; ++g) {
         const int run = 4 * g + lane % 4;
         const int4 q = queries(0, run);
@@ -89,7 +86,11 @@ __device__ inline void page_dots(const Queries& queries, const Keys& keys, int l
 #pragma unroll
         for (int tile = 0; tile < 8; ++tile) {
             const int4 k = keys(run, key_slot(tile, lane / 4));
-            mma_i8_16x8x32(dots[tile], q.x, other.x, q.y, other.y, k.x, k.y);
+            if (g == 0) {
+                mma_i8_16x8x32_first(dots[tile], q.x, other.x, q.y, other.y, k.x, k.y);
+            } else {
+                mma_i8_16x8x32(dots[tile], q.x, other.x, q.y, other.y, k.x, k.y);
+            }
             mma_i8_16x8x32(dots[tile], q.z, other.z, q.w, other.w, k.z, k.w);
         }
     }
@@ -236,15 +237,16 @@ __device__ inline void page_values(const WeightPlanes (&w)[2], const int4 (&valu
     };
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-        int low[4] = {};
-        int high[4] = {};
-#pragma unroll
-        for (int p = 0; p < kSlotRuns; p += 2) {
-            mma_u8i8_16x8x32(low, w[0].low[p], w[1].low[p], w[0].low[p + 1], w[1].low[p + 1],
-                             word(p, j), word(p + 1, j));
-            mma_u8i8_16x8x32(high, w[0].high[p], w[1].high[p], w[0].high[p + 1], w[1].high[p + 1],
-                             word(p, j), word(p + 1, j));
-        }
+        int low[4];
+        int high[4];
+        mma_u8i8_16x8x32_first(low, w[0].low[0], w[1].low[0], w[0].low[1], w[1].low[1], word(0, j),
+                               word(1, j));
+        mma_u8i8_16x8x32_first(high, w[0].high[0], w[1].high[0], w[0].high[1], w[1].high[1],
+                               word(0, j), word(1, j));
+        mma_u8i8_16x8x32(low, w[0].low[2], w[1].low[2], w[0].low[3], w[1].low[3], word(2, j),
+                         word(3, j));
+        mma_u8i8_16x8x32(high, w[0].high[2], w[1].high[2], w[0].high[3], w[1].high[3], word(2, j),
+                         word(3, j));
 #pragma unroll
         for (int i = 0; i < 4; ++i)
             a[j][i] = low[i] + (high[i] << 8);

@@ -196,7 +196,7 @@ __device__ void store(const Task& task, const float (&l)[2], const bool (&ok)[2]
 ///   floor: 4 kDim operations a token, head and visible key, of the int8 peak of mma.sync
 ///   supported: kDim 64 or 128, 1 to 4 query heads a KV head
 template <int kDim, bool kChunks>
-__global__ void __launch_bounds__(kHalves* kTileHeadsMax* kWarpLanes, 2)
+__global__ void __launch_bounds__(kHalves* kTileHeadsMax* kWarpLanes, 1)
     attention_tile_sm80(BatchView batch, QueriesView queries, KvView kv, AttentionShape shape,
                         float* out) {
     extern __shared__ int4 shared[];

@@ -6,6 +6,7 @@
 #include "backend/cuda/common/error.h"
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/sm80/kernels.h"
+#include "base/error.h"
 
 namespace etalon::backend::cuda {
 
@@ -13,32 +14,38 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr std::size_t kBlocksMax = 256;
+constexpr int kGridRowsMax = 65535;
 
 /// sum = sum_i bits(logit_i) (2 i + 1) mod 2^64; sums of integers have no order (CHK-1).
-///   in:  logits binary32 [n]
-///   out: sum u64, zero before
-///   tile: 256 threads, a grid stride; one atomic addition a warp
-///   floor: 4 n bytes, of the read speed
+///   in:  rows binary32 [rows, n]
+///   out: sums u64 [rows], zero before
+///   tile: a row a block in y, 256 threads, a grid stride; one atomic addition a warp
+///   floor: 4 n bytes a row, of the read speed
 ///   supported: any n
 __global__ void __launch_bounds__(kThreads)
-    checksum_sm80(const float* logits, std::size_t n, unsigned long long* sum) {
+    checksum_sm80(const float* rows, std::size_t n, unsigned long long* sums) {
+    const float* logits = rows + blockIdx.y * n;
     unsigned long long mine = 0;
     const std::size_t step = std::size_t{gridDim.x} * kThreads;
     for (std::size_t i = std::size_t{blockIdx.x} * kThreads + threadIdx.x; i < n; i += step)
         mine += static_cast<unsigned long long>(__float_as_uint(logits[i])) * (2 * i + 1);
     for (int half = kWarpLanes / 2; half >= 1; half /= 2)
         mine += __shfl_xor_sync(kFullWarp, mine, half);
-    if (threadIdx.x % kWarpLanes == 0) atomicAdd(sum, mine);
+    if (threadIdx.x % kWarpLanes == 0) atomicAdd(sums + blockIdx.y, mine);
 }
 
 }  // namespace
 
-void launch_checksum(const float* logits, std::size_t n, std::uint64_t* sum, Stream stream) {
+void launch_checksum(const float* logits, int n_rows, std::size_t n, std::uint64_t* sums,
+                     Stream stream) {
     static_assert(sizeof(unsigned long long) == sizeof(std::uint64_t));
-    check(cudaMemsetAsync(sum, 0, sizeof(*sum), stream), "checksum");
+    ETALON_ASSERT(n_rows >= 1 && n_rows <= kGridRowsMax);
+    check(cudaMemsetAsync(sums, 0, sizeof(*sums) * static_cast<std::size_t>(n_rows), stream),
+          "checksum");
     const std::size_t blocks = std::min((n + kThreads - 1) / kThreads, kBlocksMax);
-    checksum_sm80<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(
-        logits, n, reinterpret_cast<unsigned long long*>(sum));
+    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(n_rows));
+    checksum_sm80<<<grid, kThreads, 0, stream>>>(logits, n,
+                                                 reinterpret_cast<unsigned long long*>(sums));
     check_launch("checksum");
 }
 

@@ -16,6 +16,7 @@ namespace {
 using exact::Format;
 
 constexpr int kThreads = 256;
+constexpr int kFewTokens = 64;
 
 /// A record of one row (cpu/linear_layout.h with width 1), as the kernel reads it.
 struct RecordShape {
@@ -87,7 +88,7 @@ __device__ float element(const EmbeddingView& embedding, const RecordShape& shap
 /// h = row of the token (EMB-1).
 ///   in:  rows of the embedding, any alignment of a row but f32's
 ///   out: h binary32 [T, dim]
-///   tile: one token a block
+///   tile: one token a block, or one block a 256 elements where tokens are few
 ///   floor: a row read and 4 dim bytes written a token, of the read speed
 ///   supported: every format but E4
 __global__ void __launch_bounds__(kThreads)
@@ -96,7 +97,8 @@ __global__ void __launch_bounds__(kThreads)
     wait_for_kernels_before();
     const std::int32_t id = batch.tokens[blockIdx.x];
     const std::byte* row = embedding.rows + static_cast<std::size_t>(id) * embedding.row_bytes;
-    for (int i = static_cast<int>(threadIdx.x); i < embedding.dim; i += kThreads) {
+    for (int i = static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
+         i < embedding.dim; i += static_cast<int>(gridDim.y) * kThreads) {
         h[std::size_t{blockIdx.x} * embedding.dim + i] = element(embedding, shape, row, id, i);
     }
 }
@@ -109,8 +111,11 @@ void launch_embed(const BatchView& batch, const EmbeddingView& embedding, float*
         shape.form = cpu::blocked_form(embedding.format);
         shape.layout = cpu::record_layout(shape.form, 1);
     }
-    launch_dependent("embed", embed_sm80, dim3(static_cast<unsigned>(batch.n_tokens)), kThreads, 0,
-                     stream, batch, embedding, shape, h);
+    const int parts = batch.n_tokens <= kFewTokens ? (embedding.dim + kThreads - 1) / kThreads : 1;
+    const dim3 grid(static_cast<unsigned>(batch.n_tokens), static_cast<unsigned>(parts));
+    // The first kernel of a pass: what is ahead of it is a copy, or the start of a recording.
+    embed_sm80<<<grid, kThreads, 0, stream>>>(batch, embedding, shape, h);
+    check_launch("embed");
 }
 
 }  // namespace etalon::backend::cuda

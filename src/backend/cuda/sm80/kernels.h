@@ -30,6 +30,8 @@ struct BatchView {
     int n_tokens = 0;
     int n_tiles = 0;
     int n_singles = 0;
+
+    bool operator==(const BatchView&) const = default;
 };
 /// Tokens that attention of prompts takes together.
 inline constexpr int kAttentionTileTokens = 32;
@@ -86,6 +88,8 @@ struct KvView {
     int n_kv_heads = 0;
     int head_dim = 0;
     int dim_stride = 0;
+
+    bool operator==(const KvView&) const = default;
 };
 
 /// [T, n_heads, dim_stride] and [T, n_heads].
@@ -158,10 +162,13 @@ struct FloatsView {
 };
 /// Rows of a tile of blocked weights: a lane of a warp reads one.
 inline constexpr int kBlockedWidth = 32;
-/// Most tokens of launch_linear_e8_decode.
-inline constexpr int kDecodeTokensMax = 8;
+/// Most tokens of launch_linear_e8_decode and of launch_linear_e8_stream.
+inline constexpr int kDecodeTokensMax = 2;
+inline constexpr int kStreamTokensMax = 32;
 
 void launch_linear_e8_decode(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                             Stream stream);
+void launch_linear_e8_stream(const E8View& w, const ActivationsView& x, const LinearOut& out,
                              Stream stream);
 void launch_linear_e8(const E8View& w, const ActivationsView& x, const LinearOut& out,
                       Stream stream);
@@ -214,8 +221,9 @@ void launch_attention_join(const BatchView& batch, const QueriesView& queries,
                            const AttentionShape& shape, const float* states, float* o,
                            Stream stream);
 
-/// --- checksum.cu --- `sum` is set.
-void launch_checksum(const float* logits, std::size_t n, std::uint64_t* sum, Stream stream);
+/// --- checksum.cu --- `sums` of n_rows rows of n logits are set.
+void launch_checksum(const float* logits, int n_rows, std::size_t n, std::uint64_t* sums,
+                     Stream stream);
 
 /// --- read_speed.cu --- reads `bytes` (a multiple of 16) once.
 void launch_read(const std::byte* from, std::size_t bytes, std::uint32_t* sink, Stream stream);

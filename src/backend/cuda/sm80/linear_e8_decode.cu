@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// E8 linear layers of 1 to 8 tokens: the weights stream by once (spec LIN-2, LIN-3).
+// E8 linear layers of 1 or 2 tokens: the weights stream by once (spec LIN-2, LIN-3).
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/launch.cuh"
@@ -64,7 +64,7 @@ __device__ void multiply(const Words& words, const int4* const (&x)[kTokens], in
 ///         block reads on in few places, and the next 2 turns are under way while 2 are multiplied;
 ///         the first are before the input is awaited
 ///   floor: stride + 4 bytes a row, of the read speed
-///   supported: out.n_tokens <= kTokens (8 at most), any R, stride a multiple of 64
+///   supported: out.n_tokens <= kTokens (2 at most), any R, stride a multiple of 64
 template <int kTokens>
 __global__ void __launch_bounds__(kThreads)
     linear_e8_decode_sm80(E8View w, ActivationsView x, LinearOut out) {
@@ -139,8 +139,6 @@ void launch_linear_e8_decode(const E8View& w, const ActivationsView& x, const Li
     ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kDecodeTokensMax);
     ETALON_ASSERT(w.stride == x.stride && w.stride % kRowAlignment == 0);
     if (out.n_tokens == 1) return launch<1>(w, x, out, stream);
-    if (out.n_tokens == 2) return launch<2>(w, x, out, stream);
-    if (out.n_tokens <= 4) return launch<4>(w, x, out, stream);
     launch<kDecodeTokensMax>(w, x, out, stream);
 }
 

@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(kFastWarps* kWarpLanes)
     const int n_heads = queries.n_heads + 2 * kv.n_kv_heads;
     const std::size_t t = blockIdx.y;
     let_next_kernel_start();
-    wait_for_kernels_before();
+    // The batch was sent before the first kernel of the forward pass: it can be read already.
     const std::int32_t position = batch.positions[t];
     if (thread < rope.n_pairs) {
         const SinCos turn = sincos_turn(rope.turns[thread] * static_cast<std::uint64_t>(position));
@@ -185,6 +185,7 @@ __global__ void __launch_bounds__(kFastWarps* kWarpLanes)
     const std::int32_t page = page_of(batch, t, position);
     const int slot = position % kPageSlots;
     __syncthreads();
+    wait_for_kernels_before();
     for (int head = static_cast<int>(blockIdx.x) * kFastWarps + warp; head < n_heads;
          head += static_cast<int>(gridDim.x) * kFastWarps) {
         const int kv_head = head - queries.n_heads;

@@ -142,35 +142,32 @@ __device__ void multiply(Shared& shared, int group, int n_steps, Place& place, i
     release<kCluster>(shared.empty[read]);
 }
 
-/// Two neighbours in a row of y, or one by one where they are not aligned or cut.
-struct Pair {
-    float* y;
-    bool whole;
-    bool second;
-
-    __device__ float2 load() const {
-        if (whole) return *reinterpret_cast<const float2*>(y);
-        return {y[0], second ? y[1] : 0.0F};
-    }
-    __device__ void store(float2 v) const {
-        if (whole) {
-            *reinterpret_cast<float2*>(y) = v;
-            return;
-        }
+/// Two neighbours in a row of y: together where kWhole says that they are aligned and inside, else
+/// one by one.
+template <bool kWhole>
+__device__ float2 load_pair(const float* y, bool second) {
+    if constexpr (kWhole) return *reinterpret_cast<const float2*>(y);
+    return {y[0], second ? y[1] : 0.0F};
+}
+template <bool kWhole>
+__device__ void store_pair(float* y, bool second, float2 v) {
+    if constexpr (kWhole) {
+        *reinterpret_cast<float2*>(y) = v;
+    } else {
         y[0] = v.x;
         if (second) y[1] = v.y;
     }
-};
+}
 
-/// LIN-3, bias (LIN-1), residual (RES-1) and the store; loads of y and bias some at a time.
+/// LIN-3, bias (LIN-1), residual (RES-1) and the store; loads of y many at a time. kWhole: all 256
+/// rows are there, and pairs of y are aligned.
+template <bool kWhole, bool kAdd>
 __device__ void finish(const LinearOut& out, const float* row_scales, const float* d,
                        const Tile& tile, int n_rows, const int (&sums)[128]) {
-    constexpr int kAtOnce = 8;
+    constexpr int kAtOnce = kAdd ? 16 : 8;
     const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
     const int lane = thread % 32;
-    const int n = lane % 4 * 2;
-    const bool aligned =
-        out.y_stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(out.y) % sizeof(float2) == 0;
+    const int first_row = tile.row + lane % 4 * 2;
 #pragma unroll
     for (int high = 0; high < 2; ++high) {
         const int token = tile.token + thread / 32 * 16 + high * 8 + lane / 4;
@@ -180,30 +177,45 @@ __device__ void finish(const LinearOut& out, const float* row_scales, const floa
 #pragma unroll
         for (int first = 0; first < kTileRows / 8; first += kAtOnce) {
             float2 before[kAtOnce];
+            if constexpr (kAdd) {
 #pragma unroll
-            for (int j = 0; j < kAtOnce; ++j) {
-                const int row = tile.row + (first + j) * 8 + n;
-                before[j] = {0.0F, 0.0F};
-                if (row < n_rows && out.add)
-                    before[j] = Pair{y + row, aligned && row + 1 < n_rows, row + 1 < n_rows}.load();
+                for (int j = 0; j < kAtOnce; ++j) {
+                    const int row = first_row + (first + j) * 8;
+                    if (kWhole || row < n_rows)
+                        before[j] = load_pair<kWhole>(y + row, row + 1 < n_rows);
+                }
             }
 #pragma unroll
             for (int j = 0; j < kAtOnce; ++j) {
-                const int column = (first + j) * 8 + n;
-                const int row = tile.row + column;
-                if (row >= n_rows) continue;
-                const bool second = row + 1 < n_rows;
+                const int row = first_row + (first + j) * 8;
+                if (!kWhole && row >= n_rows) continue;
+                const bool second = kWhole || row + 1 < n_rows;
                 const int at = 4 * (first + j) + 2 * high;
-                float2 v = {mul(static_cast<float>(sums[at]), mul(a, d[column])),  // LIN-3
-                            mul(static_cast<float>(sums[at + 1]), mul(a, d[column + 1]))};
+                const float2 scale = *reinterpret_cast<const float2*>(d + row - tile.row);
+                float2 v = {mul(static_cast<float>(sums[at]), mul(a, scale.x)),  // LIN-3
+                            mul(static_cast<float>(sums[at + 1]), mul(a, scale.y))};
                 if (out.bias != nullptr) {
                     v.x = add(v.x, out.bias[row]);
                     if (second) v.y = add(v.y, out.bias[row + 1]);
                 }
-                if (out.add) v = {add(before[j].x, v.x), add(before[j].y, v.y)};  // RES-1
-                Pair{y + row, aligned && second, second}.store(v);
+                if constexpr (kAdd) v = {add(before[j].x, v.x), add(before[j].y, v.y)};  // RES-1
+                store_pair<kWhole>(y + row, second, v);
             }
         }
+    }
+}
+
+/// The choice of finish().
+__device__ void finish_tile(const LinearOut& out, const float* row_scales, const float* d,
+                            const Tile& tile, int n_rows, const int (&sums)[128]) {
+    const bool whole = tile.row + kTileRows <= n_rows && out.y_stride % 2 == 0 &&
+                       reinterpret_cast<std::uintptr_t>(out.y) % sizeof(float2) == 0;
+    if (whole) {
+        out.add ? finish<true, true>(out, row_scales, d, tile, n_rows, sums)
+                : finish<true, false>(out, row_scales, d, tile, n_rows, sums);
+    } else {
+        out.add ? finish<false, true>(out, row_scales, d, tile, n_rows, sums)
+                : finish<false, false>(out, row_scales, d, tile, n_rows, sums);
     }
 }
 
@@ -223,7 +235,7 @@ __device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row
         multiply<kCluster>(shared, group, work.n_steps, place, sums);
         named_sync(1 + group, kGroupThreads);  // d is there
         tile.token += group * kGroupTokens;
-        finish(out, row_scales, d, tile, work.n_rows, sums);
+        finish_tile(out, row_scales, d, tile, work.n_rows, sums);
         named_sync(1 + group, kGroupThreads);  // d is read
     }
 }

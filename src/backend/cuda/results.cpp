@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Logits and their checksums on the way back (spec CHK-1).
+#include "backend/cuda/results.h"
+
+#include <cstring>
+#include <cuda_runtime_api.h>
+
+#include "backend/cuda/common/error.h"
+
+namespace etalon::backend::cuda {
+
+namespace {
+
+/// Rows of this many floats are kept on the host: 128 rows of a vocabulary of 131,072.
+constexpr std::size_t kFloatsMax = std::size_t{1} << 24;
+
+bool fits(int n_rows, int n) noexcept {
+    return static_cast<std::size_t>(n_rows) * static_cast<std::size_t>(n) <= kFloatsMax;
+}
+
+}  // namespace
+
+void Results::fetch(const float* logits, int n_rows, int n, Stream stream) {
+    clear();
+    const auto rows = static_cast<std::size_t>(n_rows);
+    const std::size_t floats = rows * static_cast<std::size_t>(n);
+    if (!fits(n_rows, n)) return;
+    const std::size_t sum_bytes = rows * sizeof(std::uint64_t);
+    if (rows > sums_.size()) check(cudaStreamSynchronize(stream), "forward pass");
+    sums_.reserve(rows);
+    host_.reserve(sum_bytes + floats * sizeof(float));
+    launch_checksum(logits, n_rows, static_cast<std::size_t>(n), sums_.data(), stream);
+    fetched(logits, n_rows, n);
+}
+
+void Results::send(Stream stream) const {
+    if (logits_ == nullptr) return;
+    const std::size_t sum_bytes = n_rows_ * sizeof(std::uint64_t);
+    check(cudaMemcpyAsync(host_.data(), sums_.data(), sum_bytes, cudaMemcpyDeviceToHost, stream),
+          "checksums from the card");
+    check(cudaMemcpyAsync(host_.data() + sum_bytes, logits_, n_rows_ * n_ * sizeof(float),
+                          cudaMemcpyDeviceToHost, stream),
+          "logits from the card");
+}
+
+void Results::fetched(const float* logits, int n_rows, int n) noexcept {
+    clear();
+    if (!fits(n_rows, n)) return;
+    logits_ = logits;
+    n_rows_ = static_cast<std::size_t>(n_rows);
+    n_ = static_cast<std::size_t>(n);
+}
+
+bool Results::copy(const float* logits, std::size_t offset, std::span<float> to) const {
+    const std::size_t floats = n_rows_ * n_;
+    if (!ready_ || logits != logits_ || offset > floats || to.size() > floats - offset)
+        return false;
+    std::memcpy(to.data(), host_.data() + n_rows_ * sizeof(std::uint64_t) + offset * sizeof(float),
+                to.size_bytes());
+    return true;
+}
+
+std::optional<std::uint64_t> Results::checksum(const float* logits, std::size_t row,
+                                               std::size_t n) const {
+    if (!ready_ || logits != logits_ || n != n_ || row >= n_rows_) return std::nullopt;
+    std::uint64_t sum = 0;
+    std::memcpy(&sum, host_.data() + row * sizeof(sum), sizeof(sum));
+    return sum;
+}
+
+}  // namespace etalon::backend::cuda

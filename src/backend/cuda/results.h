@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Logits and their checksums on the way back: they are copied behind the kernels that make them, so
+// that who asks for them after the forward pass does not stop the card again.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "backend/cuda/common/memory.h"
+#include "backend/cuda/sm80/kernels.h"
+
+namespace etalon::backend::cuda {
+
+class Results {
+  public:
+    /// Makes the checksums of rows [n_rows, n] at `logits`, which send() is to copy. More than fit
+    /// are left to a later download.
+    void fetch(const float* logits, int n_rows, int n, Stream stream);
+    /// A recorded pass (graphs.h) makes the same checksums.
+    void fetched(const float* logits, int n_rows, int n) noexcept;
+    /// Starts the copies. They are no part of a recorded pass: the driver refuses one whose copies
+    /// read a buffer that was freed, even when another one lies in its place.
+    void send(Stream stream) const;
+    /// The stream is idle: what was fetched is there.
+    void arrived() noexcept { ready_ = logits_ != nullptr; }
+    /// Nothing of an earlier pass is known any more.
+    void clear() noexcept { logits_ = nullptr, ready_ = false; }
+    /// `buffer` is about to be written.
+    void forget(const float* buffer) noexcept {
+        if (buffer == logits_) clear();
+    }
+
+    /// False when the card has to be asked.
+    bool copy(const float* logits, std::size_t offset, std::span<float> to) const;
+    std::optional<std::uint64_t> checksum(const float* logits, std::size_t row,
+                                          std::size_t n) const;
+
+    const void* host() const noexcept { return host_.data(); }
+    const void* sums() const noexcept { return sums_.data(); }
+
+  private:
+    const float* logits_ = nullptr;  // on the card
+    std::size_t n_rows_ = 0;
+    std::size_t n_ = 0;
+    bool ready_ = false;
+    PinnedBytes host_;  // checksums, then rows
+    DeviceArray<std::uint64_t> sums_;
+};
+
+}  // namespace etalon::backend::cuda

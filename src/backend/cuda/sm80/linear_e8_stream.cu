@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// E8 linear layers of a few tokens: the weights stream by once, into the integer tensor cores (spec
+// LIN-2, LIN-3).
+#include <cuda_runtime.h>
+
+#include "backend/cuda/common/launch.cuh"
+#include "backend/cuda/common/reduce.cuh"
+#include "backend/cuda/ptx/copy.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
+#include "backend/cuda/ptx/mma.cuh"
+#include "backend/cuda/sm80/kernels.h"
+#include "backend/cuda/sm80/linear_out.cuh"
+#include "base/error.h"
+
+namespace etalon::backend::cuda {
+
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarpLanes;
+constexpr int kRows = 16;       // of a block: those of one product
+constexpr int kTileTokens = 8;  // of one product
+constexpr int kChunk = 64;      // bytes of K: 16 a lane, two products
+constexpr int kUnroll = 4;      // chunks of a warp that are under way together
+static_assert(kChunk == kRowAlignment, "rows are whole chunks");
+
+/// 16 bytes of rows r and r + 8 of each of kUnroll successive chunks; zero behind the end.
+struct Words {
+    int4 low[kUnroll];
+    int4 high[kUnroll];
+
+    __device__ void load(const int4* const (&rows)[2], int chunk, int n_chunks) {
+#pragma unroll
+        for (int u = 0; u < kUnroll; ++u) {
+            const bool there = chunk + u < n_chunks;
+            constexpr int kWords = kChunk / static_cast<int>(sizeof(int4));
+            low[u] = there ? load_streaming(rows[0] + (chunk + u) * kWords) : int4{};
+            high[u] = there ? load_streaming(rows[1] + (chunk + u) * kWords) : int4{};
+        }
+    }
+};
+
+/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3).
+///   in:  w.q int8 [R, stride], |q| <= 127; w.d binary32 [R]; x.row_q int8 [T, stride];
+///        x.row_scales [T]
+///   out: out.y
+///   tile: 16 rows and all tokens a block of 8 warps, which take 256 bytes of K in turn and add
+///         their sums at the end; the next words are under way while some are multiplied, and the
+///         first before the input is awaited
+///   floor: stride + 4 bytes a row, of the read speed
+///   supported: out.n_tokens <= 8 kTiles, any R, stride a multiple of 64
+template <int kTiles>
+__global__ void __launch_bounds__(kThreads)
+    linear_e8_stream_sm80(E8View w, ActivationsView x, LinearOut out) {
+    __shared__ int sums[kWarps][kTiles][kTileTokens][kRows + 1];
+    let_next_kernel_start();
+    const int thread = static_cast<int>(threadIdx.x);
+    const int lane = thread % kWarpLanes;
+    const int warp = thread / kWarpLanes;
+    const int first_row = static_cast<int>(blockIdx.x) * kRows;
+    // Phase 1: the first weights. A row that is missing repeats the last one.
+    const int4* rows[2];
+#pragma unroll
+    for (int high = 0; high < 2; ++high) {
+        const auto row =
+            static_cast<std::size_t>(min(first_row + lane / 4 + 8 * high, w.n_rows - 1));
+        rows[high] = reinterpret_cast<const int4*>(w.q + row * static_cast<std::size_t>(w.stride)) +
+                     lane % 4;
+    }
+    const int n_chunks = w.stride / kChunk;
+    Words words;
+    words.load(rows, warp * kUnroll, n_chunks);
+    const int row = first_row + thread % kRows;
+    const float d = row < w.n_rows ? w.d[row] : 0.0F;
+    wait_for_kernels_before();
+    // Phase 2: the products. Tokens behind the end repeat the last one.
+    const int4* tokens[kTiles];
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+        const std::size_t token = token_of(out, min(i * kTileTokens + lane / 4, out.n_tokens - 1));
+        tokens[i] =
+            reinterpret_cast<const int4*>(x.row_q + token * static_cast<std::size_t>(x.stride)) +
+            lane % 4;
+    }
+    int products[kTiles][4] = {};
+    for (int chunk = warp * kUnroll; chunk < n_chunks; chunk += kWarps * kUnroll) {
+        Words next;
+        next.load(rows, chunk + kWarps * kUnroll, n_chunks);
+#pragma unroll
+        for (int u = 0; u < kUnroll; ++u) {
+            if (chunk + u >= n_chunks) break;
+#pragma unroll
+            for (int i = 0; i < kTiles; ++i) {
+                const int4 v = tokens[i][(chunk + u) * (kChunk / static_cast<int>(sizeof(int4)))];
+                mma_i8_16x8x32(products[i], words.low[u].x, words.high[u].x, words.low[u].y,
+                               words.high[u].y, v.x, v.y);
+                mma_i8_16x8x32(products[i], words.low[u].z, words.high[u].z, words.low[u].w,
+                               words.high[u].w, v.z, v.w);
+            }
+        }
+        words = next;
+    }
+    // Phase 3: the sums of the warps, and LIN-3.
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            sums[warp][i][lane % 4 * 2 + j % 2][lane / 4 + j / 2 * 8] = products[i][j];
+    }
+    __syncthreads();
+    if (row >= w.n_rows) return;
+    for (int t = thread / kRows; t < out.n_tokens; t += kThreads / kRows) {
+        int sum = 0;
+#pragma unroll
+        for (int part = 0; part < kWarps; ++part)
+            sum += sums[part][t / kTileTokens][t % kTileTokens][thread % kRows];
+        const float scale = mul(x.row_scales[token_of(out, t)], d);
+        put(out, t, row, mul(static_cast<float>(sum), scale));  // LIN-3
+    }
+}
+
+template <int kTiles>
+void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, Stream stream) {
+    const auto blocks = static_cast<unsigned>((w.n_rows + kRows - 1) / kRows);
+    launch_dependent("linear_e8_stream", linear_e8_stream_sm80<kTiles>, dim3(blocks), kThreads, 0,
+                     stream, w, x, out);
+}
+
+}  // namespace
+
+void launch_linear_e8_stream(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                             Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kStreamTokensMax);
+    ETALON_ASSERT(w.stride == x.stride && w.stride % kRowAlignment == 0);
+    if (out.n_tokens <= kTileTokens) return launch<1>(w, x, out, stream);
+    if (out.n_tokens <= 2 * kTileTokens) return launch<2>(w, x, out, stream);
+    launch<4>(w, x, out, stream);
+}
+
+}  // namespace etalon::backend::cuda
