@@ -12,6 +12,7 @@ class App;
 
 namespace etalon::cli {
 
+void add_audit(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_config(CLI::App& app);
@@ -19,6 +20,7 @@ void add_doctor(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_import(CLI::App& app);
 void add_key(CLI::App& app);
+void add_ledger(CLI::App& app);
 void add_ps(CLI::App& app);
 void add_replay(CLI::App& app);
 void add_run(CLI::App& app);

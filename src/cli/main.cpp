@@ -68,6 +68,8 @@ void describe(CLI::App& app) {
     etalon::cli::add_ps(app);
     etalon::cli::add_stop(app);
     etalon::cli::add_key(app);
+    etalon::cli::add_ledger(app);
+    etalon::cli::add_audit(app);
     etalon::cli::add_config(app);
     etalon::cli::add_show(app);
     etalon::cli::add_tokenize(app);

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// `etalon audit export|verify|open`: bundles for auditors (docs/ledger.md section 6).
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <ctime>
+#include <fmt/format.h>
+#include <memory>
+#include <optional>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "ledger/bundle.h"
+#include "ledger/ledger.h"
+#include "serve/config.h"
+
+namespace etalon::cli {
+
+namespace {
+
+constexpr std::size_t kPemBytesMax = 64 << 10;
+constexpr std::uint64_t kMicroseconds = 1'000'000;
+
+struct AuditOptions {
+    std::string folder;
+    std::string ledger;
+    std::string from;
+    std::string to;
+    std::string policy;
+    std::string held;
+    std::uint64_t intent = 0;
+    std::string key;
+    std::string certificate;
+};
+
+/// "2026-11-25" or "2026-11-25T08:30:00Z", of UTC, in microseconds since 1970.
+std::uint64_t time_of(const char* flag, const std::string& text) {
+    std::tm time{};
+    const char* end = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &time);
+    if (end == nullptr) {
+        time = {};
+        end = ::strptime(text.c_str(), "%Y-%m-%d", &time);
+    }
+    const std::time_t seconds = end != nullptr && *end == '\0' ? ::timegm(&time) : -1;
+    if (seconds < 0) {
+        throw Error(ExitCode::usage, fmt::format("{}: {} is no time", flag, printable(text)),
+                    "as in 2026-11-25 or 2026-11-25T08:30:00Z");
+    }
+    return static_cast<std::uint64_t>(seconds) * kMicroseconds;
+}
+
+std::filesystem::path ledger_folder(const AuditOptions& options) {
+    if (!options.ledger.empty()) return options.ledger;
+    return serve::data_folder() / "ledger";
+}
+
+void print_report(const ledger::BundleReport& report) {
+    print_field("origin", report.checkpoint.origin);
+    print_field("records in the log", count_text(report.checkpoint.size));
+    print_field("range", fmt::format("{} to {}", report.range.first, report.range.end));
+    for (const auto& [kind, n] : report.kinds)
+        print_field(kind, count_text(n));
+    print_field("without complete", count_text(report.n_unfinished));
+    print_field("payloads", count_text(report.n_payloads));
+}
+
+/// The reading is a record before anything is given away.
+void run_export(const AuditOptions& options) {
+    const std::filesystem::path folder = ledger_folder(options);
+    const std::uint64_t from = options.from.empty() ? 0 : time_of("--from", options.from);
+    const std::uint64_t to = options.to.empty() ? UINT64_MAX : time_of("--to", options.to);
+    if (!std::filesystem::exists(folder / "log" / "checkpoint")) {
+        throw Error(ExitCode::not_found,
+                    fmt::format("{} has no ledger", printable(folder.string())));
+    }
+    const ledger::BundleRange range = ledger::range_of_times(folder, from, to);
+    try {
+        ledger::LedgerOptions writer;
+        writer.folder = folder;
+        writer.program = "etalon " ETALON_VERSION;
+        ledger::Ledger ledger(std::move(writer));
+        ledger.log_read({range.first, range.end, "export"});
+    } catch (const Error& error) {
+        if (error.code() != ExitCode::unavailable) throw;
+        throw Error(ExitCode::unavailable,
+                    "the server writes this ledger: the record of the export has no place",
+                    "stop the server for the export; auditors read /ledger/ meanwhile");
+    }
+    print_report(ledger::export_bundle(folder, range, options.folder));
+}
+
+void run_verify(const AuditOptions& options) {
+    const bool is_own = options.policy.empty();
+    const tlog::Policy policy =
+        is_own ? ledger::bundle_policy(options.folder)
+               : tlog::parse_policy(read_file(options.policy, tlog::kPolicyBytesMax));
+    std::optional<std::string> held;
+    if (!options.held.empty()) held = read_file(options.held, tlog::kNoteBytesMax);
+    print_report(ledger::verify_bundle(options.folder, policy, held));
+    print("accepted\n");
+    if (is_own) {
+        std::fputs("etalon: the policy is the bundle's own: it does not show whose log this is\n",
+                   stderr);
+    }
+    if (!held) {
+        std::fputs("etalon: no checkpoint was held: another history could have been signed\n",
+                   stderr);
+    }
+}
+
+void run_open(const AuditOptions& options) {
+    print(ledger::open_bundle_payload(options.folder, options.intent,
+                                      read_file(options.key, kPemBytesMax),
+                                      read_file(options.certificate, kPemBytesMax)));
+}
+
+}  // namespace
+
+void add_audit(CLI::App& app) {
+    CLI::App* command = app.add_subcommand("audit", "bundles of records for auditors");
+    command->require_subcommand(1);
+    const auto options = std::make_shared<AuditOptions>();
+    CLI::App* exported = command->add_subcommand("export", "write records, proofs and payloads");
+    exported->add_option("FOLDER", options->folder, "is made; must not be there")->required();
+    exported->add_option("--from", options->from, "first time, of UTC; absent: the beginning");
+    exported->add_option("--to", options->to, "time behind the last; absent: now");
+    exported->add_option("--ledger", options->ledger, "folder of the ledger; absent: the server's");
+    exported->callback([options] { run_export(*options); });
+    CLI::App* verified = command->add_subcommand("verify", "check a bundle; 5: it is not accepted");
+    verified->add_option("FOLDER", options->folder, "the bundle")->required();
+    verified->add_option("--policy", options->policy,
+                         "the log and its witnesses, as you know them");
+    verified->add_option("--held", options->held, "a checkpoint of the log that you kept");
+    verified->callback([options] { run_verify(*options); });
+    CLI::App* opened = command->add_subcommand("open", "print a payload, by an auditor's key");
+    opened->add_option("FOLDER", options->folder, "the bundle")->required();
+    opened->add_option("INDEX", options->intent, "of the answer's intent")->required();
+    opened->add_option("--key", options->key, "PEM")->required();
+    opened->add_option("--certificate", options->certificate, "PEM, of that key")->required();
+    opened->callback([options] { run_open(*options); });
+}
+
+}  // namespace etalon::cli

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// `etalon ledger tail|show|receipt`: the published log of the server, as a person reads it.
+#include "ledger/ledger.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "ledger/receipt.h"
+#include "ledger/record.h"
+#include "ledger/subjects.h"
+#include "serve/config.h"
+#include "tlog/proof_file.h"
+#include "tlog/tile_reader.h"
+
+namespace etalon::cli {
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr std::uint64_t kMicroseconds = 1'000'000;
+constexpr std::size_t kBodyBytesMax = 16 << 20;
+constexpr std::size_t kReceiptBytesMax = 64 << 20;
+
+struct LedgerCommand {
+    std::string ledger;
+    std::uint64_t count = 20;
+    std::string kind;
+    std::string model;
+    std::string tenant;
+    std::uint64_t index = 0;
+    bool json = false;
+    std::string receipt;
+    std::string policy;
+    std::string body;
+    std::string text;
+};
+
+/// The published log.
+struct Log {
+    std::filesystem::path folder;
+    tlog::FileSource files;
+    std::string note;
+    tlog::Checkpoint checkpoint;
+};
+
+Log open_log(const LedgerCommand& options) {
+    Log log;
+    log.folder = options.ledger.empty() ? serve::data_folder() / "ledger"
+                                        : std::filesystem::path(options.ledger);
+    log.files = ledger::log_files(log.folder);
+    const auto note = log.files("checkpoint");
+    if (!note) {
+        throw Error(ExitCode::not_found,
+                    fmt::format("{} has no ledger", printable(log.folder.string())),
+                    "etalon serve begins one");
+    }
+    log.note = *note;
+    log.checkpoint = tlog::parse_checkpoint(tlog::parse_note(log.note).text);
+    return log;
+}
+
+std::string time_text(std::uint64_t time_us) {
+    return fmt::format("{:%Y-%m-%dT%H:%M:%S}Z",
+                       fmt::gmtime(static_cast<std::time_t>(time_us / kMicroseconds)));
+}
+
+/// What one line says beside index, time and kind.
+std::string summary(const ledger::Record& record) {
+    constexpr std::size_t kShown = 12;
+    if (const auto* intent = std::get_if<ledger::Intent>(&record.body)) {
+        return fmt::format("request {} model {} prompt {} tokens, {} answers",
+                           intent->request.substr(0, kShown), intent->model.substr(0, kShown),
+                           intent->prompt_tokens, intent->answers);
+    }
+    if (const auto* complete = std::get_if<ledger::Complete>(&record.body)) {
+        std::string text = fmt::format("intent {}:", complete->intent);
+        for (const auto& answer : complete->answers)
+            text += fmt::format(" {} ({} tokens)", answer.finish, answer.tokens);
+        return text;
+    }
+    if (const auto* load = std::get_if<ledger::ModelLoad>(&record.body)) {
+        return fmt::format("{} {} {}", load->name, load->model.substr(0, kShown), load->backend);
+    }
+    if (const auto* boot = std::get_if<ledger::Boot>(&record.body)) return boot->program;
+    if (const auto* erase = std::get_if<ledger::Erase>(&record.body)) {
+        return fmt::format("subject {} ({})", erase->subject.substr(0, kShown), erase->basis);
+    }
+    if (const auto* read = std::get_if<ledger::LogRead>(&record.body)) {
+        return fmt::format("{} of {} to {}", read->what, read->first, read->end);
+    }
+    return "";
+}
+
+/// The id that the records of a tenant have; nullopt: all of them are wanted.
+std::optional<std::string> tenant_id(const Log& log, const LedgerCommand& options) {
+    if (options.tenant.empty()) return std::nullopt;
+    const auto subject = ledger::Subjects(log.folder / "keys" / "subjects")
+                             .find(ledger::tenant_subject(options.tenant));
+    if (!subject) {
+        throw Error(ExitCode::not_found,
+                    fmt::format("the ledger has no tenant {}", printable(options.tenant)));
+    }
+    return subject->id;
+}
+
+bool is_wanted(const ledger::Record& record, const LedgerCommand& options,
+               const std::optional<std::string>& tenant) {
+    if (!options.kind.empty() && ledger::kind_of(record) != options.kind) return false;
+    const auto* intent = std::get_if<ledger::Intent>(&record.body);
+    const auto* load = std::get_if<ledger::ModelLoad>(&record.body);
+    if (tenant && (intent == nullptr || intent->tenant != *tenant)) return false;
+    if (options.model.empty()) return true;
+    const std::string* model = intent != nullptr ? &intent->model : nullptr;
+    if (load != nullptr) model = &load->model;
+    return model != nullptr && model->rfind(options.model, 0) == 0;
+}
+
+void tail(const LedgerCommand& options) {
+    const Log log = open_log(options);
+    const auto tenant = tenant_id(log, options);
+    std::vector<std::string> lines;  // newest first
+    std::uint64_t end = log.checkpoint.size;
+    while (end > 0 && lines.size() < options.count) {
+        const std::uint64_t begin = (end - 1) / tlog::kTileWidth * tlog::kTileWidth;
+        std::vector<std::string> found;
+        const auto take = [&](std::uint64_t index, std::string_view entry) {
+            const ledger::Record record = ledger::parse_record(entry);
+            if (!is_wanted(record, options, tenant)) return;
+            found.push_back(
+                options.json ? std::string(entry)
+                             : fmt::format("{:>8} {} {:<11} {}", index, time_text(record.time_us),
+                                           printable(ledger::kind_of(record)), summary(record)));
+        };
+        tlog::read_entries(log.files, begin, end, log.checkpoint.size, take);
+        lines.insert(lines.end(), found.rbegin(), found.rend());
+        end = begin;
+    }
+    lines.resize(std::min<std::size_t>(lines.size(), options.count));
+    for (auto line = lines.rbegin(); line != lines.rend(); ++line)
+        print(*line + "\n");
+}
+
+/// One record as a card, with the proof that it is in the log computed and checked.
+void show(const LedgerCommand& options) {
+    const Log log = open_log(options);
+    const std::uint64_t size = log.checkpoint.size;
+    if (options.index >= size) {
+        throw Error(ExitCode::not_found,
+                    fmt::format("record {} is not in the log, which has {}", options.index, size));
+    }
+    std::string entry;
+    tlog::read_entries(log.files, options.index, options.index + 1, size,
+                       [&](std::uint64_t, std::string_view found) { entry = found; });
+    const ledger::Record record = ledger::parse_record(entry);
+    tlog::TileReader nodes(log.files, size);
+    const auto proof = tlog::inclusion_proof(nodes, options.index, size);
+    const bool is_proved =
+        tlog::is_included(tlog::leaf_hash(entry), options.index, size, proof, log.checkpoint.root);
+    if (options.json) {
+        print(entry + "\n");
+    } else {
+        print_field("record", fmt::format("{} ({})", options.index, ledger::kind_of(record)));
+        print_field("time", time_text(record.time_us));
+        const auto members = nlohmann::json::parse(entry);
+        for (const auto& [name, value] : members.items()) {
+            const bool is_told = name == "seq" || name == "kind" || name == "v";
+            if (!is_told)
+                print_field(name, value.is_string() ? value.get<std::string>() : value.dump());
+        }
+        print_field("log", fmt::format("{}, {} records", log.checkpoint.origin, size));
+        print_field("proof", is_proved ? fmt::format("in the checkpoint, {} hashes", proof.size())
+                                       : "NOT in the checkpoint");
+    }
+    if (!is_proved) {
+        throw Error(ExitCode::invalid,
+                    fmt::format("record {} is not in the tree of the checkpoint", options.index));
+    }
+}
+
+void receipt(const LedgerCommand& options) {
+    const tlog::Policy policy =
+        tlog::parse_policy(read_file(options.policy, tlog::kPolicyBytesMax));
+    ledger::Held held;
+    if (!options.body.empty()) held.body = read_file(options.body, kBodyBytesMax);
+    if (!options.text.empty()) held.parts = {{{read_file(options.text, kBodyBytesMax)}, {}}};
+    const auto verified =
+        ledger::verify_receipt(read_file(options.receipt, kReceiptBytesMax), policy, held);
+    print_field(
+        "log", fmt::format("{}, {} records", verified.checkpoint.origin, verified.checkpoint.size));
+    for (const auto& part : verified.parts) {
+        const auto& intent = std::get<ledger::Intent>(part.intent.body);
+        print_field("model", intent.model);
+        print_field("intent",
+                    fmt::format("{} {}", part.intent.seq, time_text(part.intent.time_us)));
+        print_field("complete",
+                    fmt::format("{} {}", part.complete.seq, time_text(part.complete.time_us)));
+    }
+    print_field("body", held.body ? "is the recorded one" : "not looked at");
+    print_field("text", held.parts.empty() ? "not looked at" : "is the recorded one");
+}
+
+}  // namespace
+
+void add_ledger(CLI::App& app) {
+    CLI::App* command = app.add_subcommand("ledger", "read the records of answers");
+    command->require_subcommand(1);
+    const auto options = std::make_shared<LedgerCommand>();
+    const auto add_folder = [&](CLI::App* sub) {
+        sub->add_option("--ledger", options->ledger, "folder of the ledger; absent: the server's");
+        sub->add_flag("--json", options->json, "print records as they stand in the log");
+    };
+    CLI::App* tailed = command->add_subcommand("tail", "the latest records, one a line");
+    add_folder(tailed);
+    tailed->add_option("-n,--count", options->count, "at most so many")->capture_default_str();
+    tailed->add_option("--kind", options->kind, "of this kind, as intent");
+    tailed->add_option("--model", options->model, "of the model whose hash begins so");
+    tailed->add_option("--tenant", options->tenant, "intents of this tenant");
+    tailed->callback([options] { tail(*options); });
+    CLI::App* shown = command->add_subcommand("show", "one record and its proof");
+    add_folder(shown);
+    shown->add_option("INDEX", options->index, "of the record")->required();
+    shown->callback([options] { show(*options); });
+    CLI::App* verified = command->add_subcommand("receipt", "verify a receipt, without the log");
+    verified->add_option("FILE", options->receipt, "as GET /v1/receipts/ID gave it")->required();
+    verified->add_option("--policy", options->policy, "the log, as you know it")->required();
+    verified->add_option("--body", options->body, "file: the body of the request, as sent");
+    verified->add_option("--text", options->text, "file: the text of the first answer");
+    verified->callback([options] { receipt(*options); });
+}
+
+}  // namespace etalon::cli
