@@ -3,6 +3,7 @@
 #include "ledger/ledger.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <memory>

@@ -205,6 +205,71 @@ def check_stop(server, checks):
     checks.equal("ps finds none", server.start("ps", "--server", server.base).returncode, 69)
 
 
+def check_ledger(server, checks):
+    """An answer's receipt, verified without the log, and its records as a person reads them."""
+    body = json.dumps({"model": server.model, "temperature": 0, "max_tokens": 12,
+                       "messages": [{"role": "user", "content": QUESTION}]})
+    _, headers, text = server.post("/v1/chat/completions", body)
+    path = "/v1/receipts/" + headers["x-etalon-receipt"]
+    end = time.monotonic() + 60
+    status, _, receipt = server.get(path)
+    while status == 202 and time.monotonic() < end:
+        time.sleep(0.1)
+        status, _, receipt = server.get(path)
+    checks.equal("a receipt", status, 200)
+    made = json.loads(server.run("key", "create", "--tenant", "other", "--json"))
+    checks.equal("another tenant's receipt", server.get(path, key=made["key"])[0], 404)
+    checks.equal("the log is for auditors", server.get("/ledger/checkpoint")[0], 403)
+    auditor = json.loads(server.run("key", "create", "--scope", "audit", "--json"))["key"]
+    checkpoint = server.get("/ledger/checkpoint", key=auditor)[2]
+    (server.folder / "held").write_text(checkpoint, encoding="utf-8")
+    policy = f"log {json.loads(receipt)['log_key']}\nquorum none\n"
+    for name, value in (("receipt", receipt), ("policy", policy), ("body", body),
+                        ("text", content(json.loads(text))), ("other", "another text")):
+        (server.folder / name).write_text(value, encoding="utf-8")
+    verify = ("ledger", "receipt", str(server.folder / "receipt"), "--policy",
+              str(server.folder / "policy"), "--body", str(server.folder / "body"), "--text")
+    for name, code in (("text", 0), ("other", 5)):
+        checks.equal(f"verified with {name}",
+                     server.start(*verify, str(server.folder / name)).returncode, code)
+    part = json.loads(receipt)["parts"][0]
+    index = str(json.loads(part["intent"])["seq"])
+    listed = server.run("ledger", "tail", "--count", "100000", "--kind", "intent")
+    checks.true("the intent is listed", f" {index} " in listed)
+    checks.equal("a record as it stands", server.run("ledger", "show", index, "--json"),
+                 part["intent"] + "\n")
+    card = server.run("ledger", "show", index)
+    checks.true("a record as a card", json.loads(part["intent"])["prompt"] in card)
+    checks.equal("no such record", server.start("ledger", "show", "1000000").returncode, 3)
+    refused = server.start("audit", "export", str(server.folder / "early"))
+    checks.equal("no export beside the server", refused.returncode, 69)
+
+
+def check_audit(server, checks):
+    """After the server: a bundle is accepted, a changed one is not, its payload derives again."""
+    bundle = server.folder / "bundle"
+    server.run("audit", "export", str(bundle))
+    verify = ("audit", "verify", str(bundle), "--policy", str(server.folder / "policy"), "--held",
+              str(server.folder / "held"))
+    done = server.start(*verify)
+    checks.equal("the bundle", (done.returncode, done.stdout.splitlines()[-1]), (0, "accepted"))
+    entries = next(path for path in sorted((bundle / "log").rglob("*"))
+                   if path.is_file() and "entries" in str(path))
+    whole = entries.read_bytes()
+    entries.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    checks.equal("a changed bundle", server.start(*verify).returncode, 5)
+    entries.write_bytes(whole)
+    certificate = next((server.folder / "data/etalon/ledger/auditors").glob("*.pem"))
+    key = next(path for path in (server.folder / "data/etalon/ledger").rglob("*")
+               if path.is_file() and b"BEGIN PRIVATE KEY" in path.read_bytes())
+    intent = json.loads((server.folder / "receipt").read_text(encoding="utf-8"))["parts"][0]
+    payload = server.run("audit", "open", str(bundle), str(json.loads(intent["intent"])["seq"]),
+                         "--key", str(key), "--certificate", str(certificate))
+    (server.folder / "payload.json").write_text(payload.splitlines()[1], encoding="utf-8")
+    done = server.start("replay", str(server.folder / "payload.json"), "--model", server.model_file)
+    checks.equal("the payload derives again", done.returncode, 0)
+
+
 def worker_of(server):
     with open(f"/proc/{server.process.pid}/task/{server.process.pid}/children",
               encoding="ascii") as file:
@@ -240,7 +305,8 @@ def main():
     with Server() as server:
         for check in (check_chat, check_seeds, check_logprobs, check_completions,
                       check_many_at_once, check_leaving, check_errors, check_keys,
-                      check_terminal, check_lost_worker, check_silence, check_stop):
+                      check_terminal, check_ledger, check_lost_worker, check_silence, check_stop,
+                      check_audit):
             try:
                 check(server, checks)
             except Exception as error:  # the other checks still run
