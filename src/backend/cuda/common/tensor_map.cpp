@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensor maps, by the driver: the program is not linked to it.
-#include "backend/cuda/common/tensor_map.h"
+#include "backend/cuda/common/tensor_map.cuh"
 
 #include <cstdint>
 #include <cuda_runtime_api.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies of tiles from a matrix in memory to shared memory by the copy engine (sm_90). A tensor map
-// says where the matrix lies and how large a tile is (common/tensor_map.h); what lies outside of
+// says where the matrix lies and how large a tile is (common/tensor_map.cuh); what lies outside of
 // the matrix arrives as zero, and counts.
 #pragma once
 

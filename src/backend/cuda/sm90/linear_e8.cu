@@ -5,7 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/launch.cuh"
-#include "backend/cuda/common/tensor_map.h"
+#include "backend/cuda/common/tensor_map.cuh"
 #include "backend/cuda/ptx/barrier.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/ptx/tensor_copy.cuh"
