@@ -148,12 +148,14 @@ void read_file_into(const std::filesystem::path& path, Config& config) {
         const toml::table table = toml::parse(text, path.string());
         for (const auto& [name, node] : table) {
             const auto& keys = config_keys();
+            // Copied: clang 14 lets no lambda see a structured binding.
+            const std::string_view its_name = name.str();
             const auto key = std::find_if(keys.begin(), keys.end(), [&](const ConfigKey& one) {
-                return name.str() == one.name;
+                return its_name == one.name;
             });
             const std::string line = where(name.source());
             if (key == keys.end()) {
-                wrong(line, fmt::format("unknown key {}", printable(std::string(name.str()), 64)));
+                wrong(line, fmt::format("unknown key {}", printable(its_name, 64)));
             }
             std::visit(FromToml{node, *key, line, config}, key->field);
             config.origins[key->name] =
