@@ -55,7 +55,7 @@ class Transformer {
     weights::ModelConfig config_;
     backend::Backend* backend_;
     int n_tokens_max_;
-    std::uint64_t number_;  // that no other transformer of the process has or had
+    std::uint64_t number_;             // that no other transformer of the process has or had
     exact::Rotation dim_rotation_;     // of the inputs of qkv, gate_up and head
     exact::Rotation hidden_rotation_;  // of the input of ffn_down
     backend::RopeTables rope_;
