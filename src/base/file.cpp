@@ -111,6 +111,16 @@ std::string read_file(const std::filesystem::path& path, std::size_t bytes_max,
     return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
+bool write_all(int fd, std::string_view bytes) noexcept {
+    while (!bytes.empty()) {
+        const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        bytes.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return true;
+}
+
 void write_new_file(const std::filesystem::path& path, std::string_view text, unsigned mode) {
     const std::string name = printable(path.string());
     const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
@@ -122,14 +132,7 @@ void write_new_file(const std::filesystem::path& path, std::string_view text, un
         throw Error(ExitCode::failure,
                     fmt::format("cannot write {}: {}", name, std::strerror(errno)));
     }
-    bool good = true;
-    while (good && !text.empty()) {
-        const ssize_t n = ::write(fd, text.data(), text.size());
-        if (n < 0 && errno == EINTR) continue;
-        good = n > 0;
-        if (good) text.remove_prefix(static_cast<std::size_t>(n));
-    }
-    good = good && ::fsync(fd) == 0;
+    const bool good = write_all(fd, text) && ::fsync(fd) == 0;
     const int error = errno;
     const bool closed = ::close(fd) == 0;
     if (good && closed) return;

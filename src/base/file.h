@@ -60,6 +60,9 @@ class MappedFile {
 std::string read_file(const std::filesystem::path& path, std::size_t bytes_max,
                       const FileCheck& check = {});
 
+/// Writes all of `bytes`, whatever the system takes at once. False: errno says why.
+bool write_all(int fd, std::string_view bytes) noexcept;
+
 /// Creates `path` with the content `text`, on the disk when this returns, and the permission bits
 /// `mode` (the process's mask holds). Errors: failure (something exists there already, or it cannot
 /// be written; what was written is removed again).

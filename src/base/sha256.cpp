@@ -2,6 +2,7 @@
 // SHA-256 (FIPS 180-4), computed by OpenSSL.
 #include "base/sha256.h"
 
+#include <charconv>
 #include <openssl/evp.h>
 
 #include "base/error.h"
@@ -48,6 +49,18 @@ std::string to_hex(std::span<const std::uint8_t> bytes) {
         out += kDigits[byte & 15];
     }
     return out;
+}
+
+std::optional<Sha256Digest> digest_from_hex(std::string_view hex) {
+    Sha256Digest digest{};
+    if (hex.size() != 2 * digest.size()) return std::nullopt;
+    for (std::size_t i = 0; i < digest.size(); ++i) {
+        const char* begin = hex.data() + 2 * i;
+        const auto [end, error] = std::from_chars(begin, begin + 2, digest[i], 16);
+        if (error != std::errc() || end != begin + 2) return std::nullopt;
+    }
+    if (to_hex(digest) != hex) return std::nullopt;  // from_chars reads upper case too
+    return digest;
 }
 
 }  // namespace etalon

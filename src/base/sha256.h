@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,5 +36,7 @@ Sha256Digest sha256(std::span<const std::byte> bytes);
 
 /// Lower-case hexadecimal, two digits a byte.
 std::string to_hex(std::span<const std::uint8_t> bytes);
+/// What to_hex() writes of a digest; nullopt for anything else, upper case included.
+std::optional<Sha256Digest> digest_from_hex(std::string_view hex);
 
 }  // namespace etalon

@@ -41,14 +41,7 @@ NewPayloadFile::~NewPayloadFile() {
 void NewPayloadFile::write(const engine::Payload& payload) {
     ETALON_ASSERT(!written_);
     const std::string bytes = engine::write_payload(payload);
-    std::string_view rest = bytes;
-    while (!rest.empty()) {
-        const ssize_t n = ::write(fd_, rest.data(), rest.size());
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) fail("write", path_);
-        rest.remove_prefix(static_cast<std::size_t>(n));
-    }
-    if (::fsync(fd_) != 0) fail("write", path_);
+    if (!write_all(fd_, bytes) || ::fsync(fd_) != 0) fail("write", path_);
     written_ = true;
 }
 

@@ -30,15 +30,6 @@ engine::FinishReason finish_of(wire::EndReason reason) {
     return engine::FinishReason::error;
 }
 
-Sha256Digest digest_of_hex(const std::string& hex) {
-    const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-    Sha256Digest digest{};
-    ETALON_ASSERT(hex.size() == 2 * digest.size());
-    for (std::size_t i = 0; i < digest.size(); ++i)
-        digest[i] = static_cast<std::uint8_t>(digit(hex[2 * i]) * 16 + digit(hex[2 * i + 1]));
-    return digest;
-}
-
 /// The bytes of a member of a payload, from `begin` to `end`. A text in a payload has its quotes
 /// escaped, so that neither can stand in one.
 std::string between(const std::string& payload, std::string_view begin, std::string_view end) {
@@ -62,7 +53,9 @@ void AnswerRecord::add_part(const wire::Sampling& sampling) {
     Part part;
     engine::Payload& payload = part.payload;
     payload.model_name = plan_.model;
-    payload.model_sha256 = digest_of_hex(plan_.model_sha256);
+    const std::optional<Sha256Digest> model = digest_from_hex(plan_.model_sha256);
+    ETALON_ASSERT(model);
+    payload.model_sha256 = *model;
     payload.sampling.temperature = sampling.temperature;
     payload.sampling.top_k = sampling.top_k;
     payload.sampling.top_p = sampling.top_p;

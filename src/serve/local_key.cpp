@@ -31,7 +31,7 @@ void write_private(const std::filesystem::path& path, const std::string& text) {
     const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
                           S_IRUSR | S_IWUSR);
     if (fd < 0) cannot_write(path);
-    const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    const bool written = write_all(fd, text);
     const bool closed = ::close(fd) == 0;
     if (!written || !closed) cannot_write(path);
     std::filesystem::rename(fresh, path, error);

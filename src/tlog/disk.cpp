@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 
 namespace etalon::tlog {
 
@@ -41,12 +42,7 @@ class FolderDisk::File {
     File& operator=(const File&) = delete;
 
     void write(std::string_view bytes) const {
-        while (!bytes.empty()) {
-            const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-            if (n < 0 && errno == EINTR) continue;
-            if (n <= 0) fail("write", path_);
-            bytes.remove_prefix(static_cast<std::size_t>(n));
-        }
+        if (!write_all(fd_, bytes)) fail("write", path_);
     }
     void sync() const {
         if (::fdatasync(fd_) != 0) fail("sync", path_);

@@ -2,6 +2,7 @@
 // Mapped files: content, moves, and each refusal with its own exit code.
 #include "base/file.h"
 
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -9,6 +10,7 @@
 #include <string>
 #include <sys/stat.h>
 #include <thread>
+#include <unistd.h>
 #include <utility>
 
 #include "base/error.h"
@@ -124,6 +126,24 @@ TEST(WriteNewFile, never_overwrites) {
     std::filesystem::remove(path);
     EXPECT_EQ(code_of([&] { etalon::write_new_file(path / "below", "", 0600); }),
               ExitCode::failure);
+}
+
+TEST(WriteAll, takes_what_a_pipe_takes_in_pieces) {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe(ends.data()), 0);
+    const std::string sent(1 << 20, 'x');  // more than a pipe holds
+    std::string got;
+    std::thread reader([&] {
+        std::array<char, 4096> piece{};
+        for (ssize_t n = 0; (n = ::read(ends[0], piece.data(), piece.size())) > 0;)
+            got.append(piece.data(), static_cast<std::size_t>(n));
+    });
+    EXPECT_TRUE(etalon::write_all(ends[1], sent));
+    ::close(ends[1]);
+    reader.join();
+    ::close(ends[0]);
+    EXPECT_TRUE(got == sent);
+    EXPECT_FALSE(etalon::write_all(ends[1], "closed"));
 }
 
 }  // namespace

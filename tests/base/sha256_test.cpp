@@ -44,4 +44,13 @@ RC_GTEST_PROP(Sha256, pieces_equal_the_whole, (const std::string& text)) {
     RC_ASSERT(to_hex(hash.finish()) == hash_hex(text));
 }
 
+TEST(Sha256, digests_come_back_from_their_own_spelling_only) {
+    const std::string hex = hash_hex("abc");
+    EXPECT_EQ(etalon::digest_from_hex(hex), sha256(std::as_bytes(std::span("abc", 3))));
+    EXPECT_FALSE(etalon::digest_from_hex(hex.substr(1)));
+    EXPECT_FALSE(etalon::digest_from_hex(hex + "0"));
+    for (const std::string_view other : {"BA", "+7", " 8", "0x", "g0", "-1"})
+        EXPECT_FALSE(etalon::digest_from_hex(std::string(other) + hex.substr(2))) << other;
+}
+
 }  // namespace

@@ -63,13 +63,11 @@ std::string sha256_hex(std::string_view bytes) {
 }
 
 Key key_of_hex(std::string_view hex) {
+    std::optional<Sha256Digest> bytes = digest_from_hex(hex);  // as long as a key
+    if (!bytes) throw Error(ExitCode::invalid, "a key is not 64 hexadecimal digits");
     Key key;
-    if (!is_hex(hex, 2 * key.bytes.size())) {
-        throw Error(ExitCode::invalid, "a key is not 64 hexadecimal digits");
-    }
-    const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-    for (std::size_t i = 0; i < key.bytes.size(); ++i)
-        key.bytes[i] = static_cast<std::uint8_t>(digit(hex[2 * i]) * 16 + digit(hex[2 * i + 1]));
+    key.bytes = *bytes;
+    OPENSSL_cleanse(bytes->data(), bytes->size());
     return key;
 }
 

@@ -41,12 +41,7 @@ class Descriptor {
     int get() const { return fd_; }
 
     void put(std::string_view bytes, const std::filesystem::path& path) const {
-        while (!bytes.empty()) {
-            const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-            if (n < 0 && errno == EINTR) continue;
-            if (n < 0) fail("write", path, errno);
-            bytes.remove_prefix(static_cast<std::size_t>(n));
-        }
+        if (!write_all(fd_, bytes)) fail("write", path, errno);
     }
     /// Content and size are on disk behind this.
     void sync(const std::filesystem::path& path) const {

@@ -37,19 +37,6 @@ std::string shard_algorithm(std::uint64_t shard_bytes) {
     return fmt::format("{}-sharded-{}", kHash, shard_bytes);
 }
 
-std::optional<Sha256Digest> digest_from_hex(const std::string& hex) {
-    Sha256Digest digest{};
-    if (hex.size() != 2 * digest.size()) return std::nullopt;
-    for (std::size_t i = 0; i < digest.size(); ++i) {
-        const char* begin = hex.data() + 2 * i;
-        const auto [end, error] = std::from_chars(begin, begin + 2, digest[i], 16);
-        if (error != std::errc() || end != begin + 2) return std::nullopt;
-    }
-    // One spelling: lower case, and no sign that from_chars would take.
-    if (to_hex(digest) != hex) return std::nullopt;
-    return digest;
-}
-
 Sha256Digest digest_of(const JsonFields& fields, const char* key) {
     const auto digest = digest_from_hex(fields.text(key));
     if (!digest) fields.fail(key, "is no SHA-256 in lower-case hexadecimal");
