@@ -8,6 +8,7 @@
 
 #include "base/base64.h"
 #include "base/error.h"
+#include "tlog/internal/bytes.h"
 
 namespace etalon::tlog {
 
@@ -15,15 +16,6 @@ namespace {
 
 [[noreturn]] void invalid(const std::string& message) {
     throw Error(ExitCode::invalid, message);
-}
-
-/// Takes a line off `text`.
-std::string_view take_line(std::string_view& text) {
-    const std::size_t end = text.find('\n');
-    if (end == text.npos) invalid("the checkpoint is cut");
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(end + 1);
-    return line;
 }
 
 }  // namespace

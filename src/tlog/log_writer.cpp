@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "tlog/internal/bytes.h"
 
 namespace etalon::tlog {
 
@@ -25,18 +26,6 @@ constexpr std::size_t kGroupHeadBytes = kHeadBytes + sizeof(Hash);
 /// A group is committed before it grows longer, and it may be the last of a journal.
 constexpr std::size_t kJournalFileBytesMax =
     kJournalBytesMax + kGroupBytesMax + kEntryBytesMax + 2 + kGroupHeadBytes;
-
-void put_number(std::uint64_t value, int n_bytes, std::string& out) {
-    for (int i = n_bytes; i-- > 0;)
-        out += static_cast<char>(value >> (8 * i) & 255);
-}
-
-std::uint64_t number_at(std::string_view bytes, std::size_t offset, std::size_t n_bytes) {
-    std::uint64_t value = 0;
-    for (const char c : bytes.substr(offset, n_bytes))
-        value = value << 8 | static_cast<unsigned char>(c);
-    return value;
-}
 
 std::string_view view_of(const Hash& hash) {
     return {reinterpret_cast<const char*>(hash.data()), hash.size()};
@@ -59,9 +48,9 @@ struct Group {
 /// False where the bytes are no whole group: the end of what was safe when the power went.
 bool parse_group(std::string_view bytes, Group& group) {
     if (bytes.size() < kGroupHeadBytes || bytes.substr(0, kMagic.size()) != kMagic) return false;
-    group.n_entries = number_at(bytes, 4, 4);
-    group.first = number_at(bytes, 8, 8);
-    const std::uint64_t n_bytes = number_at(bytes, 16, 8);
+    group.n_entries = from_big_endian(bytes.substr(4, 4));
+    group.first = from_big_endian(bytes.substr(8, 8));
+    const std::uint64_t n_bytes = from_big_endian(bytes.substr(16, 8));
     if (n_bytes > bytes.size() - kGroupHeadBytes) return false;
     group.body = bytes.substr(kGroupHeadBytes, n_bytes);
     const Hash want = group_hash(bytes.substr(0, kHeadBytes), group.body);
@@ -219,9 +208,9 @@ void LogWriter::write_group() {
     for (const std::string& entry : group_)
         append_entry(entry, body);
     std::string bytes(kMagic);
-    put_number(group_.size(), 4, bytes);
-    put_number(n_committed_, 8, bytes);
-    put_number(body.size(), 8, bytes);
+    bytes += big_endian(group_.size(), 4);
+    bytes += big_endian(n_committed_, 8);
+    bytes += big_endian(body.size(), 8);
     bytes += view_of(group_hash(bytes, body));
     bytes += body;
     const bool is_new = journal_.empty();
@@ -250,15 +239,9 @@ void LogWriter::add_hash(int level, const Hash& hash) {
     tile.bytes += view_of(hash);
     ++tile.width;
     if (tile.width < kTileWidth) return;
-    Frontier full;  // the tile's own tree
-    for (std::uint64_t i = 0; i < kTileWidth; ++i) {
-        Hash one{};
-        std::copy_n(tile.bytes.data() + i * sizeof(Hash), sizeof(Hash),
-                    reinterpret_cast<char*>(one.data()));
-        full.append(one);
-    }
+    const Hash top = tile_root(tile.bytes);
     close_if_full(tile, tile_path(level, tile.index, kTileWidth));
-    if (level + 1 < kTileLevels) add_hash(level + 1, full.root());
+    if (level + 1 < kTileLevels) add_hash(level + 1, top);
 }
 
 void LogWriter::close_if_full(Open& open, std::string path) {

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "base/utf8.h"
+#include "tlog/internal/bytes.h"
 
 namespace etalon::tlog {
 
@@ -38,20 +39,6 @@ bool is_name(std::string_view name) {
     // Unicode spaces are left out by refusing everything that is not ASCII.
     return std::all_of(name.begin(), name.end(),
                        [](unsigned char c) { return c > ' ' && c < 0x7f && c != '+'; });
-}
-
-std::string big_endian(std::uint64_t value, std::size_t n_bytes) {
-    std::string bytes;
-    for (std::size_t i = n_bytes; i-- > 0;)
-        bytes += static_cast<char>(value >> (8 * i) & 255);
-    return bytes;
-}
-
-std::uint64_t from_big_endian(std::string_view bytes) {
-    std::uint64_t value = 0;
-    for (const char c : bytes)
-        value = value << 8 | static_cast<unsigned char>(c);
-    return value;
 }
 
 std::string bytes_of(const KeyBytes& key) {

@@ -6,6 +6,7 @@
 
 #include "base/base64.h"
 #include "base/error.h"
+#include "tlog/internal/bytes.h"
 
 namespace etalon::tlog {
 
@@ -17,14 +18,6 @@ constexpr std::string_view kIndex = "index ";
 
 [[noreturn]] void invalid(const std::string& message) {
     throw Error(ExitCode::invalid, "proof: " + message);
-}
-
-std::string_view take_line(std::string_view& text) {
-    const std::size_t end = text.find('\n');
-    if (end == text.npos) invalid("it is cut");
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(end + 1);
-    return line;
 }
 
 bool starts_with(std::string_view line, std::string_view start) {

@@ -3,13 +3,17 @@
 #include "tlog/tile.h"
 
 #include <algorithm>
+#include <bit>
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "tlog/internal/bytes.h"
 
 namespace etalon::tlog {
 
 namespace {
+
+constexpr std::size_t kLengthBytes = 2;  // before each entry
 
 /// 1234067 is x001/x234/067: no folder has more than a thousand names.
 std::string numbered(std::uint64_t index) {
@@ -42,10 +46,28 @@ std::uint64_t tile_width(int level, std::uint64_t index, std::uint64_t size) noe
     return std::min(kTileWidth, n_hashes - index * kTileWidth);
 }
 
+Hash hash_at(std::string_view tile, std::uint64_t i) {
+    ETALON_ASSERT(i < tile.size() / sizeof(Hash));
+    Hash hash{};
+    std::copy_n(tile.data() + i * sizeof(Hash), sizeof(Hash), reinterpret_cast<char*>(hash.data()));
+    return hash;
+}
+
+Hash tile_root(std::string_view tile) {
+    std::vector<Hash> row(tile.size() / sizeof(Hash));
+    ETALON_ASSERT(std::has_single_bit(row.size()));
+    for (std::size_t i = 0; i < row.size(); ++i)
+        row[i] = hash_at(tile, i);
+    for (; row.size() > 1; row.resize(row.size() / 2)) {
+        for (std::size_t i = 0; i < row.size() / 2; ++i)
+            row[i] = node_hash(row[2 * i], row[2 * i + 1]);
+    }
+    return row.front();
+}
+
 void append_entry(std::string_view entry, std::string& bundle) {
     ETALON_ASSERT(entry.size() <= kEntryBytesMax);
-    bundle += static_cast<char>(entry.size() >> 8);
-    bundle += static_cast<char>(entry.size() & 255);
+    bundle += big_endian(entry.size(), kLengthBytes);
     bundle += entry;
 }
 
@@ -54,12 +76,12 @@ std::vector<std::string_view> parse_entries(std::string_view bundle, std::uint64
     std::vector<std::string_view> entries;
     std::string_view rest = bundle;
     for (std::uint64_t i = 0; i < n; ++i) {
-        if (rest.size() < 2) break;
-        const std::size_t size = std::size_t{static_cast<unsigned char>(rest[0])} << 8 |
-                                 static_cast<unsigned char>(rest[1]);
-        if (rest.size() - 2 < size) break;
-        entries.push_back(rest.substr(2, size));
-        rest.remove_prefix(2 + size);
+        if (rest.size() < kLengthBytes) break;
+        const std::uint64_t size = from_big_endian(rest.substr(0, kLengthBytes));
+        rest.remove_prefix(kLengthBytes);
+        if (rest.size() < size) break;
+        entries.push_back(rest.substr(0, size));
+        rest.remove_prefix(size);
     }
     if (entries.size() != n) {
         throw Error(

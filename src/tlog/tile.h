@@ -31,6 +31,11 @@ std::string entries_path(std::uint64_t index, std::uint64_t width);
 /// Hashes of tile `index` of `level` in a tree of `size` entries: 0 where it has no such tile.
 std::uint64_t tile_width(int level, std::uint64_t index, std::uint64_t size) noexcept;
 
+/// Hash `i` of the bytes of a tile, which has it.
+Hash hash_at(std::string_view tile, std::uint64_t i);
+/// The root over the hashes in `tile`, a power of two of them.
+Hash tile_root(std::string_view tile);
+
 /// The bytes of a bundle: each entry after its length, big-endian.
 void append_entry(std::string_view entry, std::string& bundle);
 

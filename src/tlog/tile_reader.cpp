@@ -72,17 +72,9 @@ Hash TileReader::node(int level, std::uint64_t index) {
         kept.bytes = read_tile(files_, tile_level, tile, tile_width(tile_level, tile, size_));
         kept.index = tile;
     }
-    std::vector<Hash> hashes(std::size_t{1} << inner);
-    const char* from = kept.bytes.data() + first % kTileWidth * sizeof(Hash);
-    for (Hash& hash : hashes) {
-        std::copy_n(from, sizeof(Hash), reinterpret_cast<char*>(hash.data()));
-        from += sizeof(Hash);
-    }
-    for (; hashes.size() > 1; hashes.resize(hashes.size() / 2)) {
-        for (std::size_t i = 0; i < hashes.size() / 2; ++i)
-            hashes[i] = node_hash(hashes[2 * i], hashes[2 * i + 1]);
-    }
-    return hashes.front();
+    const std::size_t n_bytes = sizeof(Hash) << inner;
+    return tile_root(
+        std::string_view(kept.bytes).substr(first % kTileWidth * sizeof(Hash), n_bytes));
 }
 
 void read_entries(const FileSource& files, std::uint64_t begin, std::uint64_t end,

@@ -48,11 +48,7 @@ class TileCheck {
         }
         ++n_tiles_;
         if (tile.hashes.size() < kTileWidth) return;
-        for (std::vector<Hash>& row = tile.hashes; row.size() > 1; row.resize(row.size() / 2)) {
-            for (std::size_t i = 0; i < row.size() / 2; ++i)
-                row[i] = node_hash(row[2 * i], row[2 * i + 1]);
-        }
-        const Hash top = tile.hashes.front();
+        const Hash top = tile_root(bytes);
         tile.hashes.clear();
         ++tile.index;
         if (level + 1 < kTileLevels) append(level + 1, top);

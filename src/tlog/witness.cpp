@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "tlog/internal/bytes.h"
 
 namespace etalon::tlog {
 
@@ -31,20 +32,13 @@ std::string add_checkpoint_text(const AddCheckpoint& request) {
 
 AddCheckpoint parse_add_checkpoint(std::string_view body) {
     if (body.size() > kAddCheckpointBytesMax) invalid("the request is too long");
-    const auto take_line = [&] {
-        const std::size_t end = body.find('\n');
-        if (end == body.npos) invalid("the request is cut");
-        const std::string_view line = body.substr(0, end);
-        body.remove_prefix(end + 1);
-        return line;
-    };
     AddCheckpoint request;
-    const std::string_view first = take_line();
+    const std::string_view first = take_line(body);
     if (first.substr(0, kOld.size()) != kOld ||
         !parse_decimal(first.substr(kOld.size()), request.old_size)) {
         invalid("the first line is not \"old\" and a size");
     }
-    for (std::string_view line = take_line(); !line.empty(); line = take_line()) {
+    for (std::string_view line = take_line(body); !line.empty(); line = take_line(body)) {
         if (request.proof.size() == kProofHashesMax) invalid("the proof has too many hashes");
         request.proof.push_back(parse_hash(line));
     }
