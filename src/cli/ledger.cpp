@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `etalon ledger tail|show|receipt`: the published log of the server, as a person reads it.
+// `etalon ledger tail|show|verify|receipt`: the published log of the server, as a person reads it.
 #include "ledger/ledger.h"
 
 #include <CLI/CLI.hpp>
@@ -21,6 +21,7 @@
 #include "serve/config.h"
 #include "tlog/proof_file.h"
 #include "tlog/tile_reader.h"
+#include "tlog/verify.h"
 
 namespace etalon::cli {
 
@@ -42,6 +43,7 @@ struct LedgerCommand {
     bool json = false;
     std::string receipt;
     std::string policy;
+    std::string held;
     std::string body;
     std::string text;
 };
@@ -151,6 +153,30 @@ void tail(const LedgerCommand& options) {
         print(*line + "\n");
 }
 
+/// The whole log again from its entries, and each entry as a record in its place.
+void verify(const LedgerCommand& options) {
+    const Log log = open_log(options);
+    const tlog::Policy policy =
+        options.policy.empty()
+            ? ledger::own_policy(log.folder)
+            : tlog::parse_policy(read_file(options.policy, tlog::kPolicyBytesMax));
+    std::optional<tlog::Checkpoint> held;
+    if (!options.held.empty()) {
+        const tlog::Note note = tlog::parse_note(read_file(options.held, tlog::kNoteBytesMax));
+        held = tlog::open_checkpoint(note, policy);
+    }
+    const auto take = [](std::uint64_t index, std::string_view entry) {
+        if (ledger::parse_record(entry).seq == index) return;
+        throw Error(ExitCode::invalid, fmt::format("record {} names another index", index));
+    };
+    const tlog::LogReport report = tlog::verify_log(log.files, policy, held, take);
+    print_field("log", report.checkpoint.origin);
+    print_field("records", count_text(report.checkpoint.size));
+    print_field("tiles", count_text(report.n_tiles));
+    print_field("held checkpoint",
+                held ? fmt::format("continued, {} records", held->size) : "none");
+}
+
 /// One record as a card, with the proof that it is in the log computed and checked.
 void show(const LedgerCommand& options) {
     const Log log = open_log(options);
@@ -231,6 +257,12 @@ void add_ledger(CLI::App& app) {
     add_folder(shown);
     shown->add_option("INDEX", options->index, "of the record")->required();
     shown->callback([options] { show(*options); });
+    CLI::App* whole = command->add_subcommand("verify", "compute the whole log again");
+    whole->add_option("--ledger", options->ledger, "folder of the ledger; absent: the server's");
+    whole->add_option("--policy", options->policy,
+                      "the log and its witnesses; absent: its own key");
+    whole->add_option("--held", options->held, "a checkpoint of the log that you kept");
+    whole->callback([options] { verify(*options); });
     CLI::App* verified = command->add_subcommand("receipt", "verify a receipt, without the log");
     verified->add_option("FILE", options->receipt, "as GET /v1/receipts/ID gave it")->required();
     verified->add_option("--policy", options->policy, "the log, as you know it")->required();

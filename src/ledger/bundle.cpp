@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "ledger/commitment.h"
 #include "ledger/internal/files.h"
+#include "ledger/internal/log_key.h"
 #include "ledger/internal/manifest.h"
 #include "ledger/internal/record_checks.h"
 #include "ledger/json.h"
@@ -26,7 +27,6 @@ namespace etalon::ledger {
 
 namespace {
 
-constexpr std::size_t kKeyFileBytesMax = 1024;
 constexpr const char* kReadme =
     R"(# Audit bundle
 
@@ -78,15 +78,15 @@ class Exporter {
   public:
     Exporter(const std::filesystem::path& ledger, const BundleRange& range,
              std::filesystem::path out)
-        : ledger_(ledger), range_(range), out_(std::move(out)), files_(log_files(ledger)) {
-        std::string text = read_private_file(ledger / "keys" / "log.key", kKeyFileBytesMax);
-        while (!text.empty() && text.back() == '\n')
-            text.pop_back();
-        key_.emplace(tlog::SigningKey::parse(text));
+        : ledger_(ledger),
+          range_(range),
+          out_(std::move(out)),
+          files_(log_files(ledger)),
+          key_(read_log_key(ledger)) {
         const auto note = files_("checkpoint");
         if (!note) throw Error(ExitCode::not_found, "the ledger has no checkpoint yet");
         note_ = *note;
-        checkpoint_ = tlog::open_checkpoint(tlog::parse_note(note_), key_->verifier());
+        checkpoint_ = tlog::open_checkpoint(tlog::parse_note(note_), key_.verifier());
         if (range.first > range.end || range.end > checkpoint_.size) {
             throw Error(ExitCode::usage,
                         fmt::format("records {} to {} are not in the log, which has {}",
@@ -101,7 +101,7 @@ class Exporter {
         }
         make_private_folder(std::filesystem::absolute(out_));
         put("README.md", kReadme);
-        put("policy.txt", fmt::format("log {}\nquorum none\n", key_->verifier().text()));
+        put("policy.txt", fmt::format("log {}\nquorum none\n", key_.verifier().text()));
         put("log/checkpoint", note_);
         put_certificates();
         put_log();
@@ -172,14 +172,14 @@ class Exporter {
             std::chrono::duration_cast<std::chrono::microseconds>(now).count());
         manifest.files = hash_folder(out_);
         const std::string text = manifest_text(manifest);
-        put("MANIFEST", tlog::note_text({text, {key_->sign(text)}}));
+        put("MANIFEST", tlog::note_text({text, {key_.sign(text)}}));
     }
 
     std::filesystem::path ledger_;
     BundleRange range_;
     std::filesystem::path out_;
     tlog::FileSource files_;
-    std::optional<tlog::SigningKey> key_;
+    tlog::SigningKey key_;
     std::string note_;
     tlog::Checkpoint checkpoint_;
     RecordChecks checks_;
@@ -252,12 +252,8 @@ class Verifier {
             if (bytes.size() != width * sizeof(tlog::Hash)) {
                 refuse(4, fmt::format("{} has another size", path));
             }
-            for (std::uint64_t k = 0; k < width && i * tlog::kTileWidth + k < n; ++k) {
-                tlog::Hash hash{};
-                std::copy_n(bytes.data() + k * sizeof(hash), sizeof(hash),
-                            reinterpret_cast<char*>(hash.data()));
-                take(hash);
-            }
+            for (std::uint64_t k = 0; k < width && i * tlog::kTileWidth + k < n; ++k)
+                take(tlog::hash_at(bytes, k));
         });
     }
 

@@ -2,11 +2,13 @@
 // The public face: hands tasks to the writer's thread.
 #include "ledger/ledger.h"
 
+#include <algorithm>
 #include <chrono>
 #include <fmt/format.h>
 #include <thread>
 
 #include "base/file.h"
+#include "ledger/internal/log_key.h"
 #include "ledger/internal/writer.h"
 #include "ledger/limits.h"
 
@@ -16,6 +18,15 @@ namespace {
 
 constexpr std::chrono::seconds kEraseTime{10};
 constexpr std::chrono::milliseconds kErasePause{50};
+
+/// The journal lies beside these, and is nobody else's.
+bool is_log_path(const std::string& path) {
+    if (path == "checkpoint") return true;
+    return path.rfind("tile/", 0) == 0 && path.find("..") == std::string::npos &&
+           std::all_of(path.begin(), path.end(), [](char c) {
+               return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '/' || c == '.';
+           });
+}
 
 }  // namespace
 
@@ -82,10 +93,18 @@ void Ledger::publish_now() {
     writer_->run_now([&] { writer_->publish(); });
 }
 
+tlog::Policy own_policy(const std::filesystem::path& ledger_folder) {
+    tlog::Policy policy;
+    policy.logs.push_back(read_log_key(ledger_folder).verifier());
+    policy.quorum = "none";
+    return policy;
+}
+
 tlog::FileSource log_files(const std::filesystem::path& ledger_folder) {
     return [folder = ledger_folder / "log"](const std::string& path) -> std::optional<std::string> {
-        const bool inside = path.find("..") == std::string::npos && path.front() != '/';
-        if (!inside || !std::filesystem::exists(folder / path)) return std::nullopt;
+        if (!is_log_path(path) || !std::filesystem::is_regular_file(folder / path)) {
+            return std::nullopt;
+        }
         return read_file(folder / path, tlog::kBundleBytesMax);
     };
 }

@@ -22,6 +22,7 @@
 
 #include "base/error.h"
 #include "ledger/record.h"
+#include "tlog/policy.h"
 #include "tlog/tile_reader.h"
 
 namespace etalon::ledger {
@@ -122,7 +123,12 @@ class Ledger {
     std::unique_ptr<Writer> writer_;
 };
 
-/// The files of the published log in a ledger's folder. Reads only what paths of logs can name.
+/// The policy of who runs the ledger: its log's own key, no witness. Errors: not_found, refused,
+/// invalid (the key).
+tlog::Policy own_policy(const std::filesystem::path& ledger_folder);
+
+/// The files of the published log in a ledger's folder. Gives what auditors may have, nullopt for
+/// any other path.
 tlog::FileSource log_files(const std::filesystem::path& ledger_folder);
 
 /// Destroys the key of a subject, `name` as in subjects.h, whether or not another process writes

@@ -222,6 +222,9 @@ def check_ledger(server, checks):
     checks.equal("the log is for auditors", server.get("/ledger/checkpoint")[0], 403)
     auditor = json.loads(server.run("key", "create", "--scope", "audit", "--json"))["key"]
     checkpoint = server.get("/ledger/checkpoint", key=auditor)[2]
+    for path_of_none in ("tile/0", "tile", "", "journal", "tile/../journal"):
+        checks.equal(f"the log's file '{path_of_none}'",
+                     server.get(f"/ledger/{path_of_none}", key=auditor)[0], 404)
     (server.folder / "held").write_text(checkpoint, encoding="utf-8")
     policy = f"log {json.loads(receipt)['log_key']}\nquorum none\n"
     for name, value in (("receipt", receipt), ("policy", policy), ("body", body),
@@ -241,6 +244,8 @@ def check_ledger(server, checks):
     card = server.run("ledger", "show", index)
     checks.true("a record as a card", json.loads(part["intent"])["prompt"] in card)
     checks.equal("no such record", server.start("ledger", "show", "1000000").returncode, 3)
+    whole = server.run("ledger", "verify", "--held", str(server.folder / "held"))
+    checks.true("the whole log verifies", "continued" in whole)
     refused = server.start("audit", "export", str(server.folder / "early"))
     checks.equal("no export beside the server", refused.returncode, 69)
 
@@ -259,6 +264,13 @@ def check_audit(server, checks):
     entries.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
     checks.equal("a changed bundle", server.start(*verify).returncode, 5)
     entries.write_bytes(whole)
+    own = max((path for path in server.folder.rglob("ledger/log/tile/entries/**/*")
+               if path.is_file()), key=lambda path: path.stat().st_size)
+    whole = own.read_bytes()
+    own.chmod(0o600)
+    own.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    checks.equal("a changed log", server.start("ledger", "verify").returncode, 5)
+    own.write_bytes(whole)
     certificate = next((server.folder / "data/etalon/ledger/auditors").glob("*.pem"))
     key = next(path for path in (server.folder / "data/etalon/ledger").rglob("*")
                if path.is_file() and b"BEGIN PRIVATE KEY" in path.read_bytes())

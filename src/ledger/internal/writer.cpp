@@ -9,7 +9,7 @@
 
 #include "base/utf8.h"
 #include "ledger/commitment.h"
-#include "ledger/internal/files.h"
+#include "ledger/internal/log_key.h"
 #include "ledger/internal/receipt_source.h"
 #include "ledger/json.h"
 #include "ledger/limits.h"
@@ -18,23 +18,6 @@
 namespace etalon::ledger {
 
 namespace {
-
-constexpr std::size_t kKeyFileBytesMax = 1024;
-
-tlog::SigningKey read_or_make_key(const LedgerOptions& options) {
-    make_private_folder(options.folder / "keys");
-    const std::filesystem::path path = options.folder / "keys" / "log.key";
-    if (!std::filesystem::exists(path)) {
-        const std::string name =
-            fmt::format("{}/{}", options.origin_start, random_id().substr(0, 16));
-        const tlog::SigningKey key = tlog::SigningKey::generate(name);
-        write_new_file(path, key.text() + "\n");
-    }
-    std::string text = read_private_file(path, kKeyFileBytesMax);
-    while (!text.empty() && text.back() == '\n')
-        text.pop_back();
-    return tlog::SigningKey::parse(text);
-}
 
 std::uint64_t now_us() {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
@@ -69,7 +52,7 @@ std::vector<std::string> ids_of(const std::vector<Subject>& subjects) {
 
 Ledger::Writer::Writer(LedgerOptions options)
     : options_(std::move(options)),
-      key_(read_or_make_key(options_)),
+      key_(read_or_make_log_key(options_.folder, options_.origin_start)),
       subjects_(options_.folder / "keys" / "subjects"),
       made_local_auditor_(
           ensure_local_auditor(options_.folder / "auditors", options_.folder / kLocalKey)),
