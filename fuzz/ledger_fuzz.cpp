@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Records, manifests of bundles and receipts: the first byte chooses. What is accepted is written
-// again as the same bytes.
+// Records, manifests of bundles, receipts, stored payloads and journals of erasures: the first byte
+// chooses. What is accepted is written again as the same bytes.
 #include <cstdint>
 #include <string_view>
 
 #include "base/error.h"
+#include "ledger/erase_journal.h"
 #include "ledger/internal/manifest.h"
+#include "ledger/payload_store.h"
 #include "ledger/receipt.h"
 #include "ledger/record.h"
 
@@ -20,6 +22,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         } else if (data[0] == 'm') {
             ETALON_ASSERT(etalon::ledger::manifest_text(etalon::ledger::parse_manifest(text)) ==
                           text);
+        } else if (data[0] == 's') {
+            const auto stored = etalon::ledger::parse_stored_payload(text);
+            const std::size_t n_line = text.find('\n') + 1;
+            ETALON_ASSERT(stored.wrapped + stored.ciphertext == text.substr(n_line));
+        } else if (data[0] == 'j') {
+            for (const auto& erased : etalon::ledger::parse_erase_journal(text))
+                ETALON_ASSERT(erased.id.size() == etalon::ledger::kIdDigits);
         } else {
             (void)etalon::ledger::verify_receipt(text, etalon::tlog::Policy{}, {});
         }

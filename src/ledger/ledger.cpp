@@ -109,17 +109,15 @@ tlog::FileSource log_files(const std::filesystem::path& ledger_folder) {
     };
 }
 
-std::string erase_subject(const LedgerOptions& options, std::string_view name,
-                          std::string_view basis) {
-    Subjects subjects(options.folder / "keys" / "subjects");
-    const auto id = subjects.begin_erase(name, basis);
-    if (!id) {
-        throw Error(ExitCode::not_found, "the ledger has no subject of that name");
-    }
+void record_erasures(const LedgerOptions& options, const std::vector<std::string>& ids) {
+    const std::filesystem::path folder = options.folder / "keys" / "subjects";
+    Subjects subjects(folder);
     (void)subjects.begun_erasures();  // the keys go now, whoever writes the record
-    const std::filesystem::path begun = options.folder / "keys" / "subjects" / "erasing" / *id;
     const auto end = std::chrono::steady_clock::now() + kEraseTime;
-    while (std::filesystem::exists(begun)) {
+    const auto is_begun = [&](const std::string& id) {
+        return std::filesystem::exists(folder / "erasing" / id);
+    };
+    while (std::any_of(ids.begin(), ids.end(), is_begun)) {
         try {
             const Ledger ledger(options);  // writes the record as it opens
         } catch (const Error& error) {
@@ -132,6 +130,16 @@ std::string erase_subject(const LedgerOptions& options, std::string_view name,
         }
         std::this_thread::sleep_for(kErasePause);
     }
+}
+
+std::string erase_subject(const LedgerOptions& options, std::string_view name,
+                          std::string_view basis) {
+    Subjects subjects(options.folder / "keys" / "subjects");
+    const auto id = subjects.begin_erase(name, basis);
+    if (!id) {
+        throw Error(ExitCode::not_found, "the ledger has no subject of that name");
+    }
+    record_erasures(options, {*id});
     return *id;
 }
 

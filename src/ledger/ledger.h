@@ -131,6 +131,11 @@ tlog::Policy own_policy(const std::filesystem::path& ledger_folder);
 /// any other path.
 tlog::FileSource log_files(const std::filesystem::path& ledger_folder);
 
+/// Erasures of these ids have begun (Subjects::begin_erase): destroys their keys, whether or not
+/// another process writes the ledger, and returns when the records are on disk. Errors: unavailable
+/// (the other process does not write the record in time; it will), as Ledger.
+void record_erasures(const LedgerOptions& options, const std::vector<std::string>& ids);
+
 /// Destroys the key of a subject, `name` as in subjects.h, whether or not another process writes
 /// the ledger, and returns its id once the record is on disk. Errors: not_found (no such subject),
 /// unavailable (the other process does not write the record in time; it will), as Ledger.

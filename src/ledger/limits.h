@@ -31,6 +31,14 @@ inline constexpr std::size_t kQueueMax = 65536;
 /// A receipt is promised within two seconds; a signed checkpoint costs about a millisecond.
 inline constexpr std::chrono::milliseconds kPublishTime{500};
 
+/// --- erasure ---
+/// Of some 250 bytes a line: a million erasures.
+inline constexpr std::size_t kJournalBytesMax = std::size_t{256} << 20;
+inline constexpr std::uint64_t kRetentionDaysMax = 36500;  ///< a century; more is a typing error
+/// A backup of keys that is older could bring back what was erased since, if its journal were lost.
+inline constexpr std::uint64_t kKeyBackupDaysMax = 31;
+inline constexpr std::size_t kPreviousDigits = 16;  ///< name a former log in a restored ledger
+
 /// --- audit bundles ---
 inline constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;
 inline constexpr std::size_t kPathBytesMax = 200;

@@ -19,6 +19,21 @@ constexpr std::uint64_t kFilesPerFolder = 1000;
 
 }  // namespace
 
+StoredPayload parse_stored_payload(std::string_view bytes) {
+    const std::size_t line_end = bytes.find('\n');
+    std::size_t n_wrapped = 0;
+    bool good = line_end != std::string_view::npos && line_end > kStart.size() &&
+                bytes.substr(0, kStart.size()) == kStart;
+    if (good) {
+        const char* end = bytes.data() + line_end;
+        const auto [parsed, error] = std::from_chars(bytes.data() + kStart.size(), end, n_wrapped);
+        good = error == std::errc() && parsed == end && n_wrapped <= bytes.size() - line_end - 1;
+    }
+    if (!good) throw Error(ExitCode::invalid, "this is no sealed payload");
+    return {std::string(bytes.substr(line_end + 1, n_wrapped)),
+            std::string(bytes.substr(line_end + 1 + n_wrapped))};
+}
+
 std::filesystem::path PayloadStore::path_of(std::uint64_t intent) const {
     return folder_ / fmt::format("{:07}", intent / kFilesPerFolder) / fmt::format("{}", intent);
 }
@@ -40,22 +55,12 @@ void PayloadStore::sync(const std::vector<std::filesystem::path>& files) {
 std::optional<StoredPayload> PayloadStore::get(std::uint64_t intent) const {
     const std::filesystem::path path = path_of(intent);
     if (!std::filesystem::exists(path)) return std::nullopt;
-    const std::string bytes = read_file(path, kPayloadBytesMax + kEnvelopeBytesMax);
-    const std::size_t line_end = bytes.find('\n');
-    std::size_t n_wrapped = 0;
-    bool good = line_end != std::string::npos && line_end > kStart.size() &&
-                bytes.compare(0, kStart.size(), kStart) == 0;
-    if (good) {
-        const char* end = bytes.data() + line_end;
-        const auto [parsed, error] = std::from_chars(bytes.data() + kStart.size(), end, n_wrapped);
-        good = error == std::errc() && parsed == end && n_wrapped <= bytes.size() - line_end - 1;
+    try {
+        return parse_stored_payload(read_file(path, kPayloadBytesMax + kEnvelopeBytesMax));
+    } catch (const Error& error) {
+        throw Error(error.code(),
+                    fmt::format("{} ({})", error.message(), printable(path.string())));
     }
-    if (!good) {
-        throw Error(ExitCode::invalid,
-                    fmt::format("{} is no sealed payload", printable(path.string())));
-    }
-    return StoredPayload{bytes.substr(line_end + 1, n_wrapped),
-                         bytes.substr(line_end + 1 + n_wrapped)};
 }
 
 }  // namespace etalon::ledger

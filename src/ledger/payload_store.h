@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace etalon::ledger {
@@ -14,6 +15,10 @@ struct StoredPayload {
     std::string wrapped;  ///< the envelope inside the subjects' wraps
     std::string ciphertext;
 };
+
+/// The content of a file of the store, which may be hostile. Errors: invalid (it is not what
+/// write() wrote). A file that a crash cut off behind its first line is noticed when it is opened.
+StoredPayload parse_stored_payload(std::string_view bytes);
 
 class PayloadStore {
   public:

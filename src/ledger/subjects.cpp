@@ -3,11 +3,16 @@
 //   secret         32 bytes as hex: makes file names of names
 //   ids/ID         the subject's key, as hex
 //   names/MAC      the id of the subject with the name of that MAC
-//   erasing/ID     basis and MAC: the keys are being destroyed, the record is still to be written
+//   past/ID        the MAC of the name that had this id before
+//   holds/MAC      why the name must not be erased
+//   erasing/ID     basis, MAC, reason: the key is being destroyed, the record still to be written
+//   erased         the journal of erasures (ledger/erase_journal.h)
 #include "ledger/subjects.h"
 
 #include <algorithm>
+#include <chrono>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "ledger/internal/files.h"
@@ -19,7 +24,7 @@ namespace etalon::ledger {
 
 namespace {
 
-constexpr std::size_t kFileBytesMax = 256;
+constexpr std::size_t kFileBytesMax = 2 * kNameBytesMax;  // an erasure has a reason
 constexpr std::size_t kMacDigits = 64;
 
 /// A line without its end. Errors: invalid.
@@ -40,6 +45,18 @@ std::string read_hex(const std::filesystem::path& path, std::size_t n_digits) {
     return text;
 }
 
+std::uint64_t unix_time_us() {
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                          std::chrono::system_clock::now().time_since_epoch())
+                                          .count());
+}
+
+/// Only keys are overwritten: a crash between that and the removal would leave a file that is none,
+/// and the ledger would not open until somebody looked at it.
+void remove_file(const std::filesystem::path& path) {
+    if (std::filesystem::remove(path)) sync_folder(path.parent_path());
+}
+
 Key read_or_make_secret(const std::filesystem::path& path) {
     write_new_file(path, to_hex(random_key().bytes) + "\n");
     return key_of_hex(read_hex(path, 2 * sizeof(Key::bytes)));
@@ -56,13 +73,17 @@ std::string named_subject(std::string_view tenant, std::string_view name) {
 }
 
 Subjects::Subjects(std::filesystem::path folder) : folder_(std::move(folder)) {
-    for (const char* part : {"ids", "names", "erasing"})
+    for (const char* part : {"ids", "names", "past", "holds", "erasing"})
         make_private_folder(folder_ / part);
     secret_ = read_or_make_secret(folder_ / "secret");
 }
 
+std::string Subjects::name_mac(std::string_view name) const {
+    return to_hex(mac(fmt::format("name\n{}", name)));
+}
+
 std::filesystem::path Subjects::path_of(std::string_view name) const {
-    return folder_ / "names" / to_hex(mac(fmt::format("name\n{}", name)));
+    return folder_ / "names" / name_mac(name);
 }
 
 std::filesystem::path Subjects::id_path(const std::string& id) const {
@@ -83,7 +104,7 @@ std::optional<Subject> Subjects::find(std::string_view name) const {
 Subject Subjects::get(std::string_view name) {
     if (auto found = find(name)) return *found;
     const std::filesystem::path path = path_of(name);
-    if (std::filesystem::exists(path)) destroy_file(path);  // of an erasure under way
+    if (std::filesystem::exists(path)) remove_file(path);  // of an erasure under way
     Subject subject{random_id(), random_key()};
     write_new_file(id_path(subject.id), to_hex(subject.key.bytes) + "\n");
     write_new_file(path, subject.id + "\n");
@@ -101,12 +122,95 @@ std::optional<std::vector<Subject>> Subjects::with_ids(const std::vector<std::st
     return subjects;
 }
 
+std::vector<Subjects::Entry> Subjects::entries() const {
+    std::vector<Entry> entries;
+    for (const bool retired : {false, true}) {
+        for (const auto& file :
+             std::filesystem::directory_iterator(folder_ / (retired ? "past" : "names"))) {
+            const std::string name = file.path().filename().string();
+            if (!is_hex(name, retired ? kIdDigits : kMacDigits)) continue;  // a draft
+            const std::string content = read_hex(file.path(), retired ? kMacDigits : kIdDigits);
+            Entry entry = retired ? Entry{name, content, true} : Entry{content, name, false};
+            if (std::filesystem::exists(id_path(entry.id))) entries.push_back(std::move(entry));
+        }
+    }
+    // A crash in retire() can leave an id in both folders: it is the present one still.
+    std::stable_sort(entries.begin(), entries.end(),
+                     [](const Entry& a, const Entry& b) { return a.id < b.id; });
+    const auto same = [](const Entry& a, const Entry& b) { return a.id == b.id; };
+    entries.erase(std::unique(entries.begin(), entries.end(), same), entries.end());
+    return entries;
+}
+
+std::vector<std::string> Subjects::ids_of(std::string_view name) const {
+    const std::string mac_text = name_mac(name);
+    std::vector<std::string> ids;
+    for (const Entry& entry : entries())
+        if (entry.name_mac == mac_text) ids.push_back(entry.id);
+    return ids;
+}
+
+void Subjects::retire(const Entry& entry) {
+    if (entry.retired) return;
+    const std::filesystem::path name = folder_ / "names" / entry.name_mac;
+    const std::filesystem::path next = name.string() + ".next";
+    write_new_file(folder_ / "past" / entry.id, entry.name_mac + "\n");
+    const Subject subject{random_id(), random_key()};
+    write_new_file(id_path(subject.id), to_hex(subject.key.bytes) + "\n");
+    write_file(next, subject.id + "\n");
+    sync_files({next});
+    // The name has one id or the other at every moment: requests go on meanwhile.
+    std::filesystem::rename(next, name);
+    sync_folder(name.parent_path());
+}
+
+std::uint64_t Subjects::made(const std::string& id) const {
+    struct stat status {};
+    if (::stat(id_path(id).c_str(), &status) != 0) {
+        throw Error(ExitCode::not_found, fmt::format("there is no key {}", id));
+    }
+    return static_cast<std::uint64_t>(status.st_mtim.tv_sec);
+}
+
+void Subjects::hold(std::string_view name, std::string_view reason) {
+    const std::filesystem::path path = folder_ / "holds" / name_mac(name);
+    write_file(path, plain(reason) + "\n");
+    sync_files({path});
+}
+
+bool Subjects::release(std::string_view name) {
+    return destroy_file(folder_ / "holds" / name_mac(name));
+}
+
+std::optional<std::string> Subjects::hold_of(std::string_view name) const {
+    return hold_of_mac(name_mac(name));
+}
+
+std::optional<std::string> Subjects::hold_of_mac(const std::string& mac_text) const {
+    const std::filesystem::path path = folder_ / "holds" / mac_text;
+    if (!std::filesystem::exists(path)) return std::nullopt;
+    return read_line(path);
+}
+
 std::optional<std::string> Subjects::begin_erase(std::string_view name, std::string_view basis) {
     const auto subject = find(name);
     if (!subject) return std::nullopt;
-    const std::string mac_text = path_of(name).filename().string();
-    write_new_file(folder_ / "erasing" / subject->id, fmt::format("{} {}\n", basis, mac_text));
+    begin_erase({subject->id, name_mac(name), false}, basis, "");
     return subject->id;
+}
+
+void Subjects::begin_erase(const Entry& entry, std::string_view basis, std::string_view reason) {
+    const std::string why = plain(reason);
+    write_new_file(folder_ / "erasing" / entry.id,
+                   fmt::format("{} {} {}\n", basis, entry.name_mac, why));
+}
+
+void Subjects::destroy(const std::string& id, const std::string& mac_text) const {
+    destroy_file(id_path(id));
+    remove_file(folder_ / "past" / id);
+    // The name may have a new subject already.
+    const std::filesystem::path name = folder_ / "names" / mac_text;
+    if (std::filesystem::exists(name) && read_line(name) == id) remove_file(name);
 }
 
 std::vector<Subjects::Erasure> Subjects::begun_erasures() {
@@ -115,16 +219,16 @@ std::vector<Subjects::Erasure> Subjects::begun_erasures() {
         const std::string id = entry.path().filename().string();
         if (!is_hex(id, kIdDigits)) continue;  // a draft of write_new_file
         const std::string line = read_line(entry.path());
-        const std::size_t space = line.find(' ');
-        const std::string mac_text = space == std::string::npos ? "" : line.substr(space + 1);
+        const std::size_t space = std::min(line.find(' '), line.size());
+        const std::string mac_text = line.substr(std::min(space + 1, line.size()), kMacDigits);
+        const std::size_t reason = std::min(space + 1 + kMacDigits + 1, line.size());
         if (!is_hex(mac_text, kMacDigits)) {
             throw Error(ExitCode::invalid,
                         fmt::format("{} is no erasure", printable(entry.path().string())));
         }
-        destroy_file(id_path(id));
-        // The name may have a new subject already.
-        const std::filesystem::path name = folder_ / "names" / mac_text;
-        if (std::filesystem::exists(name) && read_line(name) == id) destroy_file(name);
+        // The journal comes first: a backup that is restored later must find the erasure there.
+        journal().add({id, mac_text, line.substr(0, space), line.substr(reason), unix_time_us()});
+        destroy(id, mac_text);
         erasures.push_back({id, line.substr(0, space)});
     }
     std::sort(erasures.begin(), erasures.end(),
@@ -132,9 +236,18 @@ std::vector<Subjects::Erasure> Subjects::begun_erasures() {
     return erasures;
 }
 
+std::size_t Subjects::replay_journal() {
+    std::size_t n_destroyed = 0;
+    for (const ErasedSubject& erased : journal().read()) {
+        if (std::filesystem::exists(id_path(erased.id))) ++n_destroyed;
+        destroy(erased.id, erased.name_mac);
+    }
+    return n_destroyed;
+}
+
 void Subjects::end_erase(const std::string& id) {
     ETALON_ASSERT(is_hex(id, kIdDigits));
-    destroy_file(folder_ / "erasing" / id);
+    remove_file(folder_ / "erasing" / id);
 }
 
 }  // namespace etalon::ledger
