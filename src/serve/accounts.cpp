@@ -130,6 +130,34 @@ Accounts::Created Accounts::create_key(const NewKey& key, std::int64_t now) {
     return {database_.last_id(), text};
 }
 
+std::vector<TenantInfo> Accounts::list_tenants() {
+    Statement ask(database_, "SELECT name, created FROM tenants ORDER BY id");
+    std::vector<TenantInfo> tenants;
+    while (ask.next())
+        tenants.push_back({ask.text(0), ask.integer(1)});
+    return tenants;
+}
+
+bool Accounts::forget_tenant(std::string_view name) {
+    constexpr const char* kUsage =
+        "DELETE FROM usage WHERE key_id IN (SELECT keys.id FROM keys JOIN tenants "
+        "ON tenants.id = tenant_id WHERE name = ?)";
+    constexpr const char* kStatements[] = {
+        kUsage, "DELETE FROM keys WHERE tenant_id = (SELECT id FROM tenants WHERE name = ?)",
+        "DELETE FROM tenants WHERE name = ?"};
+    database_.run("BEGIN IMMEDIATE");
+    try {
+        for (const char* statement : kStatements)
+            Statement(database_, statement).bind(1, name).run();
+    } catch (const Error&) {
+        database_.run("ROLLBACK");
+        throw;
+    }
+    const bool was_there = database_.n_changed() > 0;
+    database_.run("COMMIT");
+    return was_there;
+}
+
 std::vector<KeyInfo> Accounts::list_keys() {
     Statement ask(database_, fmt::format("{} ORDER BY keys.id", kKeyColumns).c_str());
     std::vector<KeyInfo> keys;

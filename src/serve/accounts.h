@@ -43,6 +43,11 @@ struct KeyInfo {
     std::optional<std::int64_t> revoked;
 };
 
+struct TenantInfo {
+    std::string name;
+    std::int64_t created = 0;
+};
+
 struct DayUsage {
     std::int64_t requests = 0;
     std::int64_t prompt_tokens = 0;
@@ -63,6 +68,13 @@ class Accounts {
     std::vector<KeyInfo> list_keys();
     /// False: there is no such key.
     bool revoke_key(std::int64_t id, std::int64_t now);
+
+    std::vector<TenantInfo> list_tenants();
+    /// Removes the tenant, its keys and their usage. False: there is no such tenant.
+    bool forget_tenant(std::string_view name);
+    /// What was removed is in no page of the database either. Errors: unavailable (another program
+    /// reads it now).
+    void scrub() { database_.scrub(); }
 
     /// The key with this text, revoked and expired ones included; nullopt: there is none.
     std::optional<KeyInfo> find(std::string_view key);

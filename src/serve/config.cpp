@@ -184,6 +184,7 @@ const std::vector<ConfigKey>& config_keys() {
         {"public_key", &Config::public_key, 0, {}},
         {"signing_key", &Config::signing_key, 0, {}},
         {"verify", &Config::verify, 0, {"changed", "always"}},
+        {"retention", &Config::retention, 0, {}},
     };
     return keys;
 }

@@ -73,6 +73,7 @@ Database::Database(const std::filesystem::path& path) : path_(path) {
     run("PRAGMA journal_mode = WAL");
     run("PRAGMA synchronous = NORMAL");
     run("PRAGMA foreign_keys = ON");
+    run("PRAGMA secure_delete = ON");  // deleted rows are overwritten, not only unlinked
     migrate();
 }
 
@@ -93,6 +94,24 @@ void Database::fail(const char* doing) const {
 void Database::run(const char* sql) {
     if (sqlite3_exec(handle_.get(), sql, nullptr, nullptr, nullptr) != SQLITE_OK)
         fail("use database");
+}
+
+void Database::scrub() {
+    // The copy that VACUUM makes has no free pages; the log with the former pages is cut to
+    // nothing.
+    run("VACUUM");
+    Statement checkpoint(*this, "PRAGMA wal_checkpoint(TRUNCATE)");
+    const bool is_busy = !checkpoint.next() || checkpoint.integer(0) != 0;
+    if (!is_busy) return;
+    throw Error(ExitCode::unavailable,
+                fmt::format("another program reads {}: its log still holds what was deleted",
+                            printable(path_.string())),
+                "try again");
+}
+
+void Database::copy_to(const std::filesystem::path& path) {
+    make_file(path);  // SQLite fills an empty file
+    Statement(*this, "VACUUM INTO ?").bind(1, std::string_view(path.native())).run();
 }
 
 std::int64_t Database::last_id() const {

@@ -28,6 +28,11 @@ class Database {
     Database& operator=(const Database&) = delete;
 
     void run(const char* sql);
+    /// What was deleted leaves the file, its free pages and the write-ahead log. Errors:
+    /// unavailable (another program reads it now), failure.
+    void scrub();
+    /// A whole copy in a new file (0600), without free pages, while others write. Errors: failure.
+    void copy_to(const std::filesystem::path& path);
     std::int64_t last_id() const;
     int n_changed() const;
     sqlite3* handle() const { return handle_.get(); }

@@ -239,6 +239,40 @@ TEST_F(AccountsTest, LocalKeyIsMadeOnceAndIsPrivate) {
     EXPECT_NE(read_local_key(path), key);
 }
 
+TEST_F(AccountsTest, AForgottenTenantIsInNoPageOfTheDatabase) {
+    const auto bytes_hold = [&](const std::string& text) {
+        for (const auto& entry : fs::directory_iterator(database().parent_path())) {
+            if (read_file(entry.path(), 1 << 24).find(text) != std::string::npos) return true;
+        }
+        return false;
+    };
+    NewKey key;
+    for (const char* tenant : {"canary-of-anna", "bert"}) {
+        key.tenant = tenant;
+        accounts_->add_usage(accounts_->create_key(key, kNow).id, kNow, {1, 2, 3});
+    }
+    EXPECT_TRUE(bytes_hold("canary-of-anna"));
+    EXPECT_EQ(accounts_->list_tenants().size(), 2U);
+    EXPECT_TRUE(accounts_->forget_tenant("canary-of-anna"));
+    EXPECT_FALSE(accounts_->forget_tenant("canary-of-anna"));
+    accounts_->scrub();
+    EXPECT_FALSE(bytes_hold("canary-of-anna"));
+    EXPECT_TRUE(bytes_hold("bert"));
+    ASSERT_EQ(accounts_->list_keys().size(), 1U);
+    EXPECT_EQ(accounts_->list_keys()[0].tenant, "bert");
+    EXPECT_EQ(accounts_->day_usage(accounts_->list_keys()[0].id, kNow).answer_tokens, 3);
+}
+
+TEST_F(AccountsTest, ACopyOfTheDatabaseIsWholeAndPrivate) {
+    const std::string key = accounts_->create_key({}, kNow).key;
+    const fs::path copy = fs::path(folder_) / "copy.db";
+    Database(database()).copy_to(copy);
+    EXPECT_TRUE(Accounts(copy).find(key).has_value());
+    struct stat status {};
+    ASSERT_EQ(::stat(copy.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777U, 0600U);
+}
+
 TEST(Pace, RefillsEvenly) {
     Paces paces;
     for (int i = 0; i < 60; ++i)
