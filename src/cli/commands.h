@@ -13,10 +13,12 @@ class App;
 namespace etalon::cli {
 
 void add_audit(CLI::App& app);
+void add_backup(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_config(CLI::App& app);
 void add_doctor(CLI::App& app);
+void add_erase(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_import(CLI::App& app);
 void add_key(CLI::App& app);
