@@ -2,26 +2,24 @@
 // `etalon audit export|verify|open`: bundles for auditors (docs/ledger.md section 6).
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <ctime>
 #include <fmt/format.h>
 #include <memory>
 #include <optional>
 
 #include "cli/commands.h"
+#include "cli/ledger_place.h"
 #include "cli/output.h"
 
 #include "base/error.h"
 #include "base/file.h"
 #include "ledger/bundle.h"
 #include "ledger/ledger.h"
-#include "serve/config.h"
 
 namespace etalon::cli {
 
 namespace {
 
 constexpr std::size_t kPemBytesMax = 64 << 10;
-constexpr std::uint64_t kMicroseconds = 1'000'000;
 
 struct AuditOptions {
     std::string folder;
@@ -35,27 +33,6 @@ struct AuditOptions {
     std::string certificate;
 };
 
-/// "2026-11-25" or "2026-11-25T08:30:00Z", of UTC, in microseconds since 1970.
-std::uint64_t time_of(const char* flag, const std::string& text) {
-    std::tm time{};
-    const char* end = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &time);
-    if (end == nullptr) {
-        time = {};
-        end = ::strptime(text.c_str(), "%Y-%m-%d", &time);
-    }
-    const std::time_t seconds = end != nullptr && *end == '\0' ? ::timegm(&time) : -1;
-    if (seconds < 0) {
-        throw Error(ExitCode::usage, fmt::format("{}: {} is no time", flag, printable(text)),
-                    "as in 2026-11-25 or 2026-11-25T08:30:00Z");
-    }
-    return static_cast<std::uint64_t>(seconds) * kMicroseconds;
-}
-
-std::filesystem::path ledger_folder(const AuditOptions& options) {
-    if (!options.ledger.empty()) return options.ledger;
-    return serve::data_folder() / "ledger";
-}
-
 void print_report(const ledger::BundleReport& report) {
     print_field("origin", report.checkpoint.origin);
     print_field("records in the log", count_text(report.checkpoint.size));
@@ -68,26 +45,16 @@ void print_report(const ledger::BundleReport& report) {
 
 /// The reading is a record before anything is given away.
 void run_export(const AuditOptions& options) {
-    const std::filesystem::path folder = ledger_folder(options);
-    const std::uint64_t from = options.from.empty() ? 0 : time_of("--from", options.from);
-    const std::uint64_t to = options.to.empty() ? UINT64_MAX : time_of("--to", options.to);
+    const std::filesystem::path folder = ledger_folder(options.ledger);
+    const std::uint64_t from = options.from.empty() ? 0 : time_us_of(options.from);
+    const std::uint64_t to = options.to.empty() ? UINT64_MAX : time_us_of(options.to);
     if (!std::filesystem::exists(folder / "log" / "checkpoint")) {
         throw Error(ExitCode::not_found,
                     fmt::format("{} has no ledger", printable(folder.string())));
     }
     const ledger::BundleRange range = ledger::range_of_times(folder, from, to);
-    try {
-        ledger::LedgerOptions writer;
-        writer.folder = folder;
-        writer.program = "etalon " ETALON_VERSION;
-        ledger::Ledger ledger(std::move(writer));
-        ledger.log_read({range.first, range.end, "export"});
-    } catch (const Error& error) {
-        if (error.code() != ExitCode::unavailable) throw;
-        throw Error(ExitCode::unavailable,
-                    "the server writes this ledger: the record of the export has no place",
-                    "stop the server for the export; auditors read /ledger/ meanwhile");
-    }
+    ledger::record_now(ledger_options(options.ledger),
+                       {ledger::LogRead{range.first, range.end, "export"}});
     print_report(ledger::export_bundle(folder, range, options.folder));
 }
 
@@ -111,9 +78,9 @@ void run_verify(const AuditOptions& options) {
 }
 
 void run_open(const AuditOptions& options) {
-    print(ledger::open_bundle_payload(options.folder, options.intent,
-                                      read_file(options.key, kPemBytesMax),
-                                      read_file(options.certificate, kPemBytesMax)));
+    print(ledger::open_bundle_payload(
+        options.folder, options.intent,
+        {read_file(options.key, kPemBytesMax), read_file(options.certificate, kPemBytesMax)}));
 }
 
 }  // namespace

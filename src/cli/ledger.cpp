@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `etalon ledger tail|show|verify|receipt`: the published log of the server, as a person reads it.
+// `etalon ledger tail|show|open|verify|receipt`: the published log of the server, as a person reads
+// it.
 #include "ledger/ledger.h"
 
 #include <CLI/CLI.hpp>
@@ -10,15 +11,18 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "cli/auditor.h"
 #include "cli/commands.h"
+#include "cli/ledger_place.h"
 #include "cli/output.h"
 
 #include "base/error.h"
 #include "base/file.h"
+#include "ledger/bundle.h"
+#include "ledger/own_payloads.h"
 #include "ledger/receipt.h"
 #include "ledger/record.h"
 #include "ledger/subjects.h"
-#include "serve/config.h"
 #include "tlog/proof_file.h"
 #include "tlog/tile_reader.h"
 #include "tlog/verify.h"
@@ -39,6 +43,9 @@ struct LedgerCommand {
     std::string kind;
     std::string model;
     std::string tenant;
+    std::string from;
+    std::string to;
+    AuditorOptions auditor;
     std::uint64_t index = 0;
     bool json = false;
     std::string receipt;
@@ -58,8 +65,7 @@ struct Log {
 
 Log open_log(const LedgerCommand& options) {
     Log log;
-    log.folder = options.ledger.empty() ? serve::data_folder() / "ledger"
-                                        : std::filesystem::path(options.ledger);
+    log.folder = ledger_folder(options.ledger);
     log.files = ledger::log_files(log.folder);
     const auto note = log.files("checkpoint");
     if (!note) {
@@ -101,6 +107,13 @@ std::string summary(const ledger::Record& record) {
     if (const auto* read = std::get_if<ledger::LogRead>(&record.body)) {
         return fmt::format("{} of {} to {}", read->what, read->first, read->end);
     }
+    if (const auto* read = std::get_if<ledger::ContentRead>(&record.body)) {
+        return fmt::format("{} of intent {}: {}", read->what, read->intent, read->reason);
+    }
+    if (const auto* refused = std::get_if<ledger::EraseRefused>(&record.body)) {
+        return fmt::format("subject {} ({})", refused->subjects.back().substr(0, kShown),
+                           refused->basis);
+    }
     return "";
 }
 
@@ -132,9 +145,13 @@ void tail(const LedgerCommand& options) {
     const Log log = open_log(options);
     const auto tenant = tenant_id(log, options);
     std::vector<std::string> lines;  // newest first
-    std::uint64_t end = log.checkpoint.size;
-    while (end > 0 && lines.size() < options.count) {
-        const std::uint64_t begin = (end - 1) / tlog::kTileWidth * tlog::kTileWidth;
+    const ledger::BundleRange range =
+        ledger::range_of_times(log.folder, options.from.empty() ? 0 : time_us_of(options.from),
+                               options.to.empty() ? UINT64_MAX : time_us_of(options.to));
+    std::uint64_t end = std::min(range.end, log.checkpoint.size);  // the log may have grown
+    while (end > range.first && lines.size() < options.count) {
+        const std::uint64_t begin =
+            std::max((end - 1) / tlog::kTileWidth * tlog::kTileWidth, range.first);
         std::vector<std::string> found;
         const auto take = [&](std::uint64_t index, std::string_view entry) {
             const ledger::Record record = ledger::parse_record(entry);
@@ -214,6 +231,23 @@ void show(const LedgerCommand& options) {
     }
 }
 
+/// The reading is a record before anything is shown.
+void open(const LedgerCommand& options) {
+    const ledger::OwnPayloads payloads(ledger_folder(options.auditor.ledger), options.index);
+    const ledger::AuditorKey key = read_auditor_key(options.auditor);
+    if (payloads.n_answers(options.index) == 0) {
+        throw Error(ExitCode::not_found,
+                    fmt::format("record {} is no answered intent", options.index),
+                    "etalon ledger tail --kind intent");
+    }
+    if (options.auditor.reason.empty()) {
+        throw Error(ExitCode::usage, "a payload is opened for a reason, which is recorded",
+                    "--reason TEXT");
+    }
+    record_reading(options.auditor, {options.index}, "open");
+    print(payloads.open(options.index, key));
+}
+
 void receipt(const LedgerCommand& options) {
     const tlog::Policy policy =
         tlog::parse_policy(read_file(options.policy, tlog::kPolicyBytesMax));
@@ -252,11 +286,17 @@ void add_ledger(CLI::App& app) {
     tailed->add_option("--kind", options->kind, "of this kind, as intent");
     tailed->add_option("--model", options->model, "of the model whose hash begins so");
     tailed->add_option("--tenant", options->tenant, "intents of this tenant");
+    tailed->add_option("--from", options->from, "first time, of UTC, as 2026-11-25T08:30:00Z");
+    tailed->add_option("--to", options->to, "time behind the last");
     tailed->callback([options] { tail(*options); });
     CLI::App* shown = command->add_subcommand("show", "one record and its proof");
     add_folder(shown);
     shown->add_option("INDEX", options->index, "of the record")->required();
     shown->callback([options] { show(*options); });
+    CLI::App* opened = command->add_subcommand("open", "print a payload, by an auditor's key");
+    opened->add_option("INDEX", options->index, "of the answer's intent")->required();
+    add_auditor_options(*opened, options->auditor);
+    opened->callback([options] { open(*options); });
     CLI::App* whole = command->add_subcommand("verify", "compute the whole log again");
     whole->add_option("--ledger", options->ledger, "folder of the ledger; absent: the server's");
     whole->add_option("--policy", options->policy,

@@ -3,14 +3,21 @@
 #include "cli/ledger_place.h"
 
 #include <chrono>
+#include <ctime>
+#include <fmt/format.h>
 
+#include "base/error.h"
 #include "serve/config.h"
 
 namespace etalon::cli {
 
-ledger::LedgerOptions ledger_options() {
+std::filesystem::path ledger_folder(const std::string& asked) {
+    return asked.empty() ? serve::data_folder() / "ledger" : std::filesystem::path(asked);
+}
+
+ledger::LedgerOptions ledger_options(const std::string& asked) {
     ledger::LedgerOptions options;
-    options.folder = serve::data_folder() / "ledger";
+    options.folder = ledger_folder(asked);
     options.program = "etalon " ETALON_VERSION;
     return options;
 }
@@ -20,6 +27,22 @@ ledger::Retention configured_retention() {
     for (const std::string& text : serve::load_config().retention)
         rules.push_back(ledger::parse_retention_rule(text));
     return ledger::Retention(std::move(rules));
+}
+
+std::uint64_t time_us_of(const std::string& text) {
+    constexpr std::uint64_t kSecondUs = 1'000'000;
+    std::tm time{};
+    const char* end = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &time);
+    if (end == nullptr) {
+        time = {};
+        end = ::strptime(text.c_str(), "%Y-%m-%d", &time);
+    }
+    const std::time_t seconds = end != nullptr && *end == '\0' ? ::timegm(&time) : -1;
+    if (seconds < 0) {
+        throw Error(ExitCode::usage, fmt::format("{} is no time", printable(text)),
+                    "as in 2026-11-25 or 2026-11-25T08:30:00Z");
+    }
+    return static_cast<std::uint64_t>(seconds) * kSecondUs;
 }
 
 std::uint64_t unix_time_us() {

@@ -3,19 +3,25 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <string>
 
 #include "ledger/ledger.h"
 #include "ledger/retention.h"
 
 namespace etalon::cli {
 
-/// The folder `ledger` of the server's data.
-ledger::LedgerOptions ledger_options();
+/// `asked`, or where that is empty the folder `ledger` of the server's data.
+std::filesystem::path ledger_folder(const std::string& asked);
+/// This program writes in that folder.
+ledger::LedgerOptions ledger_options(const std::string& asked = "");
 
 /// The key `retention` of the configuration. Errors: usage.
 ledger::Retention configured_retention();
 
-/// Microseconds since 1970.
+/// Now, in microseconds since 1970.
 std::uint64_t unix_time_us();
+/// "2026-11-25" or "2026-11-25T08:30:00Z", of UTC, likewise. Errors: usage.
+std::uint64_t time_us_of(const std::string& text);
 
 }  // namespace etalon::cli

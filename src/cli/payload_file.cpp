@@ -45,14 +45,18 @@ void NewPayloadFile::write(const engine::Payload& payload) {
     written_ = true;
 }
 
-std::pair<engine::Payload, Sha256Digest> read_payload_file(const std::filesystem::path& path) {
-    const std::string bytes = read_file(path, engine::kPayloadBytesMax);
+std::pair<engine::Payload, Sha256Digest> read_payload_bytes(std::string_view bytes,
+                                                            const std::string& source) {
     try {
         return {engine::read_payload(bytes), sha256(std::as_bytes(std::span(bytes)))};
     } catch (const Error& error) {
-        throw Error(error.code(), fmt::format("{} ({})", error.message(), printable(path.string())),
+        throw Error(error.code(), fmt::format("{} ({})", error.message(), printable(source)),
                     error.hint());
     }
+}
+
+std::pair<engine::Payload, Sha256Digest> read_payload_file(const std::filesystem::path& path) {
+    return read_payload_bytes(read_file(path, engine::kPayloadBytesMax), path.string());
 }
 
 }  // namespace etalon::cli

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/sha256.h"
@@ -31,6 +32,9 @@ class NewPayloadFile {
     bool written_ = false;
 };
 
+/// The payload in these bytes and their SHA-256. Errors: invalid (the message names the source).
+std::pair<engine::Payload, Sha256Digest> read_payload_bytes(std::string_view bytes,
+                                                            const std::string& source);
 /// The payload of a file and the SHA-256 of its bytes. Errors: not_found, invalid (the message
 /// names the file), failure.
 std::pair<engine::Payload, Sha256Digest> read_payload_file(const std::filesystem::path& path);

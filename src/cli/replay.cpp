@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// `etalon replay FILE...`: derives the answers of payloads again and says whether they match.
+// `etalon replay`: derives answers again and says whether they match.
 #include "engine/replay.h"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <chrono>
-#include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <fmt/format.h>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <random>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -23,7 +19,7 @@
 #include "cli/load.h"
 #include "cli/machine.h"
 #include "cli/output.h"
-#include "cli/payload_file.h"
+#include "cli/payload_source.h"
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -36,14 +32,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kPercentMax = 100.0;
-
 struct ReplayOptions {
-    std::vector<std::string> paths;
+    PayloadChoice choice;
     std::string model;
-    std::string sample;
-    std::uint64_t seed = 0;
-    bool has_seed = false;
     DeviceOptions device;
     bool exact = false;
     bool json = false;
@@ -51,7 +42,7 @@ struct ReplayOptions {
 
 /// What came of one payload.
 struct Outcome {
-    std::string file;
+    std::string label;
     ExitCode code = ExitCode::ok;  ///< ok: match
     std::string text;              ///< the verdict, or why there is none
     std::optional<engine::Verdict> verdict;
@@ -63,7 +54,7 @@ struct Outcome {
 
 /// A payload that waits for its model.
 struct Waiting {
-    std::string file;
+    PayloadSource source;
     std::size_t n_tokens = 0;  ///< of prompt and answer
 };
 using ByModel = std::map<Sha256Digest, std::vector<Waiting>>;
@@ -72,72 +63,6 @@ struct OpenModel {
     weights::ModelFile file;
     Sha256Digest hash{};
 };
-
-/// --- which payloads ---
-
-std::vector<std::string> payload_files(const std::vector<std::string>& paths) {
-    std::vector<std::string> files;
-    for (const std::string& path : paths) {
-        std::error_code error;
-        if (!fs::is_directory(path, error)) {
-            files.push_back(path);
-            continue;
-        }
-        const std::size_t n_before = files.size();
-        for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-            if (entry.path().extension() == ".json") files.push_back(entry.path().string());
-        }
-        if (files.size() == n_before) {
-            throw Error(ExitCode::not_found,
-                        fmt::format("{} holds no payload (*.json)", printable(path)));
-        }
-        std::sort(files.begin() + static_cast<std::ptrdiff_t>(n_before), files.end());
-    }
-    return files;
-}
-
-/// "1%" as 1.
-double percent_of(const std::string& text) {
-    double percent = 0.0;
-    const char* const end = text.data() + text.size();
-    const auto [next, error] = std::from_chars(text.data(), end, percent);
-    if (error == std::errc() && next + 1 == end && *next == '%' && percent > 0.0 &&
-        percent <= kPercentMax) {
-        return percent;
-    }
-    throw Error(ExitCode::usage, fmt::format("--sample: {} is no share", printable(text)),
-                "as in 1% or 0.5%, at most 100%");
-}
-
-/// So many percent of the files, at least one, each set of that size equally likely.
-std::vector<std::string> sample_of(std::vector<std::string> files, double percent,
-                                   std::uint64_t seed) {
-    const auto wanted = std::ceil(static_cast<double>(files.size()) * percent / kPercentMax);
-    const std::size_t n =
-        std::min(std::max<std::size_t>(static_cast<std::size_t>(wanted), 1), files.size());
-    __extension__ using u128 = unsigned __int128;
-    for (std::size_t i = 0; i < n; ++i) {
-        const u128 bits = exact::draw_bits(seed, i, 0);
-        std::swap(files[i], files[i + static_cast<std::size_t>((bits * (files.size() - i)) >> 64)]);
-    }
-    files.resize(n);
-    std::sort(files.begin(), files.end());
-    return files;
-}
-
-std::vector<std::string> chosen_files(const ReplayOptions& options) {
-    std::vector<std::string> files = payload_files(options.paths);
-    if (options.sample.empty()) return files;
-    const double percent = percent_of(options.sample);
-    std::random_device device;
-    const std::uint64_t seed =
-        options.has_seed ? options.seed : (std::uint64_t{device()} << 32) | device();
-    const std::size_t n_all = files.size();
-    files = sample_of(std::move(files), percent, seed);
-    std::fprintf(stderr, "etalon: %zu of %zu payloads; --seed %llu takes the same ones\n",
-                 files.size(), n_all, static_cast<unsigned long long>(seed));
-    return files;
-}
 
 /// --- which model ---
 
@@ -183,8 +108,8 @@ class Replay {
         if (options_.exact) options_.device.backend = "exact";
     }
 
-    std::vector<Outcome> run(const std::vector<std::string>& files) {
-        const ByModel groups = read_all(files);
+    std::vector<Outcome> run(const std::vector<PayloadSource>& sources) {
+        const ByModel groups = read_all(sources);
         if (!options_.model.empty() && !groups.empty()) replay_on_named(groups);
         if (!options_.model.empty()) return std::move(outcomes_);
         for (const auto& [hash, group] : groups) {
@@ -200,15 +125,15 @@ class Replay {
 
   private:
     /// Reads each once for its model; those that are no payloads have their outcome then.
-    ByModel read_all(const std::vector<std::string>& files) {
+    ByModel read_all(const std::vector<PayloadSource>& sources) {
         ByModel groups;
-        for (const std::string& file : files) {
+        for (const PayloadSource& source : sources) {
             try {
-                const engine::Payload payload = read_payload_file(file).first;
+                const engine::Payload payload = source.read().first;
                 groups[payload.model_sha256].push_back(
-                    {file, payload.prompt.size() + payload.answer.size()});
+                    {source, payload.prompt.size() + payload.answer.size()});
             } catch (const Error& error) {
-                fail_all({{file, 0}}, error);
+                fail_all({{source, 0}}, error);
             }
         }
         return groups;
@@ -235,15 +160,15 @@ class Replay {
         engine::Replayer replayer(transformer, tokenizer, model.hash, n_threads_);
         for (const Waiting& waiting : group) {
             try {
-                outcomes_.push_back(replay_one(replayer, waiting.file));
+                outcomes_.push_back(replay_one(replayer, waiting.source));
             } catch (const Error& error) {
                 fail_all({waiting}, error);
             }
         }
     }
 
-    static Outcome replay_one(engine::Replayer& replayer, const std::string& file) {
-        const auto [payload, sha256] = read_payload_file(file);
+    static Outcome replay_one(engine::Replayer& replayer, const PayloadSource& source) {
+        const auto [payload, sha256] = source.read();
         if (payload.mask) {
             throw Error(ExitCode::refused,
                         fmt::format("the answer was drawn under a mask of kind {}, which this "
@@ -255,7 +180,7 @@ class Replay {
         outcome.verdict = replayer.replay(payload);
         outcome.seconds =
             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        outcome.file = file;
+        outcome.label = source.label;
         outcome.code = outcome.verdict->match() ? ExitCode::ok : ExitCode::invalid;
         outcome.n_tokens = static_cast<int>(payload.answer.size());
         outcome.text = outcome.verdict->text();
@@ -268,7 +193,7 @@ class Replay {
     void fail_all(const std::vector<Waiting>& group, const Error& error) {
         for (const Waiting& waiting : group) {
             Outcome outcome;
-            outcome.file = waiting.file;
+            outcome.label = waiting.source.label;
             outcome.code = error.code();
             outcome.text = "not replayed: " + error.message();
             outcomes_.push_back(std::move(outcome));
@@ -323,7 +248,7 @@ nlohmann::ordered_json difference_json(const engine::Verdict& verdict) {
 }
 
 nlohmann::ordered_json outcome_json(const Outcome& outcome) {
-    nlohmann::ordered_json out{{"file", outcome.file}};
+    nlohmann::ordered_json out{{"file", outcome.label}};
     if (!outcome.verdict) {
         out["verdict"] = "not replayed";
         out["message"] = outcome.text;
@@ -347,7 +272,7 @@ void print_outcomes(const std::vector<Outcome>& outcomes, bool json) {
         return print_json(list);
     }
     for (const Outcome& outcome : outcomes)
-        print(fmt::format("{}: {}\n", printable(outcome.file), printable(outcome.text, 1000)));
+        print(fmt::format("{}: {}\n", printable(outcome.label), printable(outcome.text, 1000)));
 }
 
 /// A mismatch outweighs what could not be replayed. Throws what main turns into the exit code.
@@ -370,7 +295,7 @@ void raise_worst(const std::vector<Outcome>& outcomes) {
 }
 
 void replay(const ReplayOptions& options) {
-    const std::vector<Outcome> outcomes = Replay(options).run(chosen_files(options));
+    const std::vector<Outcome> outcomes = Replay(options).run(choose_payloads(options.choice));
     print_outcomes(outcomes, options.json);
     raise_worst(outcomes);
 }
@@ -380,20 +305,27 @@ void replay(const ReplayOptions& options) {
 void add_replay(CLI::App& app) {
     CLI::App* command = app.add_subcommand("replay", "derive recorded answers again");
     const auto options = std::make_shared<ReplayOptions>();
-    command->add_option("FILE", options->paths, "payload, or a folder of them (*.json)")
-        ->required();
+    command->add_option("ANSWER", options->choice.names,
+                        "payload, folder of them (*.json), receipt, or index of an intent in the "
+                        "ledger; absent: a sample of the ledger");
     command->add_option("--model", options->model,
                         "model file or folder; found by its hash if absent");
     CLI::Option* sample =
-        command->add_option("--sample", options->sample, "share of the payloads, as in 1%");
-    CLI::Option* seed =
-        command->add_option("--seed", options->seed, "of the draw of --sample; drawn when absent")
-            ->needs(sample);
+        command->add_option("--sample", options->choice.sample, "share of the payloads, as in 1%");
+    CLI::Option* seed = command
+                            ->add_option("--seed", options->choice.seed,
+                                         "of the draw of --sample; drawn when absent")
+                            ->needs(sample);
+    add_auditor_options(*command, options->choice.auditor);
     add_device_options(*command, options->device);
     command->add_flag("--exact", options->exact, "compute with src/exact, the reference");
     command->add_flag("--json", options->json, "print JSON");
     command->callback([options, seed] {
-        options->has_seed = seed->count() > 0;
+        options->choice.has_seed = seed->count() > 0;
+        if (options->choice.names.empty() && options->choice.sample.empty()) {
+            throw Error(ExitCode::usage, "no answer is named",
+                        "etalon replay ANSWER, or --sample 1% of the ledger");
+        }
         replay(*options);
     });
 }

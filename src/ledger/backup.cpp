@@ -22,7 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kManifest = "MANIFEST";
-constexpr const char* kLocalKey = "local-auditor.key";
 constexpr const char* kList = "key-backups";
 constexpr std::uint64_t kVersion = 1;
 constexpr std::uint64_t kDayUs = 86400ULL * 1000000;
@@ -112,8 +111,8 @@ fs::path put_previous(Copier& copier, const fs::path& data, const fs::path& targ
 
 void put_keys(Copier& copier, const fs::path& keys, const fs::path& target) {
     copier.tree(keys / "subjects", target / "keys" / "subjects", kPemBytesMax);
-    if (!fs::exists(keys / kLocalKey)) return;
-    copier.file(keys / kLocalKey, target / kLocalKey, kPemBytesMax);
+    if (!fs::exists(keys / kLocalAuditorKey)) return;
+    copier.file(keys / kLocalAuditorKey, target / kLocalAuditorKey, kPemBytesMax);
 }
 
 BackupInfo verify_kind(const fs::path& folder, const char* kind) {
@@ -177,8 +176,8 @@ BackupInfo back_up_keys(const fs::path& ledger_folder, const fs::path& out, std:
         if (!fs::exists(subjects / part)) continue;
         copier.file(subjects / part, out / "subjects" / part, kJournalBytesMax);
     }
-    if (fs::exists(ledger_folder / kLocalKey)) {
-        copier.file(ledger_folder / kLocalKey, out / kLocalKey, kPemBytesMax);
+    if (fs::exists(ledger_folder / kLocalAuditorKey)) {
+        copier.file(ledger_folder / kLocalAuditorKey, out / kLocalAuditorKey, kPemBytesMax);
     }
     copier.finish();
     return write_manifest(out, {"keys", now_us, expires_us, 0});

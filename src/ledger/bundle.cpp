@@ -7,7 +7,6 @@
 #include <chrono>
 #include <fmt/format.h>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/error.h"
@@ -17,6 +16,7 @@
 #include "ledger/internal/log_key.h"
 #include "ledger/internal/manifest.h"
 #include "ledger/internal/record_checks.h"
+#include "ledger/internal/sealed_answer.h"
 #include "ledger/json.h"
 #include "ledger/ledger.h"
 #include "ledger/limits.h"
@@ -150,17 +150,10 @@ class Exporter {
             const Intent* intent = checks_.intent_at(i);
             const Complete* complete = checks_.complete_of(i);
             if (intent == nullptr || complete == nullptr) continue;
-            const auto keys = subjects.with_ids(intent->subjects);
-            const auto stored = payloads.get(i);
-            if (!keys || !stored) continue;
-            const std::string envelope = unwrap_envelope(stored->wrapped, *keys);
-            if (sha256_hex(stored->ciphertext) != complete->payload_ciphertext ||
-                sha256_hex(envelope) != complete->payload_envelope) {
-                throw Error(ExitCode::invalid,
-                            fmt::format("the payload of record {} is not the recorded one", i));
-            }
-            put(payload_path(i, "bin"), stored->ciphertext);
-            put(payload_path(i, "cms"), envelope);
+            const auto sealed = sealed_answer(subjects, payloads, i, *intent, *complete);
+            if (!sealed) continue;
+            put(payload_path(i, "bin"), sealed->ciphertext);
+            put(payload_path(i, "cms"), sealed->envelope);
             ++n_payloads_;
         }
     }
@@ -365,35 +358,6 @@ class Verifier {
     std::uint64_t n_payloads_ = 0;
 };
 
-/// The commitments of a complete record against what was sealed. Errors: invalid.
-void check_plaintext(std::string_view plaintext, std::uint64_t index, const Intent& intent,
-                     const Complete& complete) {
-    const Error wrong(ExitCode::invalid, "the payload does not have the recorded commitments");
-    const std::size_t line_end = plaintext.find('\n');
-    const auto head = nlohmann::json::parse(plaintext.substr(0, line_end), nullptr, false);
-    const bool good = line_end != std::string_view::npos && head.is_object() &&
-                      head.value("intent", nlohmann::json()) == index &&
-                      head.value("commit_key", nlohmann::json()).is_string() &&
-                      head.value("texts", nlohmann::json()).is_array() &&
-                      head["texts"].size() == complete.answers.size();
-    if (!good) throw Error(wrong);
-    const Key key = key_of_hex(head["commit_key"].get<std::string>());
-    plaintext.remove_prefix(line_end + 1);
-    for (std::size_t i = 0; i < complete.answers.size(); ++i) {
-        const Complete::Answer& answer = complete.answers[i];
-        const std::size_t end = plaintext.find('\n');
-        if (end == std::string_view::npos || !head["texts"][i].is_string()) throw Error(wrong);
-        const std::string payload(plaintext.substr(0, end));
-        plaintext.remove_prefix(end + 1);
-        const std::string text = head["texts"][i].get<std::string>();
-        if (commitment(key, label::kPayload, payload) != answer.payload ||
-            commitment(key, label::kText, text) != answer.text) {
-            throw Error(wrong);
-        }
-    }
-    if (!plaintext.empty() || intent.answers != complete.answers.size()) throw Error(wrong);
-}
-
 }  // namespace
 
 BundleRange range_of_times(const std::filesystem::path& ledger_folder, std::uint64_t from_us,
@@ -436,7 +400,7 @@ tlog::Policy bundle_policy(const std::filesystem::path& folder) {
 }
 
 std::string open_bundle_payload(const std::filesystem::path& folder, std::uint64_t intent,
-                                std::string_view key, std::string_view certificate) {
+                                const AuditorKey& key) {
     const std::filesystem::path bin = folder / payload_path(intent, "bin");
     if (!std::filesystem::exists(bin)) {
         throw Error(ExitCode::not_found,
@@ -459,16 +423,8 @@ std::string open_bundle_payload(const std::filesystem::path& folder, std::uint64
         throw Error(ExitCode::invalid, fmt::format("record {} is no answered intent", intent));
     }
     const std::string envelope = read_file(folder / payload_path(intent, "cms"), kEnvelopeBytesMax);
-    const std::string content = open_envelope(envelope, key, certificate);
-    Key content_key;
-    if (content.size() != content_key.bytes.size()) {
-        throw Error(ExitCode::invalid, "the envelope holds no key");
-    }
-    std::copy(content.begin(), content.end(), content_key.bytes.begin());
     const std::string ciphertext = read_file(bin, kPayloadBytesMax);
-    std::string plaintext = open_payload(ciphertext, content_key, {manifest.origin, intent});
-    check_plaintext(plaintext, intent, *record, *complete);
-    return plaintext;
+    return open_answer({manifest.origin, intent}, *record, *complete, {ciphertext, envelope}, key);
 }
 
 }  // namespace etalon::ledger

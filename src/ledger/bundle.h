@@ -7,8 +7,8 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <string_view>
 
+#include "ledger/seal.h"
 #include "tlog/policy.h"
 
 namespace etalon::ledger {
@@ -33,7 +33,7 @@ struct BundleReport {
 };
 
 /// Writes the bundle into `out`, which must not exist yet. The ledger may be in use. The reading
-/// itself is not recorded here (Ledger::log_read). Errors: usage (`out` is there, the range is not
+/// itself is not recorded here (record_now). Errors: usage (`out` is there, the range is not
 /// in the log), refused (the log's key may be read by others), invalid, failure.
 BundleReport export_bundle(const std::filesystem::path& ledger_folder, const BundleRange& range,
                            const std::filesystem::path& out);
@@ -49,6 +49,6 @@ tlog::Policy bundle_policy(const std::filesystem::path& folder);
 /// The plaintext of a payload in the bundle, by an auditor's key and certificate (PEM), compared
 /// with its commitments. Errors: not_found, refused (another auditor's), invalid.
 std::string open_bundle_payload(const std::filesystem::path& folder, std::uint64_t intent,
-                                std::string_view key, std::string_view certificate);
+                                const AuditorKey& key);
 
 }  // namespace etalon::ledger

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/file.h"
+#include "ledger/internal/asked_records.h"
 #include "ledger/internal/log_key.h"
 #include "ledger/internal/writer.h"
 #include "ledger/limits.h"
@@ -16,8 +17,27 @@ namespace etalon::ledger {
 
 namespace {
 
-constexpr std::chrono::seconds kEraseTime{10};
-constexpr std::chrono::milliseconds kErasePause{50};
+constexpr std::chrono::seconds kWriterTime{10};
+constexpr std::chrono::milliseconds kWriterPause{50};
+
+/// What waits on disk is written by the process that has the ledger open, else by this one.
+template <typename IsDone>
+void wait_for_writer(const LedgerOptions& options, IsDone is_done) {
+    const auto end = std::chrono::steady_clock::now() + kWriterTime;
+    while (!is_done()) {
+        try {
+            const Ledger ledger(options);  // writes it as it opens
+            continue;
+        } catch (const Error& error) {
+            if (error.code() != ExitCode::unavailable) throw;
+        }
+        if (std::chrono::steady_clock::now() > end) {
+            throw Error(ExitCode::unavailable,
+                        "the program that writes the ledger has not written the record yet");
+        }
+        std::this_thread::sleep_for(kWriterPause);
+    }
+}
 
 /// The journal lies beside these, and is nobody else's.
 bool is_log_path(const std::string& path) {
@@ -54,10 +74,6 @@ std::uint64_t Ledger::model_loaded(const ModelLoad& load) {
     std::uint64_t index = 0;
     writer_->run_now([&] { index = writer_->add_load(load); });
     return index;
-}
-
-void Ledger::log_read(const LogRead& read) {
-    writer_->run_now([&] { writer_->add(read); });
 }
 
 void Ledger::begin(RequestIntent request, std::function<void(Began)> done) {
@@ -109,27 +125,19 @@ tlog::FileSource log_files(const std::filesystem::path& ledger_folder) {
     };
 }
 
+void record_now(const LedgerOptions& options, const std::vector<Body>& records) {
+    const std::filesystem::path file = AskedRecords(options.folder / kAskedFolder).put(records);
+    wait_for_writer(options, [&] { return !std::filesystem::exists(file); });
+}
+
 void record_erasures(const LedgerOptions& options, const std::vector<std::string>& ids) {
     const std::filesystem::path folder = options.folder / "keys" / "subjects";
-    Subjects subjects(folder);
-    (void)subjects.begun_erasures();  // the keys go now, whoever writes the record
-    const auto end = std::chrono::steady_clock::now() + kEraseTime;
-    const auto is_begun = [&](const std::string& id) {
-        return std::filesystem::exists(folder / "erasing" / id);
-    };
-    while (std::any_of(ids.begin(), ids.end(), is_begun)) {
-        try {
-            const Ledger ledger(options);  // writes the record as it opens
-        } catch (const Error& error) {
-            if (error.code() != ExitCode::unavailable) throw;
-        }
-        if (std::chrono::steady_clock::now() > end) {
-            throw Error(ExitCode::unavailable,
-                        "the key is destroyed; the program that writes the ledger has not written "
-                        "the record yet");
-        }
-        std::this_thread::sleep_for(kErasePause);
-    }
+    (void)Subjects(folder).begun_erasures();  // the keys go now, whoever writes the record
+    wait_for_writer(options, [&] {
+        return std::none_of(ids.begin(), ids.end(), [&](const std::string& id) {
+            return std::filesystem::exists(folder / "erasing" / id);
+        });
+    });
 }
 
 std::string erase_subject(const LedgerOptions& options, std::string_view name,

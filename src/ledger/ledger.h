@@ -100,8 +100,6 @@ class Ledger {
 
     /// The index of the record. Errors: failure.
     std::uint64_t model_loaded(const ModelLoad& load);
-    /// The record says that [first, end) was given away. Errors: failure.
-    void log_read(const LogRead& read);
 
     /// `done` is called once, by the ledger's thread or at once when the queue is full.
     void begin(RequestIntent request, std::function<void(Began)> done);
@@ -122,6 +120,11 @@ class Ledger {
     class Writer;
     std::unique_ptr<Writer> writer_;
 };
+
+/// Writes records of kinds LogRead, ContentRead and EraseRefused, whether or not another process
+/// writes the ledger: they are on disk when this returns. Errors: unavailable (the other process
+/// does not write them in time; it will), usage (too many), as Ledger.
+void record_now(const LedgerOptions& options, const std::vector<Body>& records);
 
 /// The policy of who runs the ledger: its log's own key, no witness. Errors: not_found, refused,
 /// invalid (the key).

@@ -28,6 +28,10 @@ inline constexpr std::size_t kPemBytesMax = 64 << 10;
 
 /// Requests that wait for the ledger's thread; more are told that it cannot keep up.
 inline constexpr std::size_t kQueueMax = 65536;
+inline constexpr const char* kLocalAuditorKey = "local-auditor.key";  ///< beside its certificate
+inline constexpr const char* kAskedFolder = "asked";
+/// Records that another process asks for at once: of under 400 bytes each.
+inline constexpr std::size_t kAskedBytesMax = std::size_t{64} << 20;
 /// A receipt is promised within two seconds; a signed checkpoint costs about a millisecond.
 inline constexpr std::chrono::milliseconds kPublishTime{500};
 
@@ -37,6 +41,8 @@ inline constexpr std::size_t kJournalBytesMax = std::size_t{256} << 20;
 inline constexpr std::uint64_t kRetentionDaysMax = 36500;  ///< a century; more is a typing error
 /// A backup of keys that is older could bring back what was erased since, if its journal were lost.
 inline constexpr std::uint64_t kKeyBackupDaysMax = 31;
+/// Ids that one name has had: with a key a day for a century the record would be too long.
+inline constexpr std::size_t kRefusedSubjectsMax = 1024;
 inline constexpr std::size_t kPreviousDigits = 16;  ///< name a former log in a restored ledger
 
 /// --- audit bundles ---

@@ -15,11 +15,14 @@ namespace {
 
 constexpr std::uint64_t kVersion = 1;
 /// In the order of Body.
-constexpr std::array<std::string_view, 7> kKinds = {"boot",     "shutdown", "model_load", "intent",
-                                                    "complete", "erase",    "log_read"};
+constexpr std::array<std::string_view, 9> kKinds = {"boot",     "shutdown",     "model_load",
+                                                    "intent",   "complete",     "erase",
+                                                    "log_read", "content_read", "erase_refused"};
 static_assert(std::variant_size_v<Body> == kKinds.size() + 1);
 constexpr std::array<std::string_view, 4> kFinishes = {"stop", "length", "cancelled", "error"};
 constexpr std::array<std::string_view, 2> kBases = {"request", "retention"};
+constexpr std::array<std::string_view, 2> kRefusals = {"hold", "minimum"};
+constexpr std::array<std::string_view, 2> kUses = {"open", "replay"};
 
 /// --- writing ---
 
@@ -82,6 +85,14 @@ void put(Members& out, const Erase& erase) {
 
 void put(Members& out, const LogRead& read) {
     out.add("end", read.end).add("first", read.first).add("what", read.what);
+}
+
+void put(Members& out, const ContentRead& read) {
+    out.add("intent", read.intent).add("reason", read.reason).add("what", read.what);
+}
+
+void put(Members& out, const EraseRefused& refused) {
+    out.add("basis", refused.basis).add("subjects", refused.subjects);
 }
 
 void put(Members& /*out*/, const Unknown& /*unknown*/) {
@@ -200,6 +211,21 @@ Body read_log_read(Taker& taker) {
     return read;
 }
 
+Body read_content_read(Taker& taker) {
+    ContentRead read;
+    read.intent = taker.integer("intent");
+    read.reason = taker.text("reason");
+    read.what = one_of(taker, "what", kUses);
+    return read;
+}
+
+Body read_erase_refused(Taker& taker) {
+    EraseRefused refused;
+    refused.basis = one_of(taker, "basis", kRefusals);
+    refused.subjects = hex_list(taker, "subjects", kIdDigits, kRefusedSubjectsMax);
+    return refused;
+}
+
 Body read_body(const std::string& kind, Taker& taker) {
     if (kind == "boot") return read_boot(taker);
     if (kind == "shutdown") return Shutdown{};
@@ -208,6 +234,8 @@ Body read_body(const std::string& kind, Taker& taker) {
     if (kind == "complete") return read_complete(taker);
     if (kind == "erase") return read_erase(taker);
     if (kind == "log_read") return read_log_read(taker);
+    if (kind == "content_read") return read_content_read(taker);
+    if (kind == "erase_refused") return read_erase_refused(taker);
     return Unknown{kind};
 }
 
@@ -227,6 +255,7 @@ void check_record(const Record& record) {
     if (const auto* complete = std::get_if<Complete>(&record.body)) {
         earlier("intent", complete->intent);
     }
+    if (const auto* read = std::get_if<ContentRead>(&record.body)) earlier("intent", read->intent);
 }
 
 }  // namespace

@@ -76,12 +76,24 @@ struct LogRead {
     std::string what;  ///< "export"
     bool operator==(const LogRead&) const = default;
 };
+struct ContentRead {
+    std::uint64_t intent = 0;  ///< index
+    std::string reason;        ///< printable ASCII, for people; may be empty
+    std::string what;          ///< "open", "replay"
+    bool operator==(const ContentRead&) const = default;
+};
+struct EraseRefused {
+    std::string basis;                  ///< "hold", "minimum"
+    std::vector<std::string> subjects;  ///< ids, at least one
+    bool operator==(const EraseRefused&) const = default;
+};
 /// A kind that this program does not know; its other members are not looked at.
 struct Unknown {
     std::string kind;
     bool operator==(const Unknown&) const = default;
 };
-using Body = std::variant<Boot, Shutdown, ModelLoad, Intent, Complete, Erase, LogRead, Unknown>;
+using Body = std::variant<Boot, Shutdown, ModelLoad, Intent, Complete, Erase, LogRead, ContentRead,
+                          EraseRefused, Unknown>;
 
 struct Record {
     std::uint64_t seq = 0;  ///< its index in the log

@@ -38,10 +38,10 @@ Subjects subjects_of(const LedgerOptions& options) {
     return Subjects(options.folder / "keys" / "subjects");
 }
 
-[[noreturn]] void refuse_for_hold(std::string_view whom, std::string_view reason) {
-    throw Error(ExitCode::refused,
-                fmt::format("a legal hold keeps the {}: {}", whom, printable(reason)),
-                "etalon erase --release ends the hold");
+Error held(std::string_view whom, std::string_view reason) {
+    return Error(ExitCode::refused,
+                 fmt::format("a legal hold keeps the {}: {}", whom, printable(reason)),
+                 "etalon erase --release ends the hold");
 }
 
 /// For each tenant's id the rule of the tenant and whether it is held. Ids that were erased count
@@ -150,27 +150,33 @@ std::vector<std::string> erase_on_request(const LedgerOptions& options, const Er
                                           const Retention& retention, std::uint64_t now_us) {
     Subjects subjects = subjects_of(options);
     const std::string name = subject_name(request.tenant, request.subject);
-    if (const auto reason = subjects.hold_of(name)) refuse_for_hold("subject", *reason);
-    if (const auto reason = subjects.hold_of(tenant_subject(request.tenant))) {
-        refuse_for_hold("tenant", *reason);
-    }
-    std::vector<std::string> ids = subjects.ids_of(name);
+    const std::vector<std::string> ids = subjects.ids_of(name);
     if (ids.empty()) {
         throw Error(ExitCode::not_found, "the ledger has no subject of that name",
                     "--tenant says whose subject it is");
     }
+    const auto refuse = [&](const char* basis, const Error& error) {
+        const std::size_t n = std::min(ids.size(), kRefusedSubjectsMax);
+        record_now(options, {EraseRefused{basis, {ids.begin(), ids.begin() + n}}});
+        throw Error(error);
+    };
+    if (const auto reason = subjects.hold_of(name)) refuse("hold", held("subject", *reason));
+    if (const auto reason = subjects.hold_of(tenant_subject(request.tenant))) {
+        refuse("hold", held("tenant", *reason));
+    }
     const std::uint64_t min_days = retention.of(request.tenant).min_days;
     const auto uses =
         min_days == 0 ? std::map<std::string, SubjectUse>() : read_subject_use(options.folder);
-    for (const std::string& id : ids) {
-        if (min_days == 0 || is_older(use_of(uses, subjects, id).last_us, now_us, min_days)) {
-            continue;
-        }
-        throw Error(ExitCode::refused,
-                    fmt::format("records of tenant {} are kept for {} days, and the last that "
-                                "names the subject is younger",
-                                printable(request.tenant), min_days),
-                    "the key retention of etalon.toml");
+    const auto is_young = [&](const std::string& id) {
+        return min_days > 0 && !is_older(use_of(uses, subjects, id).last_us, now_us, min_days);
+    };
+    if (std::any_of(ids.begin(), ids.end(), is_young)) {
+        refuse("minimum",
+               Error(ExitCode::refused,
+                     fmt::format("records of tenant {} are kept for {} days, and the last "
+                                 "that names the subject is younger",
+                                 printable(request.tenant), min_days),
+                     "the key retention of etalon.toml"));
     }
     for (const Subjects::Entry& entry : subjects.entries()) {
         if (std::find(ids.begin(), ids.end(), entry.id) == ids.end()) continue;

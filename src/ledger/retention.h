@@ -61,8 +61,8 @@ struct EraseRequest {
     std::string reason;   ///< goes to the journal
 };
 /// Destroys every key that the subject has or had, and returns their ids when the records are on
-/// disk. Errors: refused (a legal hold on the subject or its tenant; the tenant's min_days have not
-/// passed since a record named it), those of erase_subject.
+/// disk. A refusal is a record too. Errors: refused (a legal hold on the subject or its tenant; the
+/// tenant's min_days have not passed since a record named it), those of erase_subject, record_now.
 std::vector<std::string> erase_on_request(const LedgerOptions& options, const EraseRequest& request,
                                           const Retention& retention, std::uint64_t now_us);
 

@@ -45,6 +45,12 @@ class Auditors {
 bool ensure_local_auditor(const std::filesystem::path& folder,
                           const std::filesystem::path& key_path);
 
+/// Who may open: both PEM.
+struct AuditorKey {
+    std::string key;
+    std::string certificate;
+};
+
 /// The content of an envelope. `key` and `certificate` are PEM. Errors: refused (it is sealed to
 /// others), invalid.
 std::string open_envelope(std::string_view envelope, std::string_view key,

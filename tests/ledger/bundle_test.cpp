@@ -266,13 +266,13 @@ TEST_F(Bundle, the_auditor_opens_a_payload_of_it) {
     std::uint64_t n = 0;
     for (std::uint64_t i = 3; i < first_; ++i) {
         if (!fs::exists(bundle_ / "payloads" / fmt::format("{}.bin", i))) continue;
-        const std::string plaintext = open_bundle_payload(bundle_, i, key_text, certificate);
+        const std::string plaintext = open_bundle_payload(bundle_, i, {key_text, certificate});
         EXPECT_NE(plaintext.find(fmt::format("answer 1 of {}", i)), std::string::npos);
         EXPECT_NE(plaintext.find("\n{\"choice\":0}\n{\"choice\":1}\n"), std::string::npos);
         ++n;
     }
     EXPECT_EQ(n, 14U);
-    EXPECT_THROW((void)open_bundle_payload(bundle_, first_, key_text, certificate), Error);
+    EXPECT_THROW((void)open_bundle_payload(bundle_, first_, {key_text, certificate}), Error);
 }
 
 TEST_F(Bundle, payloads_of_an_erased_subject_are_gone_from_the_next_one) {

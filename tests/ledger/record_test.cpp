@@ -29,7 +29,7 @@ Record random_record(std::uint64_t seed) {
     Record record{10 + seed % 1000, seed % 10, seed % kIntegerMax, Shutdown{}};
     const std::string hash = hex(seed, kHashDigits);
     const std::string id = hex(seed + 1, kIdDigits);
-    switch (seed % 7) {
+    switch (seed % 9) {
         case 0:
             record.body = Boot{{hash}, "etalon 0.1.0"};
             record.boot = record.seq;
@@ -63,6 +63,12 @@ Record random_record(std::uint64_t seed) {
         }
         case 5:
             record.body = Erase{id, "request"};
+            break;
+        case 6:
+            record.body = ContentRead{seed % 10, "complaint 17", seed % 2 == 0 ? "open" : "replay"};
+            break;
+        case 7:
+            record.body = EraseRefused{seed % 2 == 0 ? "hold" : "minimum", {id, hex(seed + 5, 32)}};
             break;
         default:
             record.body = LogRead{seed % 10, 10 + seed % 90, "export"};

@@ -50,6 +50,11 @@ void RecordChecks::check_links(const Record& record) const {
                         [&](const std::string& id) { return erased_.count(id) > 0; });
         if (names_erased) refuse(8, index, "it names a subject that was erased");
     }
+    if (const auto* read = std::get_if<ContentRead>(&record.body)) {
+        if (was_seen(read->intent) && intent_at(read->intent) == nullptr) {
+            refuse(8, index, "its intent is no intent record");
+        }
+    }
     if (const auto* complete = std::get_if<Complete>(&record.body)) {
         if (completes_.count(complete->intent) > 0) refuse(8, index, "its intent is complete");
         if (!was_seen(complete->intent)) return;

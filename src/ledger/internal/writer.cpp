@@ -54,8 +54,9 @@ Ledger::Writer::Writer(LedgerOptions options)
     : options_(std::move(options)),
       key_(read_or_make_log_key(options_.folder, options_.origin_start)),
       subjects_(options_.folder / "keys" / "subjects"),
+      asked_(options_.folder / kAskedFolder),
       made_local_auditor_(
-          ensure_local_auditor(options_.folder / "auditors", options_.folder / kLocalKey)),
+          ensure_local_auditor(options_.folder / "auditors", options_.folder / kLocalAuditorKey)),
       auditors_(options_.folder / "auditors"),
       payloads_(options_.folder / "payloads"),
       files_(log_files(options_.folder)) {
@@ -63,6 +64,7 @@ Ledger::Writer::Writer(LedgerOptions options)
     boot_ = log_->size();
     add(Boot{auditors_.hashes(), plain(options_.program)});
     write_erasures();
+    write_asked();
     publish();
     completions_ = std::make_unique<Completions>(options_.folder / "completions.index", files_,
                                                  log_->checkpoint().size);
@@ -217,6 +219,22 @@ void Ledger::Writer::write_erasures() {
         subjects_.end_erase(erasure.id);
 }
 
+void Ledger::Writer::write_asked() {
+    const std::vector<AskedRecords::Asked> all = asked_.waiting();
+    if (all.empty()) return;
+    for (const AskedRecords::Asked& asked : all) {
+        if (asked.records.empty()) {
+            report(Error(ExitCode::invalid, fmt::format("{} asks for no records: it is removed",
+                                                        printable(asked.file.string()))));
+        }
+        for (const Body& body : asked.records)
+            add(body);
+    }
+    log_->commit();
+    for (const AskedRecords::Asked& asked : all)
+        std::filesystem::remove(asked.file);
+}
+
 void Ledger::Writer::publish() {
     log_->publish();
     published_ = std::chrono::steady_clock::now();
@@ -270,6 +288,7 @@ void Ledger::Writer::work() {
             open_log();
             write_group(tasks);
             write_erasures();
+            write_asked();
             publish_if_due();
         } catch (const Error& error) {
             // The group is not known to be safe: nobody is told that it is.

@@ -9,8 +9,10 @@
 #include <mutex>
 #include <thread>
 
+#include "ledger/internal/asked_records.h"
 #include "ledger/internal/completions.h"
 #include "ledger/ledger.h"
+#include "ledger/limits.h"
 #include "ledger/payload_store.h"
 #include "ledger/seal.h"
 #include "ledger/subjects.h"
@@ -48,12 +50,10 @@ class Ledger::Writer {
 
     const LedgerOptions& options() const { return options_; }
     bool made_local_auditor() const { return made_local_auditor_; }
-    std::filesystem::path local_auditor_key() const { return options_.folder / kLocalKey; }
+    std::filesystem::path local_auditor_key() const { return options_.folder / kLocalAuditorKey; }
     const tlog::SigningKey& key() const { return key_; }
 
   private:
-    static constexpr const char* kLocalKey = "local-auditor.key";
-
     /// What a complete record needs of its intent.
     struct Open {
         std::string request;
@@ -67,6 +67,7 @@ class Ledger::Writer {
     bool take(std::vector<Task>& tasks);
     void write_group(std::vector<Task>& tasks);
     void write_erasures();
+    void write_asked();
     void publish_if_due();
     void report(const Error& error) const;
     std::uint64_t load_time() const;
@@ -76,6 +77,7 @@ class Ledger::Writer {
     LedgerOptions options_;
     tlog::SigningKey key_;
     Subjects subjects_;
+    AskedRecords asked_;
     bool made_local_auditor_;
     Auditors auditors_;
     PayloadStore payloads_;
