@@ -20,18 +20,20 @@ ANSWER_SECONDS_MAX = 300
 
 
 class Server:
-    def __init__(self, *options):
+    def __init__(self, *options, folder=None):
+        """With `folder`, keys and data are there, and stay."""
         self.etalon = str(pathlib.Path(os.environ["ETALON_BINARY"]).resolve())
         self.model_file = os.environ["ETALON_TEST_MODEL"]
         self.model = pathlib.Path(self.model_file).stem
         self.options = options
-        self.log = []
-
-    def __enter__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="etalon-served-"))
+        self.own_folder = folder is None
+        self.folder = folder or pathlib.Path(tempfile.mkdtemp(prefix="etalon-served-"))
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("ETALON_")}
         self.environment["XDG_CONFIG_HOME"] = str(self.folder / "config")
         self.environment["XDG_DATA_HOME"] = str(self.folder / "data")
+        self.log = []
+
+    def __enter__(self):
         self.process = subprocess.Popen(
             [self.etalon, "serve", "--listen", "127.0.0.1:0", "--model", self.model_file,
              *self.options], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -58,7 +60,8 @@ class Server:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read_log(self):
         for line in self.process.stderr:
