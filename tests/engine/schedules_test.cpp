@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::uint64_t kCatalogueSeed = 1;
 constexpr int kCatalogueSize = 300;
+constexpr std::uint64_t kDaySeed = 24;
 
 std::uint64_t environment(const char* name, std::uint64_t fallback) {
     const char* value = std::getenv(name);
@@ -71,6 +72,26 @@ TEST(Schedules, every_answer_is_the_one_alone) {  // DIG-3, SMP-11
     }
     EXPECT_GT(n_refused, 0);
     EXPECT_GT(n_errors, 0);
+}
+
+/// A day in one engine: 2,000 requests; 20,000 when ETALON_SLOW is 1.
+TEST(Schedules, a_day_of_random_load_leaves_nothing_behind) {
+    const bool slow = environment("ETALON_SLOW", 0) == 1;
+    const auto n_requests = static_cast<int>(environment("ETALON_DAY", slow ? 20000 : 2000));
+    const Catalogue catalogue(kCatalogueSeed, kCatalogueSize);
+    const DayResult day = run_day(catalogue, kDaySeed, n_requests);
+    EXPECT_EQ(day.sum.mismatches, "");
+    fmt::print(
+        "{} requests in 24 h, {} steps, at most {} at once, {} times nobody: {} answers, "
+        "{} preemptions, {} evictions, {} cancels\n",
+        day.n_arrivals, day.n_steps, day.most_open, day.n_quiet, day.sum.n_answers,
+        day.sum.counters.preemptions, day.sum.counters.evicted_pages, day.sum.counters.cancelled);
+    EXPECT_GT(day.n_arrivals, n_requests / 2);
+    EXPECT_GT(day.n_quiet, 10);
+    EXPECT_GT(day.most_open, 6U);  // more than are computed at once
+    EXPECT_GT(day.sum.counters.preemptions, 0U);
+    EXPECT_GT(day.sum.counters.evicted_pages, 0U);
+    EXPECT_GT(day.sum.counters.cancelled, 0U);
 }
 
 }  // namespace

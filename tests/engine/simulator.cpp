@@ -145,6 +145,7 @@ class Schedule {
           engine_(tiny_model().transformer, tiny_tokenizer(), options_) {}
 
     ScheduleResult run();
+    DayResult run_day(int n_requests);
 
   private:
     static EngineOptions make_options(Random& random);
@@ -296,10 +297,55 @@ ScheduleResult Schedule::run() {
     return result_;
 }
 
+/// Hours as an office has them, in parts of the whole day.
+constexpr double kHourShares[] = {0.5, 0.5, 0.5, 0.5, 0.5, 1, 2, 4,   8, 10,  10,  9,
+                                  6,   8,   10,  10,  8,   5, 2, 1.5, 1, 0.5, 0.5, 0.5};
+
+DayResult Schedule::run_day(int n_requests) {
+    constexpr Time kHour = std::chrono::hours(1);
+    // So slow that the busy hours fill the engine and the night empties it, however many come.
+    const int step_ms = 2800000 / n_requests;
+    double shares = 0;
+    for (const double share : kHourShares)
+        shares += share;
+    DayResult day;
+    const auto next_arrival = [&](Time from) {  // a Poisson process whose rate is the hour's
+        const auto hour = static_cast<std::size_t>(from / kHour) % std::size(kHourShares);
+        const double a_second = n_requests * kHourShares[hour] / shares / 3600;
+        const double seconds = std::exponential_distribution<double>(a_second)(random_);
+        return from + std::chrono::duration_cast<Time>(std::chrono::duration<double>(seconds));
+    };
+    Time arrival = next_arrival(Time{});
+    while (result_.mismatches.empty() && (arrival < 24 * kHour || engine_.has_work())) {
+        if (!engine_.has_work()) {
+            check_end();
+            ++day.n_quiet;
+            if (arrival > now_) now_ = arrival;
+        }
+        for (; arrival <= now_ && arrival < 24 * kHour; arrival = next_arrival(arrival)) {
+            arrive();
+            ++day.n_arrivals;
+        }
+        day.most_open = std::max(day.most_open, flights_.size());
+        if (chance(random_, 1)) cancel_one();
+        for (const Event& event : engine_.step(now_))
+            std::visit([&](const auto& e) { take(e); }, event);
+        now_ += std::chrono::milliseconds(between(random_, 1, 2 * step_ms));
+        ++day.n_steps;
+    }
+    if (result_.mismatches.empty()) check_end();
+    day.sum = result_;
+    return day;
+}
+
 }  // namespace
 
 ScheduleResult run_schedule(const Catalogue& catalogue, std::uint64_t seed) {
     return Schedule(catalogue, seed).run();
+}
+
+DayResult run_day(const Catalogue& catalogue, std::uint64_t seed, int n_requests) {
+    return Schedule(catalogue, seed).run_day(n_requests);
 }
 
 }  // namespace etalon::engine

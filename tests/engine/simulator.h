@@ -44,4 +44,15 @@ struct ScheduleResult {
 };
 ScheduleResult run_schedule(const Catalogue& catalogue, std::uint64_t seed);
 
+/// One engine for 24 hours of the simulated clock: about `n_requests` come, in the busy hours
+/// twenty times as many as at night. Whenever nobody is left, no page may be either.
+struct DayResult {
+    ScheduleResult sum;
+    std::uint64_t n_steps = 0;
+    int n_arrivals = 0;
+    int n_quiet = 0;            ///< times that nobody was left
+    std::size_t most_open = 0;  ///< requests under way at once
+};
+DayResult run_day(const Catalogue& catalogue, std::uint64_t seed, int n_requests);
+
 }  // namespace etalon::engine

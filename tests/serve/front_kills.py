@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The front is killed again and again under load, also while it starts: each answer of which a client
-has a byte has its intent in the log, each whole answer has its receipt, and the log verifies, with
-nothing repaired by hand.
+"""The front is killed again and again under load, also while it starts: each answer of which a
+client has a byte has its intent in the log, each whole answer has its receipt, and the log
+verifies, with nothing repaired by hand.
 
     python3 front_kills.py [--kills 200] [--seed 7]
 """
