@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What others may read of a ledger's folder.
+#include <algorithm>
+
+#include "base/file.h"
+#include "ledger/internal/log_key.h"
+#include "ledger/ledger.h"
+#include "ledger/limits.h"
+
+namespace etalon::ledger {
+
+namespace {
+
+/// The journal lies beside these, and is nobody else's.
+bool is_log_path(const std::string& path) {
+    if (path == "checkpoint") return true;
+    return path.rfind("tile/", 0) == 0 && path.find("..") == std::string::npos &&
+           std::all_of(path.begin(), path.end(), [](char c) {
+               return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '/' || c == '.';
+           });
+}
+
+}  // namespace
+
+tlog::Policy own_policy(const std::filesystem::path& ledger_folder) {
+    tlog::Policy policy;
+    policy.logs.push_back(read_log_key(ledger_folder).verifier());
+    policy.quorum = "none";
+    return policy;
+}
+
+tlog::FileSource log_files(const std::filesystem::path& ledger_folder) {
+    return [folder = ledger_folder / "log"](const std::string& path) -> std::optional<std::string> {
+        if (!is_log_path(path) || !std::filesystem::is_regular_file(folder / path)) {
+            return std::nullopt;
+        }
+        return read_file(folder / path, tlog::kBundleBytesMax);
+    };
+}
+
+}  // namespace etalon::ledger
