@@ -10,8 +10,12 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <charconv>
+#include <condition_variable>
 #include <fmt/format.h>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <sys/socket.h>
+#include <thread>
 
 #include "base/error.h"
 #include "serve/config.h"
@@ -43,6 +47,38 @@ using OnPiece = ApiClient::OnPiece;
     throw Error(ExitCode::unavailable,
                 fmt::format("{} {}: {}", what, address.url(), error.message()), kNoServerHint);
 }
+
+/// Cuts the connection when its time is over: blocking calls have none of their own. Goes before
+/// the socket does.
+class Deadline {
+  public:
+    Deadline(int fd, std::chrono::seconds time) {
+        if (time.count() == 0) return;
+        thread_ = std::thread([this, fd, time] {
+            std::unique_lock lock(mutex_);
+            if (!ended_.wait_for(lock, time, [this] { return is_over_; })) {
+                ::shutdown(fd, SHUT_RDWR);
+            }
+        });
+    }
+    ~Deadline() {
+        if (!thread_.joinable()) return;
+        {
+            const std::lock_guard lock(mutex_);
+            is_over_ = true;
+        }
+        ended_.notify_one();
+        thread_.join();
+    }
+    Deadline(const Deadline&) = delete;
+    Deadline& operator=(const Deadline&) = delete;
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable ended_;
+    bool is_over_ = false;
+    std::thread thread_;
+};
 
 /// Sends one request and reads its answer.
 template <typename Stream>
@@ -89,7 +125,7 @@ tcp::socket connect(asio::io_context& io, const ServerAddress& address) {
     return socket;
 }
 
-ApiResponse exchange_tls(tcp::socket socket, const Request& request, const OnPiece& on_piece,
+ApiResponse exchange_tls(tcp::socket& socket, const Request& request, const OnPiece& on_piece,
                          const ServerAddress& address) {
     error_code error;
     asio::ssl::context context(asio::ssl::context::tls_client);
@@ -102,7 +138,7 @@ ApiResponse exchange_tls(tcp::socket socket, const Request& request, const OnPie
                                     error.message()));
         }
     }
-    asio::ssl::stream<tcp::socket> stream(std::move(socket), context);
+    asio::ssl::stream<tcp::socket&> stream(socket, context);
     stream.set_verify_mode(asio::ssl::verify_peer, error);
     stream.set_verify_callback(asio::ssl::host_name_verification(address.host), error);
     SSL_set_tlsext_host_name(stream.native_handle(), address.host.c_str());
@@ -121,12 +157,15 @@ ApiResponse send(const ServerAddress& address, Request request, const OnPiece& o
     const std::string url = address.url();
     request.set(http::field::host, url.substr(url.find("://") + 3));
     request.set(http::field::user_agent, "etalon/" ETALON_VERSION);
-    request.set(http::field::authorization, "Bearer " + address.key);
+    if (!address.key.empty()) {
+        request.set(http::field::authorization, "Bearer " + address.key);
+    }
     request.keep_alive(false);
     request.prepare_payload();
     asio::io_context io;
     tcp::socket socket = connect(io, address);
-    if (address.tls) return exchange_tls(std::move(socket), request, on_piece, address);
+    const Deadline deadline(socket.native_handle(), address.time_max);
+    if (address.tls) return exchange_tls(socket, request, on_piece, address);
     return exchange(socket, request, on_piece, address);
 }
 
@@ -209,9 +248,9 @@ ApiResponse ApiClient::get(const std::string& path) const {
 }
 
 ApiResponse ApiClient::post(const std::string& path, const std::string& body,
-                            const OnPiece& on_piece) const {
+                            const OnPiece& on_piece, const char* content_type) const {
     Request request(http::verb::post, path, 11);
-    request.set(http::field::content_type, "application/json");
+    request.set(http::field::content_type, content_type);
     request.body() = body;
     return send(address_, std::move(request), on_piece);
 }

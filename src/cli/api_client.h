@@ -4,6 +4,7 @@
 //   const ApiResponse models = client.get("/v1/models");
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -27,8 +28,9 @@ struct ServerAddress {
     bool tls = false;
     std::string host;  ///< without brackets
     std::uint16_t port = 0;
-    std::string key;
+    std::string key;  ///< empty: none is sent
     std::filesystem::path ca_file;
+    std::chrono::seconds time_max{0};  ///< of an exchange; 0: as long as it takes
 
     std::string url() const;  ///< "http://127.0.0.1:8080"
 };
@@ -57,8 +59,8 @@ class ApiClient {
     /// certificate is not trusted), interrupted (a signal while it waits), invalid (no HTTP).
     ApiResponse get(const std::string& path) const;
     /// `on_piece` gets the body of an answer that succeeded; every other one is collected.
-    ApiResponse post(const std::string& path, const std::string& body,
-                     const OnPiece& on_piece) const;
+    ApiResponse post(const std::string& path, const std::string& body, const OnPiece& on_piece,
+                     const char* content_type = "application/json") const;
 
   private:
     ServerAddress address_;

@@ -17,6 +17,7 @@ void add_backup(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_config(CLI::App& app);
+void add_courier(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_erase(CLI::App& app);
 void add_eval(CLI::App& app);
@@ -32,6 +33,7 @@ void add_sign(CLI::App& app);
 void add_stop(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_verify(CLI::App& app);
+void add_witness(CLI::App& app);
 void add_worker(CLI::App& app);
 
 }  // namespace etalon::cli

@@ -78,9 +78,11 @@ void describe(CLI::App& app) {
     etalon::cli::add_verify(app);
     etalon::cli::add_eval(app);
     etalon::cli::add_bench(app);
+    etalon::cli::add_courier(app);
     etalon::cli::add_doctor(app);
     etalon::cli::add_erase(app);
     etalon::cli::add_backup(app);
+    etalon::cli::add_witness(app);
     etalon::cli::add_worker(app);
 }
 

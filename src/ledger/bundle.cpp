@@ -83,9 +83,9 @@ class Exporter {
           out_(std::move(out)),
           files_(log_files(ledger)),
           key_(read_log_key(ledger)) {
-        const auto note = files_("checkpoint");
+        auto note = published_checkpoint(files_, key_.verifier(), range.end);
         if (!note) throw Error(ExitCode::not_found, "the ledger has no checkpoint yet");
-        note_ = *note;
+        note_ = *std::move(note);
         checkpoint_ = tlog::open_checkpoint(tlog::parse_note(note_), key_.verifier());
         if (range.first > range.end || range.end > checkpoint_.size) {
             throw Error(ExitCode::usage,
@@ -101,7 +101,7 @@ class Exporter {
         }
         make_private_folder(std::filesystem::absolute(out_));
         put("README.md", kReadme);
-        put("policy.txt", fmt::format("log {}\nquorum none\n", key_.verifier().text()));
+        put("policy.txt", own_policy_text(ledger_));
         put("log/checkpoint", note_);
         put_certificates();
         put_log();

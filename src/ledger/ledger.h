@@ -126,9 +126,11 @@ class Ledger {
 /// does not write them in time; it will), usage (too many), as Ledger.
 void record_now(const LedgerOptions& options, const std::vector<Body>& records);
 
-/// The policy of who runs the ledger: its log's own key, no witness. Errors: not_found, refused,
+/// The log's own key, no witness: what the machine itself needs. Errors: not_found, refused,
 /// invalid (the key).
 tlog::Policy own_policy(const std::filesystem::path& ledger_folder);
+/// The policy of who runs the ledger, for others: policy.txt in the folder, else as above.
+std::string own_policy_text(const std::filesystem::path& ledger_folder);
 
 /// The files of the published log in a ledger's folder. Gives what auditors may have, nullopt for
 /// any other path.
@@ -138,6 +140,12 @@ tlog::FileSource log_files(const std::filesystem::path& ledger_folder);
 /// another process writes the ledger, and returns when the records are on disk. Errors: unavailable
 /// (the other process does not write the record in time; it will), as Ledger.
 void record_erasures(const LedgerOptions& options, const std::vector<std::string>& ids);
+
+/// The checkpoint that is given to others: the one that witnesses signed where it covers `size`
+/// records, else the newest; a signed note. nullopt: there is none yet. Errors: invalid.
+std::optional<std::string> published_checkpoint(const tlog::FileSource& files,
+                                                const tlog::VerifierKey& log_key,
+                                                std::uint64_t size);
 
 /// Destroys the key of a subject, `name` as in subjects.h, whether or not another process writes
 /// the ledger, and returns its id once the record is on disk. Errors: not_found (no such subject),

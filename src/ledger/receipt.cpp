@@ -2,6 +2,7 @@
 // Receipts: their ids, how they are made, how their holder verifies them.
 #include "ledger/receipt.h"
 
+#include <algorithm>
 #include <charconv>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -24,14 +25,14 @@ using State = ReceiptResult::State;
 constexpr std::string_view kIdStart = "rcp-";
 constexpr const char* kObject = "etalon.receipt";
 
-/// The published tree.
+/// The published tree, the one that witnesses signed where that covers `size` records.
 struct Tree {
     std::string note;
     std::uint64_t size = 0;
 };
 
-Tree read_tree(const ReceiptSource& source) {
-    auto note = source.files("checkpoint");
+Tree read_tree(const ReceiptSource& source, std::uint64_t size) {
+    auto note = published_checkpoint(source.files, source.log_key, size);
     if (!note) return {};
     const auto checkpoint = tlog::open_checkpoint(tlog::parse_note(*note), source.log_key);
     return {std::move(*note), checkpoint.size};
@@ -180,14 +181,18 @@ Key derive_commit_key(const std::vector<Subject>& subjects, std::string_view req
 
 ReceiptResult make_receipt(const ReceiptSource& source, const std::string& id,
                            std::uint64_t first) {
-    const Tree tree = read_tree(source);
-    if (first >= tree.size) return {State::pending, ""};
-    const Record record = parse_record(read_entry(source, tree, first));
+    const Tree newest = read_tree(source, UINT64_MAX);
+    if (first >= newest.size) return {State::pending, ""};
+    const Record record = parse_record(read_entry(source, newest, first));
     const auto* intent = std::get_if<Intent>(&record.body);
     if (intent == nullptr || intent->part != 0) {
         throw Error(ExitCode::invalid, "the receipt's record is no intent");
     }
-    if (first + intent->parts > tree.size) return {State::pending, ""};
+    if (first + intent->parts > newest.size) return {State::pending, ""};
+    std::uint64_t end = first + intent->parts;
+    for (std::uint64_t i = 0; i < intent->parts; ++i)
+        end = std::max(end, source.completions.get(first + i).value_or(0) + 1);
+    const Tree tree = read_tree(source, end);
     ordered_json parts = ordered_json::array();
     for (std::uint64_t i = 0; i < intent->parts; ++i) {
         State state = State::ready;

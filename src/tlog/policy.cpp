@@ -51,6 +51,7 @@ class Parser {
             take_log(words[1]);
         } else if (words[0] == "witness" && words.size() >= 3) {
             take_witness(words[1], words[2]);
+            if (words.size() > 3) policy_.urls.emplace(words[1], words[3]);
         } else if (words[0] == "group" && words.size() >= 4) {
             take_group(words);
         } else if (words[0] == "quorum" && words.size() == 2) {

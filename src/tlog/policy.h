@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Policies (C2SP tlog-policy): which log, and which witnesses must have seen a checkpoint.
 //   log etalon.example/ghent+1f2e3d4c+AW...
-//   witness audit audit.example/w+2a3b4c5d+BG...
+//   witness audit audit.example/w+2a3b4c5d+BG... https://witness.audit.example
 //   group both 2 audit court
 //   quorum both
 #pragma once
@@ -27,6 +27,7 @@ struct Policy {
 
     std::vector<VerifierKey> logs;
     std::map<std::string, VerifierKey> witnesses;
+    std::map<std::string, std::string> urls;  ///< of witnesses that have one, as they stand there
     std::map<std::string, Group> groups;
     std::string quorum;  ///< a witness or a group; "none": no witness is needed
 };

@@ -5,10 +5,12 @@
 
 #include "base/error.h"
 #include "tlog/checkpoint.h"
+#include "tlog/crash_disk.h"
 #include "tlog/policy.h"
 #include "tlog/proof_file.h"
 #include "tlog/tile.h"
 #include "tlog/witness.h"
+#include "tlog/witness_store.h"
 
 namespace etalon::tlog {
 namespace {
@@ -220,6 +222,43 @@ TEST_F(WitnessTest, signs_what_continues) {
     EXPECT_EQ(answer.status, 200) << answer.body;
     EXPECT_EQ(answer.remembered->root, roots_[4]);
     EXPECT_NE(right, leaves_[2]);
+}
+
+TEST_F(WitnessTest, remembers_what_it_signed_before_it_says_so) {
+    const std::string first = add_checkpoint_text({0, {}, signed_checkpoint(3, roots_[2])});
+    const std::string fork = add_checkpoint_text({0, {}, signed_checkpoint(3, roots_[3])});
+    const std::string key = witness_.text();
+    CrashDisk whole;
+    {
+        WitnessStore store(whole, SigningKey::parse(key), {log_.verifier()});
+        ASSERT_EQ(store.take(first, 1700000000).status, 200);
+        EXPECT_EQ(store.take(fork, 1700000000).status, 409);
+        EXPECT_EQ(store.take("", 1700000000).status, 400);
+    }
+    const int n_changes = whole.n_changes();
+    EXPECT_EQ(
+        WitnessStore(whole, SigningKey::parse(key), {log_.verifier()}).last("log.example").size,
+        3U);
+    EXPECT_EQ(WitnessStore(whole, SigningKey::parse(key), {}).take(first, 1).status, 404);
+    EXPECT_THROW(WitnessStore(whole, SigningKey::parse(key), {log_.verifier(), log_.verifier()}),
+                 Error);
+    for (int at = 1; at <= n_changes; ++at) {
+        for (std::uint64_t seed = 0; seed < 8; ++seed) {
+            CrashDisk disk;
+            disk.lose_power_at(at);
+            bool was_told = false;
+            try {
+                WitnessStore store(disk, SigningKey::parse(key), {log_.verifier()});
+                was_told = store.take(first, 1700000000).status == 200;
+            } catch (const PowerLost&) {
+            }
+            disk.restart(seed);
+            WitnessStore again(disk, SigningKey::parse(key), {log_.verifier()});
+            const std::uint64_t size = again.last("log.example").size;
+            EXPECT_TRUE(size == 3 || (size == 0 && !was_told)) << at << " " << seed;
+            EXPECT_EQ(again.take(fork, 1700000000).status, size == 0 ? 200 : 409);
+        }
+    }
 }
 
 TEST_F(WitnessTest, refuses_what_does_not) {
