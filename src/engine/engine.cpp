@@ -55,6 +55,7 @@ Engine::Engine(model::Transformer& transformer, const text::Tokenizer& tokenizer
       pages_(transformer.device(), transformer.make_kv_cache(options.n_pages)),
       scheduler_({options.batch_tokens, options.sequences_max, options.draft_tokens_max}, pages_),
       sampler_(tokenizer, room_.vocab_size, transformer.device()),
+      prompt_reader_(transformer),
       row_(static_cast<std::size_t>(room_.vocab_size)) {
     ETALON_ASSERT(tokenizer.vocab_size() >= room_.vocab_size);
     const int n_rows = options.sequences_max + options.draft_tokens_max;
@@ -117,6 +118,7 @@ bool Engine::cancel(RequestId id, Time now) {
 
 std::vector<Event> Engine::step(Time now) {
     std::vector<Event> events = std::exchange(pending_, {});
+    prompt_reader_.forget();
     const std::vector<Share> shares = scheduler_.plan();
     if (shares.empty()) {
         ETALON_ASSERT(requests_.empty());
@@ -151,10 +153,41 @@ void Engine::advance(const Share& share, std::size_t index, const StepBatch& bat
         if (!batch.failed(index, k)) continue;
         return finish_failed(sequence, sequence.n_computed + k, "ERR-1 or ERR-2", events);
     }
+    if (!read_prompt(share, index, batch, events)) return;
     const bool completes = share.completes();
     sequence.n_computed += share.n_tokens;
-    if (completes) draw_tokens(share, index, batch, events);
+    if (completes && sequence.request->embed) {
+        finish_vector(sequence, events);
+    } else if (completes) {
+        draw_tokens(share, index, batch, events);
+    }
     if (sequence.phase == Phase::running) publish(sequence);
+}
+
+/// What a request wants to know of the prompt tokens of this step; false when one has failed.
+bool Engine::read_prompt(const Share& share, std::size_t index, const StepBatch& batch,
+                         std::vector<Event>& events) {
+    Sequence& sequence = *share.sequence;
+    if (!sequence.reads_prompt()) return true;
+    if (sequence.request->embed) {
+        const auto failed = prompt_reader_.add_to_pool(share, batch.first_token(index), batch);
+        if (failed) finish_failed(sequence, *failed, "ERR-1", events);
+        return !failed;
+    }
+    PromptLogprobs told;
+    told.request = sequence.request_id;
+    const auto failed = prompt_reader_.logprobs(share, batch.first_token(index), batch, told);
+    sequence.n_prompt_told += static_cast<int>(told.tokens.size());
+    if (!told.tokens.empty()) events.emplace_back(std::move(told));
+    if (failed) finish_failed(sequence, *failed, "ERR-1 or ERR-3", events);
+    return !failed;
+}
+
+void Engine::finish_vector(Sequence& sequence, std::vector<Event>& events) {
+    auto vector = sequence.pool.value().finish(sequence.request->normalize);
+    if (!vector) return finish_failed(sequence, sequence.n_prompt() - 1, "ERR-1", events);
+    events.emplace_back(EmbeddingEvent{sequence.request_id, *std::move(vector)});
+    finish(sequence, {}, events);
 }
 
 /// The next token, and as long as the draft said the same one, the token behind it.
@@ -262,7 +295,10 @@ void Engine::finish(Sequence& sequence, ChoiceFinished end, std::vector<Event>& 
 /// prompt into the prefix cache, or has ended without.
 void Engine::release_choices(ActiveRequest& active) {
     const Sequence& first = *active.choices.front();
-    const int n_sharable = (first.n_prompt() - 1) / exact::kPageTokens * exact::kPageTokens;
+    // All of a prompt whose log-probabilities are told: they come before every token.
+    const int n_sharable = active.request.prompt_logprobs
+                               ? first.n_prompt()
+                               : (first.n_prompt() - 1) / exact::kPageTokens * exact::kPageTokens;
     if (first.phase != Phase::finished && first.n_computed < n_sharable) return;
     for (const auto& sequence : active.choices) {
         if (sequence->phase == Phase::held) scheduler_.add(*sequence);

@@ -19,6 +19,7 @@
 
 #include "engine/event.h"
 #include "engine/kv_pages.h"
+#include "engine/prompt_reader.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
@@ -88,6 +89,9 @@ class Engine {
     void start_clock(const std::vector<Share>& shares, Time now);
     void advance(const Share& share, std::size_t index, const StepBatch& batch,
                  std::vector<Event>& events);
+    bool read_prompt(const Share& share, std::size_t index, const StepBatch& batch,
+                     std::vector<Event>& events);
+    void finish_vector(Sequence& sequence, std::vector<Event>& events);
     void draw_tokens(const Share& share, std::size_t index, const StepBatch& batch,
                      std::vector<Event>& events);
     bool draw_token(Sequence& sequence, std::size_t row, std::vector<Event>& events);
@@ -107,6 +111,7 @@ class Engine {
     KvPages pages_;
     Scheduler scheduler_;
     Sampler sampler_;
+    PromptReader prompt_reader_;
     std::unique_ptr<backend::FloatBuffer> logits_;  // [sequences_max + draft_tokens_max, vocab]
     std::vector<float> row_;                        // [vocab] a copy that the sampler changes
 

@@ -69,7 +69,22 @@ struct RequestFinished {
     Usage usage;
 };
 
-using Event = std::variant<TokenEvent, ChoiceFinished, RequestFinished>;
+/// Tokens of a prompt with their log-probabilities, in order, before the first token of any choice.
+/// The first token of all has none: its logprob is 0 and its top is empty.
+struct PromptLogprobs {
+    RequestId request = 0;
+    std::vector<std::int32_t> tokens;
+    std::vector<TokenLogprobs> logprobs;  ///< one a token
+};
+
+/// The vector of a request that asks for one (VEC-1 to VEC-3); [dim].
+struct EmbeddingEvent {
+    RequestId request = 0;
+    std::vector<float> vector;
+};
+
+using Event =
+    std::variant<TokenEvent, ChoiceFinished, RequestFinished, PromptLogprobs, EmbeddingEvent>;
 
 /// Totals since the engine was made, and what it holds now.
 struct Counters {

@@ -46,10 +46,10 @@ void KvPages::attach(const PrefixTree::Partition& partition, std::span<const std
 
 std::optional<int> KvPages::begin(const PrefixTree::Partition& partition,
                                   std::span<const std::int32_t> tokens, int n_spare,
-                                  PageTable& table) {
+                                  PageTable& table, bool from_cache) {
     ETALON_ASSERT(!tokens.empty());
     ETALON_ASSERT(table.pages.empty());
-    attach(partition, tokens, table);
+    if (from_cache) attach(partition, tokens, table);
     const auto n_tokens = static_cast<std::int64_t>(tokens.size());
     const int n_missing = pages_for(n_tokens) - table.n_shared;
     if (n_available() < n_missing + n_spare) {

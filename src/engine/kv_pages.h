@@ -43,10 +43,11 @@ class KvPages {
 
     /// Fills the empty `table` with pages for all `tokens`, cached ones first: those of the longest
     /// prefix that is in the tree. The last token is always left to be computed: its logits are
-    /// wanted. Returns the tokens found. nullopt, with nothing changed but ages, when fewer than
-    /// `n_spare` pages could be had afterwards.
+    /// wanted. `from_cache` false: none of them may be taken. Returns the tokens found. nullopt,
+    /// with nothing changed but ages, when fewer than `n_spare` pages could be had afterwards.
     std::optional<int> begin(const PrefixTree::Partition& partition,
-                             std::span<const std::int32_t> tokens, int n_spare, PageTable& table);
+                             std::span<const std::int32_t> tokens, int n_spare, PageTable& table,
+                             bool from_cache = true);
 
     /// Adds pages until `n_tokens` positions have one, evicting cached ones as needed. False, with
     /// nothing changed, when there are not enough.

@@ -11,13 +11,16 @@
 namespace etalon::engine {
 
 /// --- what one request may ask for ---
-inline constexpr int kChoicesMax = 128;              ///< the largest n that known clients send
-inline constexpr std::size_t kStopStringsMax = 16;   ///< public APIs allow 4; each costs every byte
-inline constexpr std::size_t kStopBytesMax = 256;    ///< longest text that a stream may hold back
-inline constexpr std::size_t kStopTokensMax = 256;   ///< more is a mask, not a stop
-inline constexpr std::size_t kLogitBiasMax = 4096;   ///< applied one by one at every token
-inline constexpr int kTopLogprobsMax = 20;           ///< as public APIs document
-inline constexpr std::size_t kTenantBytesMax = 256;  ///< an account's name, not a text
+inline constexpr int kChoicesMax = 128;             ///< the largest n that known clients send
+inline constexpr std::size_t kStopStringsMax = 16;  ///< public APIs allow 4; each costs every byte
+inline constexpr std::size_t kStopBytesMax = 256;   ///< longest text that a stream may hold back
+inline constexpr std::size_t kStopTokensMax = 256;  ///< more is a mask, not a stop
+inline constexpr std::size_t kLogitBiasMax = 4096;  ///< applied one by one at every token
+inline constexpr int kTopLogprobsMax = 20;          ///< as public APIs document
+/// Log-probabilities of a prompt, a copy for each choice, are all held until the answer begins: 15
+/// alternatives at each of 131,072 tokens, about 100 MB.
+inline constexpr std::int64_t kPromptLogprobsMax = std::int64_t{1} << 21;
+inline constexpr std::size_t kTenantBytesMax = 256;    ///< an account's name, not a text
 inline constexpr std::size_t kCacheKeyBytesMax = 256;  ///< likewise
 inline constexpr int kWeightMax = 1000;  ///< shares of 1 to 1000 keep virtual times far from 2^63
 

@@ -90,7 +90,21 @@ std::int64_t positions(std::int64_t n_prompt, std::int64_t n_answer) {
     return n_prompt + n_answer - 1;
 }
 
+/// A vector needs no room for an answer.
+Verdict check_embed(const Request& request, const Room& room) {
+    if (request.n != 1) return usage("n", "a vector has one choice");
+    const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
+    if (n_prompt > std::min(room.context_tokens, room.cache_tokens)) {
+        return usage("prompt",
+                     fmt::format("the text has {} tokens, the context holds {}, the cache {}",
+                                 n_prompt, room.context_tokens, room.cache_tokens),
+                     "shorten the text: it is never cut");
+    }
+    return std::nullopt;
+}
+
 Verdict check_fit(const Request& request, const Room& room) {
+    if (request.embed) return check_embed(request, room);
     const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
     if (n_prompt >= room.context_tokens) {
         return usage("prompt",
@@ -121,6 +135,20 @@ Verdict check_fit(const Request& request, const Room& room) {
     return std::nullopt;
 }
 
+Verdict check_prompt_logprobs(const Request& request) {
+    if (!request.prompt_logprobs) return std::nullopt;
+    if (!request.top_logprobs) {
+        return usage("prompt_logprobs", "prompt_logprobs needs top_logprobs");
+    }
+    const std::int64_t n_told =
+        static_cast<std::int64_t>(request.prompt.size()) * (*request.top_logprobs + 1) * request.n;
+    if (n_told <= kPromptLogprobsMax) return std::nullopt;
+    return usage(
+        "prompt_logprobs",
+        fmt::format("{} log-probabilities of the prompt are over {}", n_told, kPromptLogprobsMax),
+        "ask for fewer alternatives or choices");
+}
+
 }  // namespace
 
 std::optional<Refusal> check_request(const Request& request, const Room& room) {
@@ -147,6 +175,7 @@ std::optional<Refusal> check_request(const Request& request, const Room& room) {
             check_range("top_logprobs", request.top_logprobs.value_or(0), 0, kTopLogprobsMax)) {
         return bad;
     }
+    if (auto bad = check_prompt_logprobs(request)) return bad;
     if (auto bad = check_fit(request, room)) return bad;
     if (held_tokens(request) > kHeldTokensMax) {
         return usage("n",
@@ -163,6 +192,7 @@ std::int64_t held_tokens(const Request& request) noexcept {
 }
 
 int answer_tokens_max(const Request& request, const Room& room) {
+    if (request.embed) return 0;
     const auto n_prompt = static_cast<int>(request.prompt.size());
     // One position less than tokens is computed, so the cache holds one token more than it has
     // slots.

@@ -43,7 +43,10 @@ struct Request {
     std::vector<std::int32_t> stop_tokens;  ///< end the answer; their text is not shown
     std::vector<std::string> stop_strings;  ///< UTF-8; the answer's text ends before the first
     std::optional<int> top_logprobs;        ///< absent: no log-probabilities; [0, kTopLogprobsMax]
-    bool speculate = true;                  ///< changes no bit
+    bool prompt_logprobs = false;  ///< of the prompt's own tokens too, as top_logprobs says
+    bool embed = false;            ///< the vector of the prompt and no answer; n is 1
+    bool normalize = true;         ///< of the vector: VEC-3
+    bool speculate = true;         ///< changes no bit
     std::shared_ptr<const TokenMask> mask;  ///< may be null
 };
 
@@ -70,7 +73,8 @@ std::optional<Refusal> check_request(const Request& request, const Room& room);
 /// each choice. At most kHeldTokensMax over all requests.
 std::int64_t held_tokens(const Request& request) noexcept;
 
-/// max_tokens, or what the room leaves when it is absent. The request has passed check_request.
+/// max_tokens, or what the room leaves when it is absent; 0 for a vector. The request has passed
+/// check_request.
 int answer_tokens_max(const Request& request, const Room& room);
 
 }  // namespace etalon::engine

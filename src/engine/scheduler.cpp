@@ -75,8 +75,8 @@ void Scheduler::start_sequences() {
 bool Scheduler::try_start(Sequence& sequence) {
     if (n_running() >= limits_.sequences_max) return false;
     // Each running sequence soon grows by a page; starting without that room would only preempt.
-    const auto n_cached =
-        pages_->begin(sequence.partition(), sequence.tokens, n_running(), sequence.table);
+    const auto n_cached = pages_->begin(sequence.partition(), sequence.tokens, n_running(),
+                                        sequence.table, !sequence.reads_prompt());
     if (!n_cached) return false;
     dequeue(sequence);
     running_.emplace(sequence.order, &sequence);
@@ -195,7 +195,9 @@ void Scheduler::share_drafts(std::vector<Share>& shares, int budget) {
     for (Share& share : shares) {
         Sequence& sequence = *share.sequence;
         if (budget <= 0) return;
-        if (!share.completes() || !sequence.request->speculate) continue;
+        if (!share.completes() || !sequence.request->speculate || sequence.request->embed) {
+            continue;
+        }
         // Drafts lie behind the last token: on pages that are there, before the end of the answer.
         const int n_slots = static_cast<int>(sequence.table.pages.size()) * exact::kPageTokens -
                             sequence.n_tokens();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "engine/answer_text.h"
@@ -11,6 +12,7 @@
 #include "engine/request.h"
 #include "engine/speculation.h"
 #include "exact/digest.h"
+#include "exact/pool.h"
 
 namespace etalon::engine {
 
@@ -37,6 +39,12 @@ struct Sequence {
 
     int n_tokens() const noexcept { return static_cast<int>(tokens.size()); }
     int n_prompt() const noexcept { return static_cast<int>(request->prompt.size()); }
+    /// Every position of the prompt has to be computed, cached or not: its hidden state or its
+    /// logits are wanted.
+    bool reads_prompt() const noexcept {
+        if (request->embed) return true;
+        return request->prompt_logprobs && choice == 0 && n_prompt_told < n_prompt();
+    }
     int n_answer() const noexcept { return n_tokens() - n_prompt(); }
     /// Tokens that have to be computed before the next one can be drawn, at least 1.
     int n_missing() const noexcept { return n_tokens() - n_computed; }
@@ -58,6 +66,8 @@ struct Sequence {
     Drafter drafter;
     AnswerText text;
     exact::RunDigest digest;  ///< DIG-3
+    int n_prompt_told = 0;    ///< prompt tokens whose log-probabilities were told
+    std::optional<exact::MeanPool> pool;
 };
 
 }  // namespace etalon::engine

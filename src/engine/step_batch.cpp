@@ -27,7 +27,8 @@ void StepBatch::append(const Share& share, std::int32_t index) {
         sequence_of_.push_back(index);
     };
     for (int k = 0; k < share.n_tokens; ++k) {
-        const bool is_last = share.completes() && k + 1 == share.n_tokens;
+        const bool is_last =
+            share.completes() && k + 1 == share.n_tokens && !sequence.request->embed;
         const int position = sequence.n_computed + k;
         add(sequence.tokens[static_cast<std::size_t>(position)], is_last);
     }
@@ -40,6 +41,10 @@ void StepBatch::append(const Share& share, std::int32_t index) {
 
 backend::Batch StepBatch::view() noexcept {
     return {tokens_, positions_, sequence_of_, page_tables_, failed_};
+}
+
+backend::Batch StepBatch::view(std::span<std::uint8_t> failed) const noexcept {
+    return {tokens_, positions_, sequence_of_, page_tables_, failed};
 }
 
 bool StepBatch::failed(std::size_t i, int k) const {

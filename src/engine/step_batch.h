@@ -23,6 +23,11 @@ class StepBatch {
 
     /// A view of this object, which the backend marks failed tokens in.
     backend::Batch view() noexcept;
+    /// The same with other flags, [n_tokens()], for what is read of single tokens behind the pass.
+    backend::Batch view(std::span<std::uint8_t> failed) const noexcept;
+    std::size_t n_tokens() const noexcept { return tokens_.size(); }
+    /// Index in the batch of the first token of share `i`.
+    std::size_t first_token(std::size_t i) const { return first_token_[i]; }
     /// Tokens whose logits are wanted: the last token of each share that completes, then its draft.
     std::span<const std::int32_t> rows() const noexcept { return rows_; }
     /// Row of the logits behind the last token of share `i`; its draft has the next ones.

@@ -71,7 +71,7 @@ std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backe
         2 * u(config.n_layers) * u(config.n_kv_heads) * (u(config.head_dim) + sizeof(float));
     const std::uint64_t q_dim = u(config.n_heads) * u(config.head_dim);
     const std::uint64_t batch_token =
-        sizeof(float) * (2 * u(config.dim) + 4 * q_dim + 4 * u(config.hidden_dim));
+        sizeof(float) * (3 * u(config.dim) + 4 * q_dim + 4 * u(config.hidden_dim));
     return weights_bytes + (u(n_tokens_max) + 64) * kv_token + u(n_batch_max) * batch_token;
 }
 

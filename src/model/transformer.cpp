@@ -151,11 +151,24 @@ void Transformer::run_pass(const backend::Batch& batch, std::span<const std::int
     backend_->embed(batch, *embedding_, *h_);  // FWD-1
     for (int i = 0; i < config_.n_layers; ++i)
         run_layer(batch, i, kv);
-    if (!rows.empty()) {
-        backend_->norm_quantize(batch, *h_, *output_norm_, config_.norm_eps, dim_rotation_,
-                                *x_dim_);
-        backend_->logits(batch, *x_dim_, *head_, rows, logits);  // FWD-4
+    if (!rows.empty()) head(batch, rows, logits);
+}
+
+void Transformer::head(const backend::Batch& batch, std::span<const std::int32_t> rows,
+                       backend::FloatBuffer& logits) {
+    backend_->norm_quantize(batch, *h_, *output_norm_, config_.norm_eps, dim_rotation_, *x_dim_);
+    backend_->logits(batch, *x_dim_, *head_, rows, logits);  // FWD-4
+}
+
+std::vector<float> Transformer::hidden_states(const backend::Batch& batch) {
+    if (!x_hidden_state_) {
+        x_hidden_state_ =
+            backend_->make_activations(n_tokens_max_, config_.dim, backend::kFloating);
     }
+    const exact::Rotation none{config_.dim, 1, config_.dim, false};
+    backend_->norm_quantize(batch, *h_, *output_norm_, config_.norm_eps, none,
+                            *x_hidden_state_);  // VEC-1
+    return backend_->read(*x_hidden_state_, batch.n_tokens()).floats;
 }
 
 void Transformer::run_layer(const backend::Batch& batch, int index, backend::KvCache& kv) {

@@ -33,6 +33,13 @@ class Transformer {
     void forward(const backend::Batch& batch, std::span<const std::int32_t> rows,
                  backend::KvCache& kv, backend::FloatBuffer& logits);
 
+    /// Behind forward() and before the next one, of the same batch: logits of further tokens, with
+    /// the bits that forward() gives. Flags of batch.failed are set for tokens that have none.
+    void head(const backend::Batch& batch, std::span<const std::int32_t> rows,
+              backend::FloatBuffer& logits);
+    /// Likewise: the hidden state of every token of the batch, [batch.n_tokens(), dim] (VEC-1).
+    std::vector<float> hidden_states(const backend::Batch& batch);
+
   private:
     struct Layer {
         std::unique_ptr<backend::FloatBuffer> attn_norm;  // [dim]
@@ -70,6 +77,7 @@ class Transformer {
     std::unique_ptr<backend::FloatBuffer> o_;        // [T, n_heads head_dim]
     std::unique_ptr<backend::FloatBuffer> gate_up_;  // [T, 2 hidden_dim]
     std::unique_ptr<backend::Activations> x_dim_;
+    std::unique_ptr<backend::Activations> x_hidden_state_;  // made when one is asked for
     std::unique_ptr<backend::Activations> x_heads_;
     std::unique_ptr<backend::Activations> x_hidden_;
     std::unique_ptr<backend::Queries> queries_;

@@ -34,6 +34,8 @@ ApiError refusal_error(const wire::Refused& refused) {
         }
         case wire::RefusalKind::unsupported:
             return unsupported(refused.field, refused.message);
+        case wire::RefusalKind::failed:
+            return {500, "server_error", "generation_failed", refused.message};
         case wire::RefusalKind::invalid:
             break;
     }

@@ -72,13 +72,14 @@ void read_echo(Fields& fields, CompletionRequest& request) {
         request.sampling.max_tokens = 1;
     }
     if (!request.echo) return;
-    if (request.sampling.top_logprobs) {
-        throw unsupported("logprobs", "logprobs of an echoed prompt are not available yet");
-    }
+    request.prompt_logprobs = request.sampling.top_logprobs.has_value();
     for (const wire::Prompt& prompt : request.prompts) {
-        if (!std::holds_alternative<wire::TextPrompt>(prompt)) {
-            throw unsupported("echo", "echo: only prompts of text can be repeated");
-        }
+        if (std::holds_alternative<wire::TextPrompt>(prompt)) continue;
+        // The text of ids comes with their log-probabilities.
+        if (std::holds_alternative<wire::TokenPrompt>(prompt) && request.prompt_logprobs) continue;
+        throw unsupported("echo",
+                          "echo: only prompts of text can be repeated, and token ids with "
+                          "logprobs");
     }
 }
 

@@ -14,6 +14,7 @@ namespace etalon::serve {
 struct CompletionRequest : AnswerRequest {
     std::vector<wire::Prompt> prompts;  ///< at least one
     bool echo = false;                  ///< the answer's text begins with the prompt
+    bool prompt_logprobs = false;       ///< of the echoed prompt too
     bool only_echo = false;             ///< max_tokens 0: the token that is computed is not shown
 };
 

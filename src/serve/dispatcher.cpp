@@ -30,6 +30,7 @@ wire::RequestId id_of(const wire::ToFront& message) {
 
 bool is_last(const wire::ToFront& message) {
     return !std::holds_alternative<wire::Prepared>(message) &&
+           !std::holds_alternative<wire::PromptLogprobs>(message) &&
            !std::holds_alternative<wire::Token>(message) &&
            !std::holds_alternative<wire::ChoiceEnd>(message);
 }
@@ -192,7 +193,8 @@ wire::RequestId Dispatcher::ask(wire::ToWorker message, std::shared_ptr<Mailbox>
             if constexpr (requires { one.id; }) one.id = id;
         },
         message);
-    const bool can_cancel = std::holds_alternative<wire::Prepare>(message);
+    const bool can_cancel = std::holds_alternative<wire::Prepare>(message) ||
+                            std::holds_alternative<wire::Embed>(message);
     try {
         send(message);
     } catch (const Error& error) {

@@ -26,6 +26,7 @@ double logprob_of(float value) {
 struct Piece {
     std::string text;
     std::vector<wire::Logprobs> logprobs;
+    std::size_t n_prompt = 0;  ///< of the tokens; the first one has nothing before it
     bool empty() const { return text.empty() && logprobs.empty(); }
 };
 
@@ -110,17 +111,37 @@ class CompletionShape : public Shape {
                           {"token_logprobs", ordered_json::array()},
                           {"top_logprobs", ordered_json::array()},
                           {"text_offset", ordered_json::array()}};
+        const std::size_t start = offset;
+        std::size_t n_prompt = piece.n_prompt;
+        bool unknown = n_prompt > 0;
         for (const wire::Logprobs& logprobs : piece.logprobs) {
             ordered_json top = ordered_json::object();
             for (const wire::TokenLogprob& token : logprobs.top)
                 top[token.bytes] = logprob_of(token.logprob);
             json["tokens"].push_back(logprobs.chosen.bytes);
-            json["token_logprobs"].push_back(logprob_of(logprobs.chosen.logprob));
-            json["top_logprobs"].push_back(std::move(top));
+            json["token_logprobs"].push_back(
+                unknown ? ordered_json() : ordered_json(logprob_of(logprobs.chosen.logprob)));
+            json["top_logprobs"].push_back(unknown ? ordered_json() : std::move(top));
             json["text_offset"].push_back(offset);
-            offset += logprobs.chosen.bytes.size();
+            const std::string& bytes = logprobs.chosen.bytes;
+            offset += n_prompt > 0 ? shown_bytes(bytes, piece.text, offset - start) : bytes.size();
+            n_prompt -= std::min<std::size_t>(n_prompt, 1);
+            unknown = false;
         }
         return json;
+    }
+
+    /// How far a token of a prompt moves on in the text: not at all where it is a marker that is
+    /// not in it, and without the space that some vocabularies put before a text.
+    static std::size_t shown_bytes(std::string_view token, std::string_view text,
+                                   std::size_t offset) {
+        const std::string_view rest = text.substr(std::min(offset, text.size()));
+        if (rest.substr(0, token.size()) == token) return token.size();
+        const bool has_space = !token.empty() && token.front() == ' ';
+        if (has_space && rest.substr(0, token.size() - 1) == token.substr(1)) {
+            return token.size() - 1;
+        }
+        return 0;
     }
 };
 
@@ -130,11 +151,14 @@ class Generated : public Answer {
         : plan_(std::move(plan)), shape_(std::move(shape)) {
         choices_.resize(plan_.n_parts * static_cast<std::size_t>(plan_.n));
         seeds_.resize(plan_.n_parts);
+        prompts_.resize(plan_.n_parts);
     }
 
     void take(std::size_t part, const wire::ToFront& message) override {
         if (const auto* prepared = std::get_if<wire::Prepared>(&message)) {
             on_prepared(part, *prepared);
+        } else if (const auto* told = std::get_if<wire::PromptLogprobs>(&message)) {
+            on_prompt_logprobs(part, *told);
         } else if (const auto* token = std::get_if<wire::Token>(&message)) {
             on_token(part, *token);
         } else if (const auto* choice_end = std::get_if<wire::ChoiceEnd>(&message)) {
@@ -165,8 +189,24 @@ class Generated : public Answer {
             const std::size_t index = index_of(part, i);
             const ordered_json first = plan_.stream ? shape_->first_chunk() : ordered_json();
             if (!first.is_null()) send_chunk(index, first, nullptr, nullptr);
-            if (!plan_.prefixes.empty()) send(index, {plan_.prefixes[part], {}});
+            if (plan_.prefixes.empty() || plan_.prompt_logprobs) continue;
+            send(index, {plan_.prefixes[part].value_or(""), {}});
         }
+        prompts_[part].n_tokens = prepared.prompt.size();
+    }
+
+    /// The prefix goes out once all of its tokens are known: they come before every other token.
+    void on_prompt_logprobs(std::size_t part, const wire::PromptLogprobs& told) {
+        if (!plan_.prompt_logprobs) return;
+        Prompt& prompt = prompts_[part];
+        prompt.logprobs.insert(prompt.logprobs.end(), told.tokens.begin(), told.tokens.end());
+        if (prompt.logprobs.size() < prompt.n_tokens) return;
+        Piece piece{"", std::move(prompt.logprobs), prompt.n_tokens};
+        for (const wire::Logprobs& one : piece.logprobs)
+            piece.text += one.chosen.bytes;
+        piece.text = plan_.prefixes[part].value_or(piece.text);
+        for (int i = 0; i < plan_.n; ++i)
+            send(index_of(part, i), piece);
     }
 
     void on_token(std::size_t part, const wire::Token& token) {
@@ -238,6 +278,7 @@ class Generated : public Answer {
             send_chunk(index, shape_->chunk(piece, plan_.has_logprobs, offset), nullptr, nullptr);
             return;
         }
+        choice.whole.n_prompt += piece.n_prompt;
         choice.whole.text += piece.text;
         std::move(piece.logprobs.begin(), piece.logprobs.end(),
                   std::back_inserter(choice.whole.logprobs));
@@ -323,6 +364,11 @@ class Generated : public Answer {
     std::unique_ptr<Shape> shape_;
     std::vector<Choice> choices_;
     std::vector<std::uint64_t> seeds_;
+    struct Prompt {
+        std::size_t n_tokens = 0;
+        std::vector<wire::Logprobs> logprobs;  ///< until all have come
+    };
+    std::vector<Prompt> prompts_;  // by part
     std::size_t n_ended_ = 0;
     std::optional<std::size_t> held_;  ///< the choice whose last chunk waits
 };

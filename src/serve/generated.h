@@ -26,9 +26,11 @@ struct AnswerPlan {
     bool has_logprobs = false;
     bool has_max_tokens = false;
     std::size_t n_parts = 1;
-    int n = 1;                          ///< choices of each part
-    std::vector<std::string> prefixes;  ///< one a part, or none: text before each of its choices
-    bool only_prefix = false;           ///< the generated text is not shown
+    int n = 1;  ///< choices of each part
+    /// One a part, or none: text before each of its choices; nullopt: the text of its tokens.
+    std::vector<std::optional<std::string>> prefixes;
+    bool prompt_logprobs = false;  ///< of the prefixes' tokens
+    bool only_prefix = false;      ///< the generated text is not shown
 };
 
 /// choices[].message and choices[].delta.

@@ -91,10 +91,15 @@ Outcome handle_completions(const Site& site, const Call& call) {
     }
     AnswerPlan plan = plan_of(site, call, request, parts, "cmpl-");
     plan.only_prefix = request.only_echo;
+    plan.prompt_logprobs = request.prompt_logprobs;
     for (const wire::Prompt& prompt : parts.prompts) {
-        if (request.echo) plan.prefixes.push_back(std::get<wire::TextPrompt>(prompt).text);
+        if (!request.echo) break;
+        const auto* text = std::get_if<wire::TextPrompt>(&prompt);
+        plan.prefixes.push_back(text == nullptr ? std::nullopt : std::optional(text->text));
     }
     Job job = job_of(site, call, request, std::move(parts));
+    for (Ask& ask : job.asks)
+        std::get<wire::Prepare>(ask.message).prompt_logprobs = request.prompt_logprobs;
     job.answer = make_completion_answer(std::move(plan));
     return job;
 }

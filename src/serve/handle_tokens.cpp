@@ -201,6 +201,7 @@ Outcome handle_embeddings(const Site& site, const Call& call) {
     wire::Embed ask;
     ask.tenant = call.key.tenant;
     ask.inputs = inputs_of(fields);
+    ask.normalize = fields.boolean("normalize").value_or(true);
     const bool as_base64 = wants_base64(fields);
     fields.text("user", kLabelBytesMax);
     Job job;

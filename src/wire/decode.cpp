@@ -140,6 +140,7 @@ Embed read(Copier& in, const schema::Embed& embed) {
     out.tenant = in.text(embed.tenant(), "tenant", kNameBytesMax);
     out.inputs = in.list(embed.inputs(), "inputs", kInputsMax,
                          [&](const schema::Prompt* prompt) { return read(in, *prompt); });
+    out.normalize = embed.normalize();
     return out;
 }
 
@@ -197,6 +198,19 @@ TokenLogprob read(Copier& in, const schema::TokenLogprob& logprob) {
                      kNameBytesMax)};
 }
 
+Logprobs read(Copier& in, const schema::Logprobs& logprobs) {
+    Logprobs out;
+    out.chosen = read(in, present(logprobs.chosen(), "chosen"));
+    out.top = in.list(logprobs.top(), "top", kTopLogprobsMax,
+                      [&](const schema::TokenLogprob* one) { return read(in, *one); });
+    return out;
+}
+
+PromptLogprobs read(Copier& in, const schema::PromptLogprobs& told) {
+    return {told.id(), in.list(told.tokens(), "tokens", kPromptLogprobsMax,
+                               [&](const schema::Logprobs* one) { return read(in, *one); })};
+}
+
 Token read(Copier& in, const schema::Token& token) {
     Token out;
     out.id = token.id();
@@ -204,13 +218,7 @@ Token read(Copier& in, const schema::Token& token) {
     out.token = token.token();
     out.checksum = token.checksum();
     out.text = in.text(token.text(), "text", kTextBytesMax);
-    if (const auto* logprobs = token.logprobs()) {
-        out.logprobs.emplace();
-        out.logprobs->chosen = read(in, present(logprobs->chosen(), "chosen"));
-        out.logprobs->top =
-            in.list(logprobs->top(), "top", kTopLogprobsMax,
-                    [&](const schema::TokenLogprob* one) { return read(in, *one); });
-    }
+    if (token.logprobs() != nullptr) out.logprobs = read(in, *token.logprobs());
     return out;
 }
 
@@ -356,6 +364,8 @@ ToFront decode_to_front(std::string_view frame) {
             return as(root.message_as_Embedded());
         case Type::Counters:
             return as(root.message_as_Counters());
+        case Type::PromptLogprobs:
+            return as(root.message_as_PromptLogprobs());
         case Type::NONE:
             break;
     }

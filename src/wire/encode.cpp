@@ -147,7 +147,7 @@ auto write(Builder& out, const Embed& embed) {
     const auto inputs =
         list<schema::Prompt>(out, embed.inputs, "inputs", kInputsMax,
                              [&](const Prompt& prompt) { return write(out, prompt); });
-    return schema::CreateEmbed(out, embed.id, tenant, inputs);
+    return schema::CreateEmbed(out, embed.id, tenant, inputs, embed.normalize);
 }
 
 auto write(Builder& out, const AskCounters& ask) {
@@ -205,6 +205,13 @@ auto write(Builder& out, const Logprobs& logprobs) {
         list<schema::TokenLogprob>(out, logprobs.top, "top", kTopLogprobsMax,
                                    [&](const TokenLogprob& one) { return write(out, one); });
     return schema::CreateLogprobs(out, chosen, top);
+}
+
+auto write(Builder& out, const PromptLogprobs& told) {
+    const auto tokens =
+        list<schema::Logprobs>(out, told.tokens, "tokens", kPromptLogprobsMax,
+                               [&](const Logprobs& one) { return write(out, one); });
+    return schema::CreatePromptLogprobs(out, told.id, tokens);
 }
 
 auto write(Builder& out, const Token& token) {

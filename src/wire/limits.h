@@ -27,6 +27,8 @@ inline constexpr std::size_t kErrorBytesMax = 65536;    ///< a sentence that may
 inline constexpr std::size_t kStopsMax = 4096;  ///< stop strings and stop tokens of a request
 inline constexpr std::size_t kBiasesMax = 65536;
 inline constexpr std::size_t kTopLogprobsMax = 256;
+/// Tokens of one PromptLogprobs: more than any step computes.
+inline constexpr std::size_t kPromptLogprobsMax = 8192;
 inline constexpr int kChoicesMax = 4096;
 inline constexpr std::size_t kInputsMax = 65536;  ///< of Embed
 inline constexpr std::size_t kVectorMax = 65536;  ///< dimensions of an embedding

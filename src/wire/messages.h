@@ -6,12 +6,13 @@
 //   > Prepare     what is asked
 //   < Prepared    the prompt's tokens and what was drawn for it (seed), or Refused and nothing more
 //   > Go          the intent is recorded: compute                     (or Cancel: forget it)
+//   < PromptLogprobs ...   where they are asked for: every token of the prompt
 //   < Token ...   one for each sampled token of each choice
 //   < ChoiceEnd   one for each choice
 //   < RequestEnd  the last message of the request; after a Cancel too
 // What is prepared has its place in the engine: Go cannot fail. A Cancel may cross the last message
 // of its request; the worker then ignores it. Tokenize, Detokenize and Embed have one answer each,
-// or Refused; AskCounters has its answer.
+// or Refused (an Embed that is cancelled too); AskCounters has its answer.
 #pragma once
 
 #include <cstdint>
@@ -90,7 +91,8 @@ struct Prepare {
     int weight = 1;
     Prompt prompt;
     Sampling sampling;
-    /// Log-probabilities of the prompt's own tokens too (completions with echo).
+    /// Log-probabilities of the prompt's own tokens too (completions with echo); top_logprobs says
+    /// how many.
     bool prompt_logprobs = false;
     bool operator==(const Prepare&) const = default;
 };
@@ -112,11 +114,13 @@ struct Detokenize {
     std::vector<std::int32_t> tokens;
     bool operator==(const Detokenize&) const = default;
 };
-/// Hidden states of the last layer after the output norm, mean over the tokens of each input.
+/// Hidden states of the last layer after the output norm, mean over the tokens of each input (VEC-1
+/// to VEC-3).
 struct Embed {
     RequestId id = 0;
     std::string tenant;
     std::vector<Prompt> inputs;
+    bool normalize = true;  ///< to length 1
     bool operator==(const Embed&) const = default;
 };
 struct AskCounters {
@@ -168,6 +172,7 @@ enum class RefusalKind : std::uint8_t {
     too_long,     ///< the prompt does not fit; `message` has both counts: 400
     try_later,    ///< the queue is full: 429
     unsupported,  ///< the model cannot do this (no layout, no FIM tokens): 400
+    failed,       ///< a value is not finite: 500
 };
 struct Refused {
     RequestId id = 0;
@@ -187,6 +192,14 @@ struct Logprobs {
     TokenLogprob chosen;
     std::vector<TokenLogprob> top;
     bool operator==(const Logprobs&) const = default;
+};
+/// Tokens of the prompt in order, a part of them in each message, all of them before the first
+/// Token of the request. The first token of a prompt has nothing before it: its logprob is 0 and
+/// its top is empty.
+struct PromptLogprobs {
+    RequestId id = 0;
+    std::vector<Logprobs> tokens;
+    bool operator==(const PromptLogprobs&) const = default;
 };
 struct Token {
     RequestId id = 0;
@@ -240,6 +253,6 @@ struct Counters {
 };
 
 using ToFront = std::variant<Hello, Failed, Prepared, Refused, Token, ChoiceEnd, RequestEnd,
-                             Tokenized, Embedded, Counters>;
+                             Tokenized, Embedded, Counters, PromptLogprobs>;
 
 }  // namespace etalon::wire

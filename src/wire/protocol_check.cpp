@@ -46,6 +46,7 @@ bool ProtocolCheck::sent(const ToWorker& message) {
         request.top_logprobs = prepare->sampling.top_logprobs;
         request.max_tokens = prepare->sampling.max_tokens;
         request.n = prepare->sampling.n;
+        request.prompt_logprobs = prepare->prompt_logprobs;
         open(prepare->id, std::move(request));
     } else if (const auto* go = std::get_if<Go>(&message)) {
         const auto found = open_.find(go->id);
@@ -116,11 +117,15 @@ void ProtocolCheck::check_logprobs(const Open& open, const Token& token) const {
     require(token.logprobs.has_value() == open.top_logprobs.has_value(),
             "Token: log-probabilities that are not as asked");
     if (!token.logprobs) return;
-    const auto n = static_cast<std::size_t>(std::max(0, *open.top_logprobs));
-    require(token.logprobs->top.size() <= n, "Token: more log-probabilities than asked");
     require(token.logprobs->chosen.token == token.token, "Token: log-probability of another token");
-    for (const TokenLogprob& one : token.logprobs->top)
-        check_token(one.token, "Token");
+    check_top(open, *token.logprobs, "Token");
+}
+
+void ProtocolCheck::check_top(const Open& open, const Logprobs& logprobs, const char* what) const {
+    const auto n = static_cast<std::size_t>(std::max(0, open.top_logprobs.value_or(0)));
+    if (logprobs.top.size() > n) refuse(fmt::format("{}: more log-probabilities than asked", what));
+    for (const TokenLogprob& one : logprobs.top)
+        check_token(one.token, what);
 }
 
 void ProtocolCheck::take(const Hello& hello) {
@@ -167,8 +172,22 @@ void ProtocolCheck::take(const Refused& refused) {
     open_.erase(refused.id);
 }
 
+void ProtocolCheck::take(const PromptLogprobs& told) {
+    Open& open = find(told.id, Phase::running, "PromptLogprobs");
+    require(open.prompt_logprobs, "PromptLogprobs: nobody asked");
+    require(told.tokens.size() <= static_cast<std::size_t>(open.n_prompt - open.n_prompt_told),
+            "PromptLogprobs: more tokens than the prompt has");
+    for (const Logprobs& one : told.tokens) {
+        check_token(one.chosen.token, "PromptLogprobs");
+        check_top(open, one, "PromptLogprobs");
+    }
+    open.n_prompt_told += static_cast<int>(told.tokens.size());
+}
+
 void ProtocolCheck::take(const Token& token) {
     Open& open = find(token.id, Phase::running, "Token");
+    require(!open.prompt_logprobs || open.n_prompt_told == open.n_prompt,
+            "Token: before the log-probabilities of the prompt");
     Choice& choice = find_choice(open, token.choice, "Token");
     check_token(token.token, "Token");
     check_logprobs(open, token);

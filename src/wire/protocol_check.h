@@ -55,6 +55,8 @@ class ProtocolCheck {
         std::optional<int> top_logprobs;
         std::optional<int> max_tokens;  ///< asked for; from Prepared on what it says
         int n_prompt = 0;
+        bool prompt_logprobs = false;
+        int n_prompt_told = 0;     ///< tokens of PromptLogprobs that have come
         std::size_t n_inputs = 0;  ///< of Embed
     };
 
@@ -65,11 +67,13 @@ class ProtocolCheck {
     void check_tokens(const std::vector<std::int32_t>& tokens, const char* what) const;
     void check_token(std::int32_t token, const char* what) const;
     void check_logprobs(const Open& open, const Token& token) const;
+    void check_top(const Open& open, const Logprobs& logprobs, const char* what) const;
 
     void take(const Hello& hello);
     void take(const Failed& failed);
     void take(const Prepared& prepared);
     void take(const Refused& refused);
+    void take(const PromptLogprobs& told);
     void take(const Token& token);
     void take(const ChoiceEnd& end);
     void take(const RequestEnd& end);

@@ -17,6 +17,9 @@ inline constexpr int kSequencesMax = 32;
 /// many short ones with room for their prefixes.
 inline constexpr int kDefaultContexts = 4;
 
+/// Vectors of one answer to Embed: what a frame of wire has room for beside them.
+inline constexpr std::size_t kVectorsBytesMax = std::size_t{64} << 20;
+
 /// Unsent bytes at which a worker stops computing and reading until the front takes some. A stream
 /// has about 200 bytes a token, so this is what 32 answers write in minutes.
 inline constexpr std::size_t kUnsentBytesMax = std::size_t{4} << 20;

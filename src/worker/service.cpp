@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "engine/limits.h"
 #include "wire/limits.h"
+#include "worker/limits.h"
 
 namespace etalon::worker {
 
@@ -45,6 +46,7 @@ engine::Request engine_request(wire::Prepare& prepare, std::vector<std::int32_t>
     request.stop_tokens = std::move(asked.stop_tokens);
     request.stop_strings = std::move(asked.stop_strings);
     request.top_logprobs = asked.top_logprobs;
+    request.prompt_logprobs = prepare.prompt_logprobs;
     return request;
 }
 
@@ -102,15 +104,14 @@ void Service::refuse(wire::RequestId id, PromptRefusal why) {
 }
 
 /// What the engine would refuse later is refused now, so that Go cannot fail.
-bool Service::has_place(wire::RequestId id, const engine::Request& request) {
-    const std::size_t n_open = prepared_.size() + running_.size();
-    if (n_open >= engine::kRequestsMax) {
+bool Service::has_place(wire::RequestId id, std::size_t n_requests, std::int64_t more) {
+    const std::size_t n_open = prepared_.size() + running_.size() + inputs_.size();
+    if (n_open + n_requests > engine::kRequestsMax) {
         refuse(id, {wire::RefusalKind::try_later, "",
                     fmt::format("{} requests wait or run, at most {} may", n_open,
                                 engine::kRequestsMax)});
         return false;
     }
-    const std::int64_t more = engine::held_tokens(request);
     if (held_tokens_ + more > engine::kHeldTokensMax) {
         refuse(id, {wire::RefusalKind::try_later, "prompt",
                     fmt::format("{} tokens of prompts wait or run, {} more are over {}",
@@ -122,10 +123,6 @@ bool Service::has_place(wire::RequestId id, const engine::Request& request) {
 
 void Service::take(wire::Prepare prepare, engine::Time) {
     check_id(prepare.id);
-    if (prepare.prompt_logprobs) {
-        return refuse(prepare.id, {wire::RefusalKind::unsupported, "prompt_logprobs",
-                                   "log-probabilities of the prompt are not computed"});
-    }
     PromptTokens prompt = encode_prompt(*model_, prepare.prompt);
     if (auto* why = std::get_if<PromptRefusal>(&prompt)) {
         return refuse(prepare.id, std::move(*why));
@@ -135,7 +132,7 @@ void Service::take(wire::Prepare prepare, engine::Time) {
     if (const auto why = engine::check_request(request, model_->room())) {
         return refuse(prepare.id, refusal_of(*why, request, model_->room()));
     }
-    if (!has_place(prepare.id, request)) return;
+    if (!has_place(prepare.id, 1, engine::held_tokens(request))) return;
     if (!request.seed) request.seed = draw_seed_();
     request.max_tokens = engine::answer_tokens_max(request, model_->room());
     held_tokens_ += engine::held_tokens(request);
@@ -159,6 +156,12 @@ void Service::take(const wire::Go& go, engine::Time now) {
 void Service::take(const wire::Cancel& cancel, engine::Time now) {
     if (const auto running = engine_ids_.find(cancel.id); running != engine_ids_.end()) {
         (void)model_->engine().cancel(running->second, now);
+        return;
+    }
+    if (const auto embed = embeds_.find(cancel.id); embed != embeds_.end()) {
+        embed->second.cancelled = true;
+        for (const engine::RequestId input : embed->second.inputs)
+            (void)model_->engine().cancel(input, now);
         return;
     }
     const auto prepared = prepared_.extract(cancel.id);
@@ -203,9 +206,49 @@ void Service::take(const wire::Detokenize& detokenize, engine::Time) {
     replies_.emplace_back(wire::Tokenized{detokenize.id, {}, std::move(text)});
 }
 
-void Service::take(const wire::Embed& embed, engine::Time) {
+void Service::take(const wire::Embed& embed, engine::Time now) {
     check_id(embed.id);
-    refuse(embed.id, {wire::RefusalKind::unsupported, "", "embeddings are not computed"});
+    const std::uint64_t vector_bytes =
+        sizeof(float) * static_cast<std::uint64_t>(model_->config().dim);
+    if (embed.inputs.empty() || embed.inputs.size() * vector_bytes > kVectorsBytesMax) {
+        return refuse(embed.id, {wire::RefusalKind::invalid, "prompt",
+                                 fmt::format("{} texts, accepted are 1 to {}", embed.inputs.size(),
+                                             kVectorsBytesMax / vector_bytes)});
+    }
+    std::vector<engine::Request> requests;
+    std::int64_t held = 0;
+    for (const wire::Prompt& input : embed.inputs) {
+        PromptTokens prompt = encode_prompt(*model_, input);
+        if (auto* why = std::get_if<PromptRefusal>(&prompt)) {
+            return refuse(embed.id, std::move(*why));
+        }
+        engine::Request& request = requests.emplace_back();
+        request.tenant = embed.tenant;
+        request.prompt = std::move(std::get<std::vector<std::int32_t>>(prompt));
+        request.embed = true;
+        request.normalize = embed.normalize;
+        if (const auto bad = engine::check_request(request, model_->room())) {
+            PromptRefusal why = refusal_of(*bad, request, model_->room());
+            why.message = fmt::format("text {}: {}", requests.size() - 1, why.message);
+            return refuse(embed.id, std::move(why));
+        }
+        held += engine::held_tokens(request);
+    }
+    if (!has_place(embed.id, requests.size(), held)) return;
+    held_tokens_ += held;
+    Embedding& open = embeds_[embed.id];
+    open.n_left = requests.size();
+    open.answer.id = embed.id;
+    open.answer.vectors.resize(requests.size());
+    for (engine::Request& request : requests) {
+        Input input{embed.id, open.inputs.size(), engine::held_tokens(request)};
+        open.answer.prompt_tokens += static_cast<int>(request.prompt.size());
+        const auto answer = model_->engine().submit(std::move(request), now);
+        const auto* accepted = std::get_if<engine::Accepted>(&answer);
+        ETALON_ASSERT(accepted != nullptr);  // has_place() and check_request() said so
+        open.inputs.push_back(accepted->id);
+        inputs_.emplace(accepted->id, input);
+    }
 }
 
 void Service::take(const wire::AskCounters& ask, engine::Time) {
@@ -242,19 +285,59 @@ void Service::tell(const engine::TokenEvent& event) {
     token.token = event.token;
     token.checksum = event.checksum;
     token.text = event.text;
-    if (event.logprobs) {
-        const auto with_bytes = [&](std::int32_t id, float logprob) {
-            return wire::TokenLogprob{id, logprob, model_->tokenizer().token_bytes(id, true)};
-        };
-        token.logprobs.emplace();
-        token.logprobs->chosen = with_bytes(event.token, event.logprobs->logprob);
-        for (const auto& [id, logprob] : event.logprobs->top)
-            token.logprobs->top.push_back(with_bytes(id, logprob));
-    }
+    if (event.logprobs) token.logprobs = logprobs_of(event.token, *event.logprobs);
     replies_.emplace_back(std::move(token));
 }
 
+wire::Logprobs Service::logprobs_of(std::int32_t token,
+                                    const engine::TokenLogprobs& logprobs) const {
+    const auto with_bytes = [&](std::int32_t id, float logprob) {
+        return wire::TokenLogprob{id, logprob, model_->tokenizer().token_bytes(id, true)};
+    };
+    wire::Logprobs told;
+    told.chosen = with_bytes(token, logprobs.logprob);
+    for (const auto& [id, logprob] : logprobs.top)
+        told.top.push_back(with_bytes(id, logprob));
+    return told;
+}
+
+void Service::tell(const engine::PromptLogprobs& event) {
+    wire::PromptLogprobs told;
+    told.id = running_.at(event.request).id;
+    for (std::size_t i = 0; i < event.tokens.size(); ++i)
+        told.tokens.push_back(logprobs_of(event.tokens[i], event.logprobs[i]));
+    replies_.emplace_back(std::move(told));
+}
+
+void Service::tell(const engine::EmbeddingEvent& event) {
+    const Input& input = inputs_.at(event.request);
+    embeds_.at(input.embed).answer.vectors[input.index] = event.vector;
+}
+
+/// One text less; the last one answers for all.
+void Service::tell_input(Input input) {
+    held_tokens_ -= input.held_tokens;
+    const auto found = embeds_.find(input.embed);
+    ETALON_ASSERT(found != embeds_.end());
+    Embedding& embed = found->second;
+    if (--embed.n_left > 0) return;
+    if (embed.cancelled) {
+        refuse(input.embed, {wire::RefusalKind::invalid, "", "cancelled"});
+    } else if (!embed.error.empty()) {
+        refuse(input.embed, {wire::RefusalKind::failed, "prompt", embed.error});
+    } else {
+        replies_.emplace_back(std::move(embed.answer));
+    }
+    embeds_.erase(found);
+}
+
 void Service::tell(const engine::ChoiceFinished& event) {
+    if (const auto input = inputs_.find(event.request); input != inputs_.end()) {
+        if (event.error.empty()) return;
+        embeds_.at(input->second.embed).error =
+            fmt::format("text {}: {}", input->second.index, event.error);
+        return;
+    }
     const Running& running = running_.at(event.request);
     wire::ChoiceEnd end;
     end.id = running.id;
@@ -268,6 +351,7 @@ void Service::tell(const engine::ChoiceFinished& event) {
 }
 
 void Service::tell(const engine::RequestFinished& event) {
+    if (auto input = inputs_.extract(event.request)) return tell_input(input.mapped());
     const auto found = running_.find(event.request);
     ETALON_ASSERT(found != running_.end());
     wire::RequestEnd end;

@@ -37,12 +37,27 @@ class Service {
     std::vector<wire::ToFront> take_replies() { return std::exchange(replies_, {}); }
 
     /// Drain has come and nothing is prepared or runs.
-    bool is_drained() const noexcept { return draining_ && prepared_.empty() && running_.empty(); }
+    bool is_drained() const noexcept {
+        return draining_ && prepared_.empty() && running_.empty() && embeds_.empty();
+    }
 
   private:
     struct Running {
         wire::RequestId id = 0;
         std::vector<std::string> stop_strings;
+        std::int64_t held_tokens = 0;
+    };
+    /// Each input is a request of the engine.
+    struct Embedding {
+        std::vector<engine::RequestId> inputs;
+        std::size_t n_left = 0;
+        wire::Embedded answer;
+        std::string error;  ///< why there is no answer
+        bool cancelled = false;
+    };
+    struct Input {
+        wire::RequestId embed = 0;
+        std::size_t index = 0;
         std::int64_t held_tokens = 0;
     };
 
@@ -58,10 +73,14 @@ class Service {
     void tell(const engine::TokenEvent& event);
     void tell(const engine::ChoiceFinished& event);
     void tell(const engine::RequestFinished& event);
+    void tell(const engine::PromptLogprobs& event);
+    void tell(const engine::EmbeddingEvent& event);
+    void tell_input(Input input);
 
     void check_id(wire::RequestId id);
     void refuse(wire::RequestId id, PromptRefusal why);
-    bool has_place(wire::RequestId id, const engine::Request& request);
+    bool has_place(wire::RequestId id, std::size_t n_requests, std::int64_t more);
+    wire::Logprobs logprobs_of(std::int32_t token, const engine::TokenLogprobs& logprobs) const;
 
     LoadedModel* model_;
     std::function<std::uint64_t()> draw_seed_;
@@ -70,7 +89,9 @@ class Service {
     std::map<wire::RequestId, engine::Request> prepared_;
     std::map<engine::RequestId, Running> running_;
     std::map<wire::RequestId, engine::RequestId> engine_ids_;  // of running_
-    std::int64_t held_tokens_ = 0;                             // of both, as the engine counts them
+    std::map<wire::RequestId, Embedding> embeds_;
+    std::map<engine::RequestId, Input> inputs_;  // of embeds_
+    std::int64_t held_tokens_ = 0;               // of both, as the engine counts them
     std::vector<wire::ToFront> replies_;
 };
 

@@ -72,6 +72,8 @@ class Desk {
         outcomes[e.request].texts[static_cast<std::size_t>(e.choice)] += e.text;
         outcomes[e.request].ends.push_back(e);
     }
+    void take(const PromptLogprobs&) { FAIL() << "nobody asked"; }
+    void take(const EmbeddingEvent&) { FAIL() << "nobody asked"; }
     void take(const RequestFinished& e) { outcomes[e.request].usage = e.usage; }
 
     Time now_{};

@@ -42,6 +42,9 @@ class Recorder {
     void take(const TokenEvent& event);
     void take(const ChoiceFinished& event);
     void take(const RequestFinished&) {}
+    /// No request of the catalogue asks for these: they count as a mismatch.
+    void take(const PromptLogprobs&) { recording_.n_other_digests += 1; }
+    void take(const EmbeddingEvent&) { recording_.n_other_digests += 1; }
 
     const Catalogue* catalogue_;
     Random random_;

@@ -151,6 +151,9 @@ class Schedule {
     static EngineOptions make_options(Random& random);
     void arrive();
     void cancel_one();
+    /// No request of the catalogue asks for these.
+    void take(const PromptLogprobs&) { result_.mismatches += "log-probabilities of a prompt"; }
+    void take(const EmbeddingEvent&) { result_.mismatches += "a vector"; }
     void take(const TokenEvent& event);
     void take(const ChoiceFinished& event);
     void take(const RequestFinished& event);

@@ -92,9 +92,15 @@ def check_errors(client, model, checks):
     error = raised(lambda: create(model=model, messages=QUESTION, tools=tools),
                    openai.BadRequestError)
     checks.equal("tools", error.param, "tools")
-    error = raised(lambda: client.embeddings.create(model=model, input="a cat"),
+    packed = client.embeddings.create(model=model, input=["a cat", "a dog"]).data
+    plain = client.embeddings.create(model=model, input=["a cat"], encoding_format="float").data
+    checks.equal("base64, as the SDK asks, is the same vector",
+                 len(packed[0].embedding), len(plain[0].embedding))
+    checks.true("its floats", all(abs(a - b) < 1e-7 for a, b in
+                                  zip(packed[0].embedding, plain[0].embedding)))
+    error = raised(lambda: client.embeddings.create(model=model, input="a", dimensions=7),
                    openai.BadRequestError)
-    checks.equal("embeddings are refused", error.code, "unsupported_value")
+    checks.equal("another dimension", error.param, "dimensions")
     stranger = client.with_options(api_key="none")
     checks.true("no key", raised(stranger.models.list, openai.AuthenticationError))
 

@@ -159,6 +159,70 @@ wire::Token with_logprobs(std::string text, float logprob) {
     return out;
 }
 
+/// "<s>", " One", " two": a marker, and a space that the text does not have.
+wire::PromptLogprobs told_prompt() {
+    wire::PromptLogprobs told{1, {}};
+    for (const char* bytes : {"<s>", " One", " two"}) {
+        wire::Logprobs& one = told.tokens.emplace_back();
+        one.chosen = {5, -1.0F, bytes};
+        one.top.push_back({6, -0.5F, "x"});
+    }
+    return told;
+}
+
+TEST(CompletionAnswer, EchoWithLogprobsBeginsWithNull) {
+    for (const bool stream : {false, true}) {
+        AnswerPlan echo = plan();
+        echo.stream = stream;
+        echo.has_logprobs = true;
+        echo.prompt_logprobs = true;
+        echo.prefixes = {"One two"};
+        const auto answer = make_completion_answer(std::move(echo));
+        answer->take(0, wire::Prepared{1, {5, 5, 5}, 7, 10});
+        answer->take(0, told_prompt());
+        answer->take(0, with_logprobs(" b", -0.5F));
+        answer->take(0, end(0, wire::EndReason::length));
+        answer->take(0, request_end());
+        json choice;
+        if (stream) {
+            const std::vector<json> events = events_of(answer->take_text());
+            choice = events[0]["choices"][0];
+            EXPECT_EQ(choice["text"], "One two");
+            EXPECT_EQ(events[1]["choices"][0]["logprobs"]["text_offset"], json({7}));
+        } else {
+            choice = json::parse(answer->take_text())["choices"][0];
+            EXPECT_EQ(choice["text"], "One two b");
+            EXPECT_EQ(choice["logprobs"]["token_logprobs"].size(), 4U);
+            EXPECT_EQ(choice["logprobs"]["text_offset"], json({0, 0, 3, 7}));
+        }
+        const json& logprobs = choice["logprobs"];
+        EXPECT_EQ(logprobs["tokens"][0], "<s>");
+        EXPECT_TRUE(logprobs["token_logprobs"][0].is_null());
+        EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
+        EXPECT_EQ(logprobs["token_logprobs"][1], -1.0);
+        EXPECT_EQ(logprobs["top_logprobs"][1]["x"], -0.5);
+    }
+}
+
+TEST(CompletionAnswer, EchoOfIdsIsTheTextOfTheirTokens) {
+    AnswerPlan echo = plan();
+    echo.has_logprobs = true;
+    echo.prompt_logprobs = true;
+    echo.prefixes = {std::nullopt};
+    echo.only_prefix = true;
+    const auto answer = make_completion_answer(std::move(echo));
+    answer->take(0, wire::Prepared{1, {5, 5, 5}, 7, 1});
+    wire::PromptLogprobs all = told_prompt();
+    answer->take(0, wire::PromptLogprobs{1, {all.tokens[0]}});
+    answer->take(0, wire::PromptLogprobs{1, {all.tokens[1], all.tokens[2]}});
+    answer->take(0, with_logprobs(" b", -0.5F));
+    answer->take(0, end(0, wire::EndReason::length));
+    answer->take(0, request_end());
+    const json choice = json::parse(answer->take_text())["choices"][0];
+    EXPECT_EQ(choice["text"], "<s> One two");
+    EXPECT_EQ(choice["logprobs"]["text_offset"], json({0, 3, 7}));
+}
+
 TEST(ChatAnswer, LogprobsWithoutTheTokenThatEnds) {
     AnswerPlan with = plan();
     with.has_logprobs = true;

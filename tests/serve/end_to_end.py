@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The program as a user has it: `etalon serve` with the default model, asked over HTTP."""
+import base64
 import concurrent.futures
 import json
 import os
 import signal
 import socket
+import struct
 import sys
 import time
 
@@ -99,6 +101,73 @@ def check_completions(server, checks):
                                                       "stream": False})
     checks.equal("a prompt of tokens", "A, B, C," + json.loads(text)["choices"][0]["text"],
                  both[1])
+
+
+def completion(server, **body):
+    status, _, text = server.post("/v1/completions", {"model": server.model, **body})
+    return json.loads(text)["choices"][0] if status == 200 else json.loads(text)
+
+
+def check_prompt_logprobs(server, checks):
+    """What lm-eval asks for: the log-probabilities of a given text."""
+    prompt = "The capital of Belgium is Brussels."
+    ids = json.loads(server.post("/tokenize", {"prompt": prompt})[2])["tokens"]
+    told = completion(server, prompt=prompt, echo=True, logprobs=2, max_tokens=0)
+    logprobs = told["logprobs"]
+    checks.equal("the text is the prompt", told["text"], prompt)
+    checks.equal("a value a token", len(logprobs["token_logprobs"]), len(ids))
+    checks.equal("the first has none", (logprobs["token_logprobs"][0],
+                                        logprobs["top_logprobs"][0]), (None, None))
+    checks.true("all others have one", all(p <= 0 for p in logprobs["token_logprobs"][1:]))
+    checks.equal("the tokens are the text", "".join(logprobs["tokens"]), prompt)
+    checks.equal("offsets", [prompt[o:o + len(t)] for o, t in
+                             zip(logprobs["text_offset"], logprobs["tokens"])], logprobs["tokens"])
+    same = completion(server, prompt=ids, echo=True, logprobs=2, max_tokens=0)
+    checks.equal("ids are the same prompt", same, told)
+    drawn = completion(server, prompt=ids[:4], logprobs=0, max_tokens=5, temperature=0,
+                       ignore_eos=True)
+    whole = completion(server, prompt="".join(logprobs["tokens"][:4]) + drawn["text"], echo=True,
+                       logprobs=0, max_tokens=0)
+    checks.equal("given is as drawn", whole["logprobs"]["token_logprobs"][4:],
+                 drawn["logprobs"]["token_logprobs"])
+    both = completion(server, prompt=prompt, echo=True, logprobs=2, max_tokens=3, temperature=0)
+    checks.equal("with an answer behind", both["logprobs"]["token_logprobs"][:len(ids)],
+                 logprobs["token_logprobs"])
+    checks.equal("and its own", len(both["logprobs"]["tokens"]), len(ids) + 3)
+
+
+def check_embeddings(server, checks):
+    texts = ["The cat sat on the mat.", "A cat was sitting on a mat.", "Interest rates rose."]
+
+    def vectors(**body):
+        status, _, text = server.post("/v1/embeddings", {"model": server.model, **body})
+        checks.equal("embeddings", status, 200)
+        answer = json.loads(text)
+        return [entry["embedding"] for entry in answer["data"]], answer["usage"]
+
+    together, usage = vectors(input=texts)
+    checks.true("tokens are counted", usage["prompt_tokens"] > 15)
+    checks.true("length 1", all(abs(sum(x * x for x in v) - 1) < 1e-5 for v in together))
+    dot = lambda a, b: sum(x * y for x, y in zip(a, b))
+    checks.true("like texts are closer", dot(together[0], together[1]) >
+                dot(together[0], together[2]))
+    for text, vector in zip(texts, together):
+        checks.equal("alone is as together", vectors(input=text)[0], [vector])
+    packed = vectors(input=texts, encoding_format="base64")[0]
+    single = [list(struct.unpack(f"<{len(v)}f", base64.b64decode(p)))
+              for v, p in zip(together, packed)]
+    rounded = [list(struct.unpack(f"<{len(v)}f", struct.pack(f"<{len(v)}f", *v)))
+               for v in together]
+    checks.equal("base64 has the same floats", single, rounded)
+    raw = vectors(input=texts[0], normalize=False)[0][0]
+    checks.true("not of length 1", abs(dot(raw, raw) - 1) > 1e-2)
+    for title, body, param in [("dimensions", {"dimensions": 7}, "dimensions"),
+                               ("too long", {"input": "word " * 9000}, "input"),
+                               ("empty", {"input": [""]}, "input[0]"),
+                               ("type", {"normalize": 1}, "normalize")]:
+        status, _, text = server.post("/v1/embeddings", {"model": server.model, "input": "a",
+                                                         **body})
+        checks.equal(title, (status, json.loads(text)["param"]), (400, param))
 
 
 def check_many_at_once(server, checks):
@@ -340,6 +409,7 @@ def main():
     checks = Checks()
     with Server() as server:
         for check in (check_chat, check_seeds, check_logprobs, check_completions,
+                      check_prompt_logprobs, check_embeddings,
                       check_many_at_once, check_leaving, check_errors, check_keys,
                       check_terminal, check_ledger, check_lost_worker, check_silence, check_stop,
                       check_audit):

@@ -251,6 +251,11 @@ TEST(CompletionRequest, Prompts) {
     EXPECT_EQ(param(with("\"a\"", R"(,"best_of":2)")), "best_of");
     EXPECT_EQ(param(with("\"a\"", R"(,"max_tokens":0)")), "max_tokens");
     EXPECT_EQ(param(with("[1]", R"(,"echo":true)")), "echo");
+    const auto told = parse_completion_request(with("[1]", R"(,"echo":true,"logprobs":2)"));
+    EXPECT_TRUE(told.prompt_logprobs);
+    EXPECT_EQ(told.sampling.top_logprobs, 2);
+    EXPECT_EQ(param(with("\"a\"", R"(,"suffix":"z","echo":true,"logprobs":1)")), "echo");
+    EXPECT_FALSE(parse_completion_request(with("\"a\"", R"(,"echo":true)")).prompt_logprobs);
     const auto echo = parse_completion_request(with("\"a\"", R"(,"echo":true,"max_tokens":0)"));
     EXPECT_TRUE(echo.only_echo);
     const auto gap = parse_completion_request(with("\"a\"", R"(,"suffix":"z")"));

@@ -82,6 +82,40 @@ TEST(ProtocolCheck, a_whole_request_passes) {
     EXPECT_EQ(talk.check.n_open(), 0U);
 }
 
+TEST(ProtocolCheck, logprobs_of_the_prompt_come_before_tokens_and_only_when_asked) {
+    const auto told = [](std::vector<Logprobs> tokens) {
+        return PromptLogprobs{1, std::move(tokens)};
+    };
+    const Logprobs one{{5, -1.0F, "a"}, {}};
+    Talk plain;
+    plain.running();
+    plain.refuses(told({one}));
+    const auto asked = [] {
+        Talk talk;
+        Prepare prepare = Talk::prepare();
+        prepare.prompt_logprobs = true;
+        prepare.sampling.top_logprobs = 0;
+        talk.check.sent(prepare);
+        talk.check.received(Prepared{1, {1, 2, 3}, 9, 4});
+        talk.check.sent(Go{1});
+        return talk;
+    };
+    Token token = Talk::token(5);
+    token.logprobs = one;
+    Talk talk = asked();
+    talk.check.received(told({one}));
+    talk.check.received(told({one, one}));
+    talk.check.received(token);
+    asked().refuses(token);
+    asked().refuses(told({one, one, one, one}));
+    Logprobs other = one;
+    other.chosen.token = 100;
+    asked().refuses(told({other}));
+    other = one;
+    other.top.push_back(one.chosen);
+    asked().refuses(told({other}));
+}
+
 TEST(ProtocolCheck, hello_comes_first_and_once) {
     ProtocolCheck check;
     check.sent(Talk::prepare());

@@ -136,7 +136,8 @@ ToWorker random_to_worker(std::uint64_t seed) {
         case 4:
             return Detokenize{in.bits(), in.numbers()};
         case 5:
-            return Embed{in.bits(), in.text(), in.list([&] { return random_prompt(in); })};
+            return Embed{in.bits(), in.text(), in.list([&] { return random_prompt(in); }),
+                         in.flag()};
         case 6:
             return AskCounters{in.bits()};
         default:
@@ -146,7 +147,7 @@ ToWorker random_to_worker(std::uint64_t seed) {
 
 ToFront random_to_front(std::uint64_t seed) {
     Source in(seed);
-    switch (in.below(10)) {
+    switch (in.below(11)) {
         case 0:
             return random_hello(in);
         case 1:
@@ -154,7 +155,7 @@ ToFront random_to_front(std::uint64_t seed) {
         case 2:
             return Prepared{in.bits(), in.numbers(), in.bits(), in.number()};
         case 3:
-            return Refused{in.bits(), static_cast<RefusalKind>(in.below(4)), in.text(), in.text()};
+            return Refused{in.bits(), static_cast<RefusalKind>(in.below(5)), in.text(), in.text()};
         case 4:
             return random_token(in);
         case 5:
@@ -167,6 +168,11 @@ ToFront random_to_front(std::uint64_t seed) {
         case 8:
             return Embedded{in.bits(), in.list([&] { return in.list([&] { return in.real(); }); }),
                             in.number()};
+        case 9:
+            return PromptLogprobs{in.bits(), in.list([&] {
+                                      return Logprobs{random_logprob(in),
+                                                      in.list([&] { return random_logprob(in); })};
+                                  })};
         default:
             return Counters{in.bits(), in.list([&] {
                                 return std::pair<std::string, double>(in.text(), in.real());

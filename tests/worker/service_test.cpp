@@ -191,7 +191,7 @@ TEST(Service, refuses_by_field) {
          [](auto& p) { p.prompt = wire::TextPrompt{std::string(600, 'q')}; }},
         {"messages", RefusalKind::unsupported, [](auto& p) { p.prompt = wire::ChatPrompt{}; }},
         {"suffix", RefusalKind::unsupported, [](auto& p) { p.prompt = wire::FimPrompt{}; }},
-        {"prompt_logprobs", RefusalKind::unsupported, [](auto& p) { p.prompt_logprobs = true; }},
+        {"prompt_logprobs", RefusalKind::invalid, [](auto& p) { p.prompt_logprobs = true; }},
         {"tenant", RefusalKind::invalid, [](auto& p) { p.tenant = ""; }},
     };
     Desk desk(plain_model());
@@ -246,7 +246,9 @@ TEST(Service, drains_what_was_prepared) {
 }
 
 TEST(Service, a_front_that_breaks_the_order_is_an_error) {
-    Service service(plain_model(), [] { return kDrawnSeed; });
+    // A model of its own: the engine keeps the request that runs when this service goes.
+    const auto model = load(engine::tiny_tokenizer_data(), 0);
+    Service service(*model, [] { return kDrawnSeed; });
     EXPECT_THROW(service.handle(wire::Go{1}, kNow), Error);
     service.handle(prepare(5, "abc"), kNow);
     EXPECT_THROW(service.handle(prepare(5, "abc"), kNow), Error);
@@ -267,12 +269,89 @@ TEST(Service, tokenizes_and_back) {
     EXPECT_EQ(desk.take_one<wire::Refused>().field, "tokens");
 }
 
-TEST(Service, counts_and_refuses_embeddings) {
+TEST(Service, counts) {
     Desk desk(plain_model());
     desk.say(wire::AskCounters{1});
     EXPECT_EQ(desk.take_one<wire::Counters>().values.size(), 16U);
-    desk.say(wire::Embed{2, "t", {wire::TextPrompt{"a"}}});
-    EXPECT_EQ(desk.take_one<wire::Refused>().kind, wire::RefusalKind::unsupported);
+}
+
+TEST(Service, tells_the_logprobs_of_the_prompt_before_its_tokens) {
+    Desk desk(plain_model());
+    wire::Prepare asked = prepare(1, std::string(300, 'q'));
+    asked.prompt_logprobs = true;
+    asked.sampling.top_logprobs = 1;
+    desk.say(asked);
+    const auto prompt = desk.take_one<wire::Prepared>().prompt;
+    desk.say(wire::Go{1});
+    desk.run();
+    std::vector<std::int32_t> told;
+    for (const wire::PromptLogprobs& some : desk.take<wire::PromptLogprobs>()) {
+        for (const wire::Logprobs& one : some.tokens) {
+            EXPECT_EQ(one.top.size(), told.empty() ? 0U : 1U);
+            EXPECT_EQ(one.chosen.bytes, "q");
+            told.push_back(one.chosen.token);
+        }
+    }
+    EXPECT_EQ(told, prompt);
+    EXPECT_EQ(desk.n_open(), 0U);
+}
+
+TEST(Service, gives_one_vector_a_text_the_same_in_any_company) {
+    Desk desk(plain_model());
+    desk.say(wire::Embed{1, "t", {wire::TextPrompt{"abc"}}});
+    EXPECT_FALSE(desk.service().is_drained());
+    desk.run();
+    const auto alone = desk.take_one<wire::Embedded>();
+    ASSERT_EQ(alone.vectors.size(), 1U);
+    EXPECT_EQ(alone.vectors[0].size(), 64U);
+    EXPECT_EQ(alone.prompt_tokens, 1) << "abc is a word of the vocabulary";
+    wire::Embed many{2, "t", {}};
+    for (int i = 0; i < 50; ++i)
+        many.inputs.emplace_back(
+            wire::TextPrompt{std::string(static_cast<std::size_t>(i) + 1, 'x')});
+    many.inputs.emplace_back(wire::TextPrompt{"abc"});
+    desk.say(many);
+    desk.say(prepare(3, "abc"));
+    desk.say(wire::Go{3});
+    desk.run();
+    const auto together = desk.take_one<wire::Embedded>();
+    ASSERT_EQ(together.vectors.size(), 51U);
+    EXPECT_EQ(together.vectors[50], alone.vectors[0]);
+    EXPECT_NE(together.vectors[0], together.vectors[1]);
+    EXPECT_EQ(together.prompt_tokens, 50 * 51 / 2 + 1);
+    EXPECT_EQ(desk.n_open(), 0U);
+}
+
+TEST(Service, refuses_texts_that_have_no_vector) {
+    Desk desk(plain_model());
+    using wire::RefusalKind;
+    const std::pair<std::vector<wire::Prompt>, RefusalKind> cases[] = {
+        {{}, RefusalKind::invalid},
+        {{wire::TextPrompt{"a"}, wire::TokenPrompt{{288}}}, RefusalKind::invalid},
+        {{wire::TextPrompt{"a"}, wire::TokenPrompt{}}, RefusalKind::invalid},
+        {{wire::TextPrompt{std::string(600, 'q')}}, RefusalKind::too_long},
+        {{wire::TokenPrompt{{engine::kTinyPoison}}}, RefusalKind::failed},
+    };
+    wire::RequestId id = 0;
+    for (const auto& [inputs, kind] : cases) {
+        desk.say(wire::Embed{++id, "t", inputs});
+        desk.run();
+        const auto refused = desk.take_one<wire::Refused>();
+        EXPECT_EQ(refused.kind, kind) << id << refused.message;
+        EXPECT_EQ(refused.field, "prompt");
+    }
+    EXPECT_EQ(desk.n_open(), 0U);
+}
+
+TEST(Service, a_cancel_ends_the_texts_of_an_embed) {
+    Desk desk(plain_model());
+    desk.say(wire::Embed{1, "t", {wire::TextPrompt{"abc"}, wire::TextPrompt{"d"}}});
+    desk.say(wire::Drain{});
+    EXPECT_FALSE(desk.service().is_drained());
+    desk.say(wire::Cancel{1});
+    desk.run();
+    EXPECT_EQ(desk.take_one<wire::Refused>().message, "cancelled");
+    EXPECT_TRUE(desk.service().is_drained());
 }
 
 /// The tokens of a prompt, or the field that it was refused for.
