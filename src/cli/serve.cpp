@@ -20,6 +20,7 @@
 #include "serve/local_key.h"
 #include "serve/running_server.h"
 #include "serve/server.h"
+#include "serve/service_manager.h"
 
 namespace etalon::cli {
 
@@ -130,6 +131,7 @@ void serve_models(const ServeOptions& options) {
         serve::Accounts accounts(server.database);
         serve::ensure_local_key(accounts, serve::local_key_path(), unix_time());
     }
+    const serve::ServiceManager manager;
     std::vector<serve::Listen> bound;
     const char* scheme = config.certificate.empty() ? "http" : "https";
     server.on_listening = [&](const std::vector<serve::Listen>& listens) {
@@ -139,7 +141,9 @@ void serve_models(const ServeOptions& options) {
             urls.push_back(fmt::format("{}://{}", scheme, serve::listen_text(listen)));
         running.announce(urls);
     };
+    server.on_draining = [&] { manager.say("STOPPING=1"); };
     server.on_ready = [&](const serve::Site& site) {
+        manager.say("READY=1");
         greet(bound, site.models.front().id, !config.certificate.empty(), local);
     };
     // A client or a reader of the log that goes away is an error of that write, not our end.

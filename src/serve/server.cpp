@@ -307,6 +307,7 @@ class Server {
     void drain() {
         log_note("ending; running answers are finished first, a second signal ends them");
         site_.draining = true;
+        if (options_.on_draining) options_.on_draining();
         close_acceptors();
         for (Idler* idler : context_.idlers)
             idler->close_if_idle();

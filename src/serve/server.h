@@ -36,6 +36,8 @@ struct ServerOptions {
     std::function<void(const std::vector<Listen>& listens)> on_listening;
     /// Every model is loaded.
     std::function<void(const Site& site)> on_ready;
+    /// The first signal to end has come.
+    std::function<void()> on_draining;
 };
 
 /// "127.0.0.1:8080", "[::1]:8080". Errors: usage.
