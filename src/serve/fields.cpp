@@ -19,6 +19,8 @@ namespace {
 /// Integers beyond this have lost digits once they are a double.
 constexpr double kExactDoubleMax = 9007199254740992.0;
 
+thread_local FieldRecorder* t_recorder = nullptr;
+
 const char* type_name(dom::element value) {
     switch (value.type()) {
         case dom::element_type::ARRAY:
@@ -119,8 +121,31 @@ Fields::Fields(dom::object object, std::string where) : object_(object), where_(
     }
 }
 
+FieldRecorder::FieldRecorder() {
+    ETALON_ASSERT(t_recorder == nullptr);
+    t_recorder = this;
+}
+
+FieldRecorder::~FieldRecorder() {
+    t_recorder = nullptr;
+}
+
+void Fields::note(std::string_view name, FieldNote::Type type, double low, double high) const {
+    if (t_recorder != nullptr) t_recorder->notes.push_back({path(name), type, low, high});
+}
+
+void Fields::skip(std::string_view name) {
+    note(name, FieldNote::Type::ignored);
+    read_.insert(std::string(name));
+}
+
 std::optional<dom::element> Fields::any(std::string_view name) {
-    skip(name);
+    note(name, FieldNote::Type::any);
+    return find(name);
+}
+
+std::optional<dom::element> Fields::find(std::string_view name) {
+    read_.insert(std::string(name));
     dom::element value;
     if (object_.at_key(name).get(value) != simdjson::SUCCESS || value.is_null()) {
         return std::nullopt;
@@ -129,7 +154,8 @@ std::optional<dom::element> Fields::any(std::string_view name) {
 }
 
 std::optional<bool> Fields::boolean(std::string_view name) {
-    const auto value = any(name);
+    note(name, FieldNote::Type::boolean);
+    const auto value = find(name);
     if (!value) return std::nullopt;
     bool flag = false;
     if (value->get(flag) != simdjson::SUCCESS) wrong_type(path(name), *value, "true or false");
@@ -137,26 +163,30 @@ std::optional<bool> Fields::boolean(std::string_view name) {
 }
 
 std::optional<double> Fields::number(std::string_view name, double low, double high) {
-    const auto value = any(name);
+    note(name, FieldNote::Type::number, low, high);
+    const auto value = find(name);
     if (!value) return std::nullopt;
     return number_of(*value, path(name), low, high);
 }
 
 std::optional<std::int64_t> Fields::integer(std::string_view name, std::int64_t low,
                                             std::int64_t high) {
-    const auto value = any(name);
+    note(name, FieldNote::Type::integer, static_cast<double>(low), static_cast<double>(high));
+    const auto value = find(name);
     if (!value) return std::nullopt;
     return integer_of(*value, path(name), low, high);
 }
 
 std::optional<std::string_view> Fields::text(std::string_view name, std::size_t bytes_max) {
-    const auto value = any(name);
+    note(name, FieldNote::Type::text, 0.0, static_cast<double>(bytes_max));
+    const auto value = find(name);
     if (!value) return std::nullopt;
     return text_of(*value, path(name), bytes_max);
 }
 
 std::optional<dom::array> Fields::array(std::string_view name, std::size_t size_max) {
-    const auto value = any(name);
+    note(name, FieldNote::Type::array, 0.0, static_cast<double>(size_max));
+    const auto value = find(name);
     if (!value) return std::nullopt;
     dom::array array;
     if (value->get(array) != simdjson::SUCCESS) wrong_type(path(name), *value, "an array");
@@ -171,7 +201,8 @@ std::optional<dom::array> Fields::array(std::string_view name, std::size_t size_
 }
 
 std::optional<Fields> Fields::object(std::string_view name) {
-    const auto value = any(name);
+    note(name, FieldNote::Type::object);
+    const auto value = find(name);
     if (!value) return std::nullopt;
     dom::object object;
     if (value->get(object) != simdjson::SUCCESS) wrong_type(path(name), *value, "an object");

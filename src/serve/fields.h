@@ -31,6 +31,26 @@ class JsonBody {
     simdjson::dom::element root_;
 };
 
+/// What a parser asked for by name, type and range.
+struct FieldNote {
+    enum class Type : std::uint8_t { any, ignored, boolean, number, integer, text, array, object };
+    std::string path;  ///< "messages[0].role"
+    Type type = Type::any;
+    double low = 0.0;   ///< of a number
+    double high = 0.0;  ///< of a number; bytes of a text, elements of an array
+};
+
+/// While it lives, every accessor of every Fields of this thread notes what it is asked for, first
+/// question first: so a description of the API is made of what its parsers read (openapi.cpp).
+class FieldRecorder {
+  public:
+    FieldRecorder();
+    ~FieldRecorder();
+    FieldRecorder(const FieldRecorder&) = delete;
+    FieldRecorder& operator=(const FieldRecorder&) = delete;
+    std::vector<FieldNote> notes;
+};
+
 /// Every accessor gives nullopt where the field is absent or null, and throws ApiError 400 that
 /// names the field where it has another type or is out of range.
 class Fields {
@@ -50,7 +70,7 @@ class Fields {
     std::optional<simdjson::dom::element> any(std::string_view name);
 
     /// Marks a field as known although it has no effect here.
-    void skip(std::string_view name) { read_.insert(std::string(name)); }
+    void skip(std::string_view name);
     /// Names that are in the object and that nobody asked for, as in the request.
     std::vector<std::string> unread() const;
     /// "messages[2].role"
@@ -58,6 +78,10 @@ class Fields {
     simdjson::dom::object raw() const { return object_; }
 
   private:
+    void note(std::string_view name, FieldNote::Type type, double low = 0.0,
+              double high = 0.0) const;
+    std::optional<simdjson::dom::element> find(std::string_view name);
+
     simdjson::dom::object object_;
     std::string where_;
     std::set<std::string, std::less<>> read_;

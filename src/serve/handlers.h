@@ -22,6 +22,7 @@ Outcome handle_tokenize(const Site& site, const Call& call);
 Outcome handle_detokenize(const Site& site, const Call& call);
 Outcome handle_receipt(const Site& site, const Call& call);
 Outcome handle_log_file(const Site& site, const Call& call);
+Outcome handle_openapi(const Site& site, const Call& call);
 Outcome handle_metrics(const Site& site, const Call& call);
 
 }  // namespace etalon::serve

@@ -151,6 +151,7 @@ const std::vector<Route>& all_routes() {
         {"GET", "/readyz", kPublic, handle_ready},
         {"GET", "/health", kPublic, handle_ready},
         {"GET", "/version", kScopeInfer, handle_version},
+        {"GET", "/openapi.json", kScopeInfer, handle_openapi},
         {"GET", "/metrics", kScopeMetrics, handle_metrics},
         {"GET", "/status", kScopeMetrics, handle_status},
         {"GET", "/v1/models", kScopeInfer, handle_models},
