@@ -47,7 +47,7 @@ def main():
     python = environment()
     passed = failed = 0
     with Server() as server:
-        for script in ("openai_client.py", "mistral_client.py"):
+        for script in ("openai_client.py", "mistral_client.py", "langchain_client.py"):
             more_passed, more_failed = run_client(python, script, server)
             passed += more_passed
             failed += more_failed
