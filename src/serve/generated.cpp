@@ -285,6 +285,8 @@ class Generated : public Answer {
     }
 
     std::string finish_reason(wire::EndReason reason) const {
+        // Of an answer that is not shown nobody sees how it ended.
+        if (plan_.only_prefix && reason == wire::EndReason::stop) return "length";
         if (reason == wire::EndReason::stop) return "stop";
         const bool window = plan_.dialect == Dialect::mistral && !plan_.has_max_tokens;
         return window ? "model_length" : "length";

@@ -114,7 +114,8 @@ def check_prompt_logprobs(server, checks):
     ids = json.loads(server.post("/tokenize", {"prompt": prompt})[2])["tokens"]
     told = completion(server, prompt=prompt, echo=True, logprobs=2, max_tokens=0)
     logprobs = told["logprobs"]
-    checks.equal("the text is the prompt", told["text"], prompt)
+    checks.equal("the text is the prompt", (told["text"], told["finish_reason"]),
+                 (prompt, "length"))
     checks.equal("a value a token", len(logprobs["token_logprobs"]), len(ids))
     checks.equal("the first has none", (logprobs["token_logprobs"][0],
                                         logprobs["top_logprobs"][0]), (None, None))
