@@ -47,7 +47,11 @@ ordered_json token_json(const wire::TokenLogprob& token) {
     ordered_json bytes = ordered_json::array();
     for (const char c : token.bytes)
         bytes.push_back(static_cast<unsigned char>(c));
-    return {{"token", token.bytes}, {"logprob", logprob_of(token.logprob)}, {"bytes", bytes}};
+    // Clients of Mistral's dialect drop log-probabilities without the id; others ignore it.
+    return {{"token", token.bytes},
+            {"logprob", logprob_of(token.logprob)},
+            {"bytes", bytes},
+            {"token_id", token.token}};
 }
 
 class ChatShape : public Shape {

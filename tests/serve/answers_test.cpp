@@ -238,6 +238,8 @@ TEST(ChatAnswer, LogprobsWithoutTheTokenThatEnds) {
     EXPECT_EQ(content[0]["token"], "a");
     EXPECT_EQ(content[0]["logprob"], -0.5);
     EXPECT_EQ(content[0]["bytes"], json::array({97}));
+    EXPECT_EQ(content[0]["token_id"], 5);
+    EXPECT_EQ(content[0]["top_logprobs"][1]["token_id"], 6);
     EXPECT_EQ(content[0]["top_logprobs"][1]["token"], "\xEF\xBF\xBD");
     EXPECT_EQ(content[0]["top_logprobs"][1]["bytes"], json::array({255}));
 }
