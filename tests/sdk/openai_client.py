@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The openai SDK as its documentation uses it. Arguments: address, key, model."""
-import pathlib
 import sys
 
 import openai
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "serve"))
-from served import Checks  # noqa: E402
+from features import Features
 
 QUESTION = [{"role": "user", "content": "Hi"}]  # the answer is one sentence with the word STOP
 STOP = "assist"
@@ -18,7 +16,7 @@ def check_chat(client, model, checks):
                                             max_tokens=24)
     text = answer.choices[0].message.content
     checks.true("chat", STOP in text)
-    checks.equal("finish", answer.choices[0].finish_reason, "stop")
+    checks.equal("chat, finish", answer.choices[0].finish_reason, "stop")
     checks.equal("usage", answer.usage.total_tokens,
                  answer.usage.prompt_tokens + answer.usage.completion_tokens)
     chunks = list(client.chat.completions.create(
@@ -26,7 +24,7 @@ def check_chat(client, model, checks):
         stream_options={"include_usage": True}))
     streamed = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     checks.equal("stream", streamed, text)
-    checks.equal("usage of the stream", chunks[-1].usage.total_tokens, answer.usage.total_tokens)
+    checks.equal("usage, of a stream", chunks[-1].usage.total_tokens, answer.usage.total_tokens)
     stop = client.chat.completions.create(model=model, messages=QUESTION, temperature=0,
                                           max_tokens=24, stop=STOP)
     checks.equal("stop", stop.choices[0].message.content, text.split(STOP, maxsplit=1)[0])
@@ -35,7 +33,7 @@ def check_chat(client, model, checks):
         for _ in stream:
             pass
         final = stream.get_final_completion()
-    checks.equal("stream helper", final.choices[0].message.content, text)
+    checks.equal("stream, helper", final.choices[0].message.content, text)
 
 
 def check_sampling(client, model, checks):
@@ -46,7 +44,7 @@ def check_sampling(client, model, checks):
     checks.equal("seed", two.choices[0].message.content, one.choices[0].message.content)
     many = client.chat.completions.create(**options, n=3)
     checks.equal("n", [choice.index for choice in many.choices], [0, 1, 2])
-    checks.equal("n and seed", many.choices[0].message.content, one.choices[0].message.content)
+    checks.equal("n, and seed", many.choices[0].message.content, one.choices[0].message.content)
     logprobs = client.chat.completions.create(model=model, messages=QUESTION, temperature=0,
                                               max_tokens=4, logprobs=True, top_logprobs=3)
     content = logprobs.choices[0].logprobs.content
@@ -59,7 +57,7 @@ def check_sampling(client, model, checks):
 
 def check_others(client, model, checks):
     checks.true("models", model in [one.id for one in client.models.list()])
-    checks.equal("model", client.models.retrieve(model).id, model)
+    checks.equal("models, one", client.models.retrieve(model).id, model)
     completion = client.completions.create(model=model, prompt="One, two, three,", max_tokens=4,
                                            temperature=0)
     checks.true("completions", "four" in completion.choices[0].text)
@@ -67,55 +65,51 @@ def check_others(client, model, checks):
     response = client.responses.create(**options)
     checks.true("responses", STOP in response.output_text)
     events = list(client.responses.create(**options, stream=True))
-    checks.equal("responses streamed", "".join(
+    checks.equal("responses, streamed", "".join(
         e.delta for e in events if e.type == "response.output_text.delta"), response.output_text)
-    checks.equal("the last event", events[-1].type, "response.completed")
+    checks.equal("responses, the last event", events[-1].type, "response.completed")
 
 
-def raised(call, kind):
-    try:
-        call()
-    except kind as error:
-        return error
-    return None
+def check_vectors(client, model, checks):
+    packed = client.embeddings.create(model=model, input=["a cat", "a dog"]).data
+    plain = client.embeddings.create(model=model, input=["a cat"], encoding_format="float").data
+    checks.equal("embeddings", [one.index for one in packed], [0, 1])
+    checks.true("embeddings, they differ", packed[0].embedding != packed[1].embedding)
+    # Without encoding_format the SDK asks for base64.
+    checks.equal("base64", len(packed[0].embedding), len(plain[0].embedding))
+    checks.true("base64, its floats", all(abs(a - b) < 1e-7 for a, b in zip(
+        packed[0].embedding, plain[0].embedding)))
+    error = checks.raised("errors", lambda: client.embeddings.create(
+        model=model, input="a", dimensions=7), openai.BadRequestError)
+    checks.equal("errors, another dimension", error.param, "dimensions")
 
 
 def check_errors(client, model, checks):
     create = client.chat.completions.create
-    error = raised(lambda: create(model=model, messages=QUESTION, temperature=9),
-                   openai.BadRequestError)
-    checks.equal("a bad request", (error.param, error.code), ("temperature", "invalid_value"))
-    checks.true("its id", error.request_id.startswith("req_"))
-    error = raised(lambda: create(model="none", messages=QUESTION), openai.NotFoundError)
-    checks.equal("no such model", error.code, "model_not_found")
+    error = checks.raised("errors", lambda: create(model=model, messages=QUESTION, temperature=9),
+                          openai.BadRequestError)
+    checks.equal("errors, a bad request", (error.param, error.code),
+                 ("temperature", "invalid_value"))
+    checks.true("errors, the id", error.request_id.startswith("req_"))
+    error = checks.raised("errors", lambda: create(model="none", messages=QUESTION),
+                          openai.NotFoundError)
+    checks.equal("errors, no such model", error.code, "model_not_found")
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
-    error = raised(lambda: create(model=model, messages=QUESTION, tools=tools),
-                   openai.BadRequestError)
-    checks.equal("tools", error.param, "tools")
-    packed = client.embeddings.create(model=model, input=["a cat", "a dog"]).data
-    plain = client.embeddings.create(model=model, input=["a cat"], encoding_format="float").data
-    checks.equal("base64, as the SDK asks, is the same vector",
-                 len(packed[0].embedding), len(plain[0].embedding))
-    checks.true("its floats", all(abs(a - b) < 1e-7 for a, b in
-                                  zip(packed[0].embedding, plain[0].embedding)))
-    error = raised(lambda: client.embeddings.create(model=model, input="a", dimensions=7),
-                   openai.BadRequestError)
-    checks.equal("another dimension", error.param, "dimensions")
+    error = checks.raised("errors", lambda: create(model=model, messages=QUESTION, tools=tools),
+                          openai.BadRequestError)
+    checks.equal("errors, tools", error.param, "tools")
     stranger = client.with_options(api_key="none")
-    checks.true("no key", raised(stranger.models.list, openai.AuthenticationError))
+    checks.true("errors, no key", checks.raised("errors", stranger.models.list,
+                                                openai.AuthenticationError))
 
 
 def main():
     base, key, model = sys.argv[1:]
-    checks = Checks()
+    checks = Features("openai (Python)")
     for path in ("/v1", "/openai/v1"):
         client = openai.OpenAI(base_url=base + path, api_key=key, max_retries=0)
-        for check in (check_chat, check_sampling, check_others, check_errors):
-            try:
-                check(client, model, checks)
-            except Exception as error:  # the other checks still run
-                checks.failed += 1
-                print(f"{path} {check.__name__}: {error!r}")
+        checks.run((check_chat, check_sampling, check_others, check_vectors, check_errors),
+                   client, model)
     return checks.end()
 
 
