@@ -189,7 +189,7 @@ void add_long_rows() {
 
 /// More tokens than fit a tile of 128, on both sides of tiles of tokens, rows and K.
 void add_tiles() {
-    for (const int n_tokens : {66, 127, 128, 129, 255, 257, 300})
+    for (const int n_tokens : {63, 66, 127, 128, 129, 255, 256, 257, 300})
         add_linear({{{Format::e8, 300}}, n_tokens, 260});
     for (const int n_rows : {1, 2, 3, 127, 255, 256, 257, 513})
         add_linear({{{Format::e8, n_rows}}, 130, 192});
@@ -200,6 +200,20 @@ void add_tiles() {
     add_linear({{{Format::e8, 64}}, 131, 640, Weights::usual, Fill::bad});
     add_linear({{{Format::e8, 33}, {Format::q8_0, 18}, {Format::e8, 300}}, 140, 512});
     add_linear({{{Format::e8, 3}}, 66, 131072, Weights::extreme, Fill::same});
+}
+
+/// Rows so long that several blocks take a part of K each, and so many tiles of rows that none do.
+void add_parts() {
+    for (const int n_tokens : {9, 16, 17, 31, 33, 64, 65, 128, 129, 256})
+        add_linear({{{Format::e8, 150}}, n_tokens, 1156});
+    for (const int n_cols : {256, 260, 384, 512, 516})
+        add_linear({{{Format::e8, 129}}, 11, n_cols});
+    add_linear({{{Format::e8, 131}}, 10, 8324, Weights::extreme, Fill::same});
+    add_linear({{{Format::e8, 128}}, 70, 9000});
+    add_linear({{{Format::e8, 17004}}, 12, 132});
+    add_linear({{{Format::e8, 17004}}, 130, 132});
+    add_linear({{{Format::e8, 64}}, 20, 1152, Weights::usual, Fill::bad});
+    add_linear({{{Format::e8, 33}, {Format::q8_0, 18}, {Format::e8, 300}}, 40, 1024});
 }
 
 /// Logits of some tokens: none, one, all, backwards, one twice.
@@ -246,6 +260,7 @@ const bool kRegistered = [] {
     add_stacks();
     add_long_rows();
     add_tiles();
+    add_parts();
     add_logits();  // LIN-3, LIN-5, FWD-4
     return true;
 }();

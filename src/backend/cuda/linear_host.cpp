@@ -19,8 +19,8 @@ namespace {
 using exact::Format;
 using exact::FormatKind;
 
-/// Fewer tokens fill too little of a tile of 128.
-constexpr int kSm90TokensMin = 65;
+/// Fewer tokens are a stream of weights without a matrix.
+constexpr int kSm90TokensMin = 3;
 
 /// Tiles of blocked weights that are made on the host before they are sent together.
 constexpr std::size_t kTilesAtOnce = 256;
@@ -120,12 +120,16 @@ LinearPart load_part(const weights::Tensor& tensor) {
 }
 
 void run_e8(const E8View& w, const ActivationsView& x, const LinearOut& out, const Device& device) {
-    if (out.n_tokens <= kDecodeTokensMax) {
+    const bool sm90 =
+        device.has_sm90() && out.token_of == nullptr && out.n_tokens >= kSm90TokensMin;
+    if (sm90 && out.n_tokens <= kFewTokensMax) {
+        launch_linear_e8_few_sm90(w, x, out, device.n_multiprocessors(), device.stream());
+    } else if (sm90) {
+        launch_linear_e8_sm90(w, x, out, device.n_multiprocessors(), device.stream());
+    } else if (out.n_tokens <= kDecodeTokensMax) {
         launch_linear_e8_decode(w, x, out, device.stream());
     } else if (out.n_tokens <= kStreamTokensMax) {
         launch_linear_e8_stream(w, x, out, device.stream());
-    } else if (device.has_sm90() && out.token_of == nullptr && out.n_tokens >= kSm90TokensMin) {
-        launch_linear_e8_sm90(w, x, out, device.n_multiprocessors(), device.stream());
     } else {
         launch_linear_e8(w, x, out, device.stream());
     }

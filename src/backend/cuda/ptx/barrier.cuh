@@ -25,6 +25,12 @@ __device__ inline void barrier_init_fence() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
+/// One arrival.
+__device__ inline void barrier_arrive(Barrier& barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&barrier))
+                 : "memory");
+}
+
 /// One arrival, and `bytes` more to come.
 __device__ inline void barrier_arrive_expect(Barrier& barrier, int bytes) {
     asm volatile(
@@ -87,6 +93,21 @@ __device__ inline void store_at(std::uint32_t* shared, std::uint32_t value, std:
         "}" ::"r"(shared_address(shared)),
         "r"(rank), "r"(value)
         : "memory");
+}
+
+/// 16 bytes from the same place of block `rank` of the cluster. Stays behind a barrier before it,
+/// and other loads may pass it.
+__device__ inline int4 load_at(const int4* shared, std::uint32_t rank) {
+    int4 value;
+    asm volatile(
+        "{\n"
+        ".reg .b32 remote;\n"
+        "mapa.shared::cluster.u32 remote, %4, %5;\n"
+        "ld.shared::cluster.v4.s32 {%0, %1, %2, %3}, [remote];\n"
+        "}"
+        : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+        : "r"(shared_address(shared)), "r"(rank));
+    return value;
 }
 
 /// Barrier `id` (1 to 15) of `n_threads` threads of the block.

@@ -14,4 +14,10 @@ bool card_has_sm90_kernels();
 void launch_linear_e8_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                            int n_multiprocessors, Stream stream);
 
+/// Most tokens of launch_linear_e8_few_sm90.
+inline constexpr int kFewTokensMax = 256;
+/// The same for few tokens.
+void launch_linear_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                               int n_multiprocessors, Stream stream);
+
 }  // namespace etalon::backend::cuda

@@ -130,8 +130,7 @@ __device__ void multiply(Shared& shared, int group, int n_steps, Place& place, i
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < kStep; k += kProductK)
-            wgmma_i8_64x256x32(sums, wgmma_rows(x + k), wgmma_rows(stage.w + k),
-                               step > 0 || k > 0 ? 1 : 0);
+            wgmma_i8(sums, wgmma_rows(x + k), wgmma_rows(stage.w + k), step > 0 || k > 0 ? 1 : 0);
         wgmma_commit();
         wgmma_wait<1>();
         if (step > 0) release<kCluster>(shared.empty[read]);  // the step before this one

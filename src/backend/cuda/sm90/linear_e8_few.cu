@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+// E8 linear layers of up to 256 tokens on the tensor cores of sm_90a: the weights stream by once,
+// through a ring that the copy engine fills (spec LIN-2, LIN-3).
+#include <algorithm>
+#include <cuda_runtime.h>
+#include <type_traits>
+
+#include "backend/cuda/common/launch.cuh"
+#include "backend/cuda/common/tensor_map.cuh"
+#include "backend/cuda/ptx/barrier.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
+#include "backend/cuda/ptx/tensor_copy.cuh"
+#include "backend/cuda/ptx/wgmma.cuh"
+#include "backend/cuda/sm80/linear_out.cuh"
+#include "backend/cuda/sm90/kernels.h"
+#include "base/error.h"
+
+namespace etalon::backend::cuda {
+
+namespace {
+
+constexpr int kTileRows = 128;
+constexpr int kStep = kTensorTileBytes;  // bytes of K in a stage
+constexpr int kGroupThreads = 128;       // a warpgroup
+constexpr int kGroups = 2;               // that multiply, 64 rows each; one more warp copies
+constexpr int kMultiplyThreads = kGroups * kGroupThreads;
+constexpr int kThreads = kMultiplyThreads + 32;
+[[maybe_unused]] constexpr int kProductK = 32;  // of one instruction
+constexpr int kPartsMax = 4;    // of K: a cluster of more blocks waits longer for its places
+constexpr int kLongSteps = 64;  // of K from which two parts are long enough
+constexpr int kQuad = 4;        // rows that a thread finishes together
+constexpr int kSumsPitch = kTileRows + kQuad;  // the four lanes of two tokens meet in no bank
+// Bytes of stages where two blocks share a multiprocessor, and where one has it for itself.
+constexpr std::size_t kHalfShared = 112 * 1024;
+constexpr std::size_t kAllShared = 226 * 1024;
+
+/// Rows of 128 bytes, swizzled by the copy engine.
+template <int kTokens>
+struct Stage {
+    std::int8_t w[kTileRows * kStep];
+    std::int8_t x[kTokens * kStep];
+};
+
+/// How blocks of so many tokens are cut.
+template <int kTokens>
+struct Cut {
+    static constexpr int kBlocks = kTokens <= 128 ? 2 : 1;  // of a multiprocessor
+    static constexpr int kStages =
+        static_cast<int>((kBlocks == 2 ? kHalfShared : kAllShared) / sizeof(Stage<kTokens>));
+};
+
+template <int kTokens>
+struct Shared {
+    static constexpr int kStages = Cut<kTokens>::kStages;
+    Stage<kTokens> stages[kStages];  // and then the sums, int32 [kTokens, kSumsPitch]
+    Barrier full[kStages];
+    Barrier empty[kStages];
+};
+
+/// What all threads know. K is cut into n_parts; the blocks of a cluster take one each and add
+/// their sums at the end.
+struct Work {
+    int n_rows;
+    int n_steps;  // of K
+    int n_parts;
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// What one block does.
+struct Block {
+    int part;       // of K: its rank in the cluster
+    int first_row;  // of the tile
+    int first_step;
+    int n_steps;
+
+    __device__ explicit Block(const Work& work) {
+        part = static_cast<int>(blockIdx.x) % work.n_parts;
+        first_row = static_cast<int>(blockIdx.x) / work.n_parts * kTileRows;
+        first_step = part * work.n_steps / work.n_parts;
+        n_steps = (part + 1) * work.n_steps / work.n_parts - first_step;
+    }
+};
+
+/// A place in the ring of stages.
+template <int kStages>
+struct Place {
+    int stage = 0;
+    int parity = 0;
+
+    __device__ void next() {
+        if (++stage < kStages) return;
+        stage = 0;
+        parity ^= 1;
+    }
+};
+
+/// The thread that copies. Weights do not depend on the kernels before: the ring is full of them
+/// when x is there.
+template <int kTokens>
+__device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const CUtensorMap& w,
+                           const Block& block) {
+    constexpr int kStages = Shared<kTokens>::kStages;
+    const auto copy_w = [&](int stage, int step) {
+        barrier_arrive_expect(shared.full[stage], sizeof(Stage<kTokens>));
+        copy_tile_once(shared.stages[stage].w, w, (block.first_step + step) * kStep,
+                       block.first_row, shared.full[stage]);
+    };
+    const auto copy_x = [&](int stage, int step) {
+        copy_tile(shared.stages[stage].x, x, (block.first_step + step) * kStep, 0,
+                  shared.full[stage]);
+    };
+    const int n_first = min(block.n_steps, kStages);
+    for (int step = 0; step < n_first; ++step)
+        copy_w(step, step);
+    wait_for_kernels_before();
+    for (int step = 0; step < n_first; ++step)
+        copy_x(step, step);
+    Place<kStages> place;
+    for (int step = kStages; step < block.n_steps; ++step, place.next()) {
+        barrier_wait(shared.empty[place.stage], place.parity);
+        copy_w(place.stage, step);
+        copy_x(place.stage, step);
+    }
+}
+
+/// The sums of 64 rows and all tokens over the block's part of K.
+template <int kTokens>
+__device__ void multiply(Shared<kTokens>& shared, const Block& block, int group,
+                         int (&sums)[kTokens / 2]) {
+    Place<Shared<kTokens>::kStages> place;
+    for (int step = 0; step < block.n_steps; ++step) {
+        const Stage<kTokens>& stage = shared.stages[place.stage];
+        barrier_wait(shared.full[place.stage], place.parity);
+        const std::int8_t* w = stage.w + group * (kTileRows / kGroups) * kStep;
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < kStep; k += kProductK)
+            wgmma_i8(sums, wgmma_rows(w + k), wgmma_rows(stage.x + k), step > 0 || k > 0 ? 1 : 0);
+        wgmma_commit();
+        wgmma_wait<0>();
+        if (threadIdx.x % 32 == 0) barrier_arrive(shared.empty[place.stage]);  // the warp has read
+        place.next();
+    }
+}
+
+/// The thread's sums to [kTokens, kSumsPitch].
+template <int kTokens>
+__device__ void store_sums(const int (&sums)[kTokens / 2], int* to) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int lane = thread % 32;
+    to += lane % 4 * 2 * kSumsPitch + thread / 32 * 16 + lane / 4;
+#pragma unroll
+    for (int j = 0; j < kTokens / 8; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            to[(8 * j + i % 2) * kSumsPitch + i / 2 * 8] = sums[4 * j + i];
+    }
+}
+
+/// The rows that a thread finishes: four of the block's part of the tile, for every so many tokens.
+struct Rows {
+    int place;  // in the tile
+    int row;
+    int first_token;
+    int token_step;
+    bool whole;  // all four are there, and y has them in one word
+    float d[kQuad];
+    float bias[kQuad];
+
+    __device__ Rows(const Block& block, const E8View& w, const LinearOut& out, int n_parts) {
+        const int thread = static_cast<int>(threadIdx.x);
+        const int n_quads = kTileRows / kQuad / n_parts;
+        place = (block.part * n_quads + thread % n_quads) * kQuad;
+        row = block.first_row + place;
+        first_token = row < w.n_rows ? thread / n_quads : out.n_tokens;
+        token_step = kMultiplyThreads / n_quads;
+        whole = row + kQuad <= w.n_rows && out.y_stride % kQuad == 0 &&
+                reinterpret_cast<std::uintptr_t>(out.y) % sizeof(float4) == 0;
+#pragma unroll
+        for (int r = 0; r < kQuad; ++r) {
+            const bool there = row + r < w.n_rows;
+            d[r] = there ? w.d[row + r] : 0.0F;
+            bias[r] = there && out.bias != nullptr ? out.bias[row + r] : 0.0F;
+        }
+    }
+};
+
+/// LIN-3, bias (LIN-1), residual (RES-1) and the store of kAtOnce tokens, all loads first.
+template <int kParts, bool kAdd>
+__device__ void finish_tokens(const LinearOut& out, const Rows& rows, const float* row_scales,
+                              const int* sums, int first) {
+    constexpr int kAtOnce = kParts == kPartsMax ? 2 : 4;  // registers
+    for (int token = first; token < out.n_tokens; token += kAtOnce * rows.token_step) {
+        int4 parts[kAtOnce][kParts];
+        float4 before[kAtOnce];
+        float a[kAtOnce];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+            const int t = token + i * rows.token_step;
+            if (t >= out.n_tokens) break;
+            const int* at = sums + t * kSumsPitch + rows.place;
+#pragma unroll
+            for (int p = 0; p < kParts; ++p) {
+                if constexpr (kParts == 1) {
+                    parts[i][p] = *reinterpret_cast<const int4*>(at);
+                } else {
+                    parts[i][p] =
+                        load_at(reinterpret_cast<const int4*>(at), static_cast<std::uint32_t>(p));
+                }
+            }
+            a[i] = row_scales[t];
+            if constexpr (kAdd) {
+                const float* y = out.y + static_cast<std::size_t>(t) * out.y_stride + rows.row;
+                before[i] = *reinterpret_cast<const float4*>(y);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) {
+            const int t = token + i * rows.token_step;
+            if (t >= out.n_tokens) break;
+            int4 sum = parts[i][0];
+#pragma unroll
+            for (int p = 1; p < kParts; ++p) {
+                sum = {sum.x + parts[i][p].x, sum.y + parts[i][p].y, sum.z + parts[i][p].z,
+                       sum.w + parts[i][p].w};
+            }
+            const int all[kQuad] = {sum.x, sum.y, sum.z, sum.w};
+            float v[kQuad];
+#pragma unroll
+            for (int r = 0; r < kQuad; ++r) {
+                v[r] = mul(static_cast<float>(all[r]), mul(a[i], rows.d[r]));  // LIN-3
+                if (out.bias != nullptr) v[r] = add(v[r], rows.bias[r]);
+            }
+            if constexpr (kAdd) {  // RES-1
+                v[0] = add(before[i].x, v[0]);
+                v[1] = add(before[i].y, v[1]);
+                v[2] = add(before[i].z, v[2]);
+                v[3] = add(before[i].w, v[3]);
+            }
+            float* y = out.y + static_cast<std::size_t>(t) * out.y_stride + rows.row;
+            *reinterpret_cast<float4*>(y) = {v[0], v[1], v[2], v[3]};
+        }
+    }
+}
+
+/// The same for rows that are not whole.
+__device__ void finish_some(const LinearOut& out, const Rows& rows, const float* row_scales,
+                            const int* sums, const Work& work) {
+    for (int t = rows.first_token; t < out.n_tokens; t += rows.token_step) {
+        int all[kQuad] = {};
+        for (int p = 0; p < work.n_parts; ++p) {
+            const int4 part =
+                load_at(reinterpret_cast<const int4*>(sums + t * kSumsPitch + rows.place),
+                        static_cast<std::uint32_t>(p));
+            all[0] += part.x;
+            all[1] += part.y;
+            all[2] += part.z;
+            all[3] += part.w;
+        }
+#pragma unroll
+        for (int r = 0; r < kQuad; ++r) {
+            if (rows.row + r < work.n_rows)
+                put(out, t, rows.row + r,
+                    mul(static_cast<float>(all[r]), mul(row_scales[t], rows.d[r])));  // LIN-3
+        }
+    }
+}
+
+/// The choice of finish_tokens() and finish_some().
+__device__ void finish(const LinearOut& out, const Rows& rows, const float* row_scales,
+                       const int* sums, const Work& work) {
+    if (!rows.whole) return finish_some(out, rows, row_scales, sums, work);
+    const auto tokens = [&](auto parts, auto adds) {
+        finish_tokens<parts.value, adds.value>(out, rows, row_scales, sums, rows.first_token);
+    };
+    const auto choose = [&](auto parts) {
+        out.add ? tokens(parts, std::true_type{}) : tokens(parts, std::false_type{});
+    };
+    if (work.n_parts == 1) return choose(std::integral_constant<int, 1>{});
+    if (work.n_parts == 2) return choose(std::integral_constant<int, 2>{});
+    choose(std::integral_constant<int, kPartsMax>{});
+}
+
+#endif
+
+/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3).
+///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, zero from K on; w.d
+///        binary32 [R]; row_scales binary32 [T]
+///   out: out.y
+///   tile: 128 rows x all tokens of a part of K; a warp copies, two warpgroups multiply 64 rows
+///         each, with the weights as the left matrix; stages of 128 bytes of K; the blocks of a
+///         cluster share the rows and each takes a part of K (integer sums have no order);
+///         shared: half of a multiprocessor's, above 128 tokens all of it
+///   floor: stride + 4 bytes a row, of the read speed
+///   supported: out.n_tokens <= kTokens, any R, stride a multiple of 16, n_parts a power of two and
+///              at most n_steps, out.token_of null
+template <int kTokens>
+__global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
+    linear_e8_few_sm90(const __grid_constant__ CUtensorMap x_map,
+                       const __grid_constant__ CUtensorMap w_map, E8View w, const float* row_scales,
+                       LinearOut out, Work work) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    constexpr int kStages = Shared<kTokens>::kStages;
+    extern __shared__ __align__(1024) std::uint8_t bytes[];
+    Shared<kTokens>& shared = *reinterpret_cast<Shared<kTokens>*>(bytes);
+    const Block block(work);
+    const bool alone = work.n_parts == 1;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < kStages; ++i) {
+            barrier_init(shared.full[i], 1);
+            barrier_init(shared.empty[i], kMultiplyThreads / 32);
+        }
+        barrier_init_fence();
+    }
+    __syncthreads();
+    let_next_kernel_start();
+    int* to = reinterpret_cast<int*>(bytes);
+    if (threadIdx.x >= kMultiplyThreads) {
+        if (threadIdx.x == kMultiplyThreads) copy_steps<kTokens>(shared, x_map, w_map, block);
+        __syncwarp();
+        if (!alone) cluster_sync();
+    } else {
+        const Rows rows(block, w, out, work.n_parts);
+        int sums[kTokens / 2];
+        multiply<kTokens>(shared, block, static_cast<int>(threadIdx.x) / kGroupThreads, sums);
+        named_sync(1, kMultiplyThreads);  // no one reads the ring any more
+        store_sums<kTokens>(sums, to);
+        wait_for_kernels_before();
+        alone ? named_sync(1, kMultiplyThreads) : cluster_sync();
+        finish(out, rows, row_scales, to, work);
+    }
+    if (!alone) {
+        __syncwarp();
+        cluster_sync();  // the others read this block's sums
+    }
+#endif
+}
+
+template <int kTokens>
+void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
+            Stream stream) {
+    using Size = Cut<kTokens>;
+    static_assert(Size::kStages >= 3 && sizeof(Stage<kTokens>) % 1024 == 0);
+    static_assert(sizeof(int) * kTokens * kSumsPitch <= sizeof(Shared<kTokens>::stages));
+    const auto tiles = [](int n, int size) { return (n + size - 1) / size; };
+    const int n_tiles = tiles(w.n_rows, kTileRows);
+    Work work{w.n_rows, tiles(w.stride, kStep), 1};
+    const int n_parts_max = kTokens == kFewTokensMax || work.n_steps > kLongSteps ? 2 : kPartsMax;
+    while (2 * work.n_parts <= std::min(n_parts_max, work.n_steps) &&
+           2 * work.n_parts * n_tiles <= Size::kBlocks * n_multiprocessors)
+        work.n_parts *= 2;
+    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, kTokens);
+    const CUtensorMap w_map = tensor_map(w.q, w.n_rows, w.stride, kTileRows);
+    constexpr std::size_t kSharedBytes = sizeof(Shared<kTokens>);
+    check(cudaFuncSetAttribute(linear_e8_few_sm90<kTokens>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+          "shared memory of linear_e8_few");
+    launch_cluster("linear_e8_few", linear_e8_few_sm90<kTokens>,
+                   dim3(static_cast<unsigned>(n_tiles * work.n_parts)), kThreads, work.n_parts,
+                   kSharedBytes, stream, x_map, w_map, w, x.row_scales, out, work);
+}
+
+}  // namespace
+
+void launch_linear_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                               int n_multiprocessors, Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kFewTokensMax && w.n_rows >= 1);
+    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr);
+    const auto run = [&](auto launcher) { launcher(w, x, out, n_multiprocessors, stream); };
+    if (out.n_tokens <= 8) return run(launch<8>);
+    if (out.n_tokens <= 16) return run(launch<16>);
+    if (out.n_tokens <= 32) return run(launch<32>);
+    if (out.n_tokens <= 64) return run(launch<64>);
+    if (out.n_tokens <= 128) return run(launch<128>);
+    run(launch<kFewTokensMax>);
+}
+
+}  // namespace etalon::backend::cuda
