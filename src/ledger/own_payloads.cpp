@@ -20,7 +20,7 @@ struct OwnPayloads::Parts {
     PayloadStore store;
 };
 
-OwnPayloads::OwnPayloads(std::filesystem::path ledger_folder, std::uint64_t first)
+OwnPayloads::OwnPayloads(const std::filesystem::path& ledger_folder, std::uint64_t first)
     : parts_(std::make_unique<Parts>(Parts{{},
                                            {},
                                            Subjects(ledger_folder / "keys" / "subjects"),

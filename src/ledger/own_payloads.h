@@ -21,7 +21,7 @@ class OwnPayloads {
   public:
     /// Reads the records of the published log from `first` on. The log may grow meanwhile. Errors:
     /// not_found (there is no ledger), invalid (the log is damaged).
-    OwnPayloads(std::filesystem::path ledger_folder, std::uint64_t first);
+    OwnPayloads(const std::filesystem::path& ledger_folder, std::uint64_t first);
     ~OwnPayloads();
     OwnPayloads(OwnPayloads&&) noexcept;
     OwnPayloads& operator=(OwnPayloads&&) noexcept;
