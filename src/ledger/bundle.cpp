@@ -9,6 +9,7 @@
 #include <fstream>
 #include <set>
 
+#include "base/base64.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "ledger/commitment.h"
@@ -62,6 +63,21 @@ auto at_step(int step, Check check) {
 
 std::string payload_path(std::uint64_t intent, const char* extension) {
     return fmt::format("payloads/{}.{}", intent, extension);
+}
+
+/// SHA-256 of what a PEM file of one certificate holds; "" where a byte of it could be another one.
+std::string pem_hash(std::string_view pem) {
+    constexpr std::string_view kBegin = "-----BEGIN CERTIFICATE-----\n";
+    constexpr std::string_view kEnd = "-----END CERTIFICATE-----\n";
+    constexpr std::size_t kLineDigits = 64;
+    std::string digits;
+    for (std::size_t i = std::min(kBegin.size(), pem.size()); i < pem.size(); ++i)
+        if (pem[i] != '\n' && pem.size() - i > kEnd.size()) digits += pem[i];
+    const std::optional<std::string> der = from_base64(digits);
+    std::string again(kBegin);
+    for (std::size_t i = 0; i < digits.size(); i += kLineDigits)
+        again += digits.substr(i, kLineDigits) + '\n';
+    return der && again + std::string(kEnd) == pem ? sha256_hex(*der) : "";
 }
 
 /// Tiles of level 0 of a tree of `size`; `take(path, first index, width)`.
@@ -208,14 +224,12 @@ class Verifier {
     }
 
     void open_manifest() {
-        const tlog::Note note = tlog::parse_note(read("MANIFEST", kManifestBytesMax));
+        const tlog::Note note =
+            tlog::parse_note(read("MANIFEST", kManifestBytesMax), kManifestBytesMax);
         manifest_ = parse_manifest(note.text);
-        const auto& logs = policy_.logs;
-        const auto log = std::find_if(logs.begin(), logs.end(), [&](const auto& key) {
-            return key.name == manifest_.origin;
-        });
-        if (log == logs.end()) refuse(1, "the policy has no log of this origin");
-        if (!tlog::is_signed_by(note, *log)) refuse(1, "MANIFEST is not signed by the log");
+        if (!tlog::is_signed_by_log(note, policy_, manifest_.origin)) {
+            refuse(1, "MANIFEST is not signed by a log of the policy that has its origin");
+        }
     }
 
     void check_files() const {
@@ -339,6 +353,10 @@ class Verifier {
                 path.rfind(kAuditors, 0) == 0 && path.size() == kAuditors.size() + 68 &&
                 is_hex(std::string_view(path).substr(kAuditors.size(), kHashDigits), kHashDigits) &&
                 path.compare(path.size() - 4, 4, ".pem") == 0;
+            if (is_certificate &&
+                pem_hash(read(path, kPemBytesMax)) != path.substr(kAuditors.size(), kHashDigits)) {
+                refuse(10, path + " is not the certificate of its name");
+            }
             const bool known = path == "README.md" || path == "policy.txt" ||
                                path == "log/checkpoint" || is_certificate ||
                                expected_.count(path) > 0;
@@ -406,8 +424,9 @@ std::string open_bundle_payload(const std::filesystem::path& folder, std::uint64
         throw Error(ExitCode::not_found,
                     fmt::format("the bundle has no payload of record {}", intent));
     }
-    const Manifest manifest =
-        parse_manifest(tlog::parse_note(read_file(folder / "MANIFEST", kManifestBytesMax)).text);
+    const Manifest manifest = parse_manifest(
+        tlog::parse_note(read_file(folder / "MANIFEST", kManifestBytesMax), kManifestBytesMax)
+            .text);
     RecordChecks checks;
     each_tile(
         manifest.first, manifest.end, manifest.size, [&](std::uint64_t i, std::uint64_t width) {

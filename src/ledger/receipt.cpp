@@ -104,6 +104,8 @@ Record verified_record(const ordered_json& part, const char* name, const char* p
                     fmt::format("receipt: {}: the proof is of record {}, the record says {}", name,
                                 proof.index, record.seq));
     }
+    if (checkpoint.size > kIntegerMax)
+        throw Error(ExitCode::invalid, "receipt: the log is too long");
     if (checkpoint.size >= newest.size) newest = checkpoint;
     return record;
 }
@@ -211,7 +213,8 @@ VerifiedReceipt verify_receipt(std::string_view json, const tlog::Policy& policy
                                const Held& held) {
     if (json.size() > kReceiptBytesMax) throw Error(ExitCode::invalid, "receipt: it is too large");
     const ordered_json receipt = ordered_json::parse(json, nullptr, false);
-    if (receipt.is_discarded() || !receipt.is_object()) {
+    const bool has_mark = json.substr(0, 1) == "\xEF";  // of a byte order, which the parser skips
+    if (has_mark || receipt.is_discarded() || !receipt.is_object()) {
         throw Error(ExitCode::invalid, "receipt: it is no JSON object");
     }
     if (text_of(receipt, "object") != kObject) {

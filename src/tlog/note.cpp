@@ -156,8 +156,8 @@ std::string signature_line(const NoteSignature& signature) {
                        to_base64(big_endian(signature.id, kIdBytes) + signature.bytes));
 }
 
-Note parse_note(std::string_view bytes) {
-    if (bytes.size() > kNoteBytesMax) invalid("the note is too long");
+Note parse_note(std::string_view bytes, std::size_t bytes_max) {
+    if (bytes.size() > bytes_max) invalid("the note is too long");
     const std::size_t blank = bytes.rfind("\n\n");
     if (blank == bytes.npos) invalid("the note has no signatures");
     Note note;
@@ -168,7 +168,14 @@ Note parse_note(std::string_view bytes) {
         const std::size_t end = rest.find('\n');
         if (end == rest.npos) invalid("the note's last line does not end");
         if (note.signatures.size() == kNoteSignaturesMax) invalid("the note has many signatures");
-        note.signatures.push_back(parse_signature_line(rest.substr(0, end + 1)));
+        NoteSignature signature = parse_signature_line(rest.substr(0, end + 1));
+        // Readers differ in which of two counts: what one accepts another would refuse.
+        for (const NoteSignature& other : note.signatures) {
+            if (other.name == signature.name && other.id == signature.id) {
+                invalid("the note has two signatures of one key");
+            }
+        }
+        note.signatures.push_back(std::move(signature));
         rest.remove_prefix(end + 1);
     }
     if (note.signatures.empty()) invalid("the note has no signatures");
@@ -181,6 +188,13 @@ std::string note_text(const Note& note) {
     for (const NoteSignature& signature : note.signatures)
         out += signature_line(signature);
     return out;
+}
+
+bool names_signer(const Note& note, const VerifierKey& key) {
+    return std::any_of(note.signatures.begin(), note.signatures.end(),
+                       [&](const NoteSignature& signature) {
+                           return signature.name == key.name && signature.id == key.id;
+                       });
 }
 
 bool is_signed_by(const Note& note, const VerifierKey& key) {

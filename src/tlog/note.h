@@ -49,13 +49,16 @@ struct Note {
     std::vector<NoteSignature> signatures;
 };
 
-/// Reads the form only; nothing is verified. Errors: invalid.
-Note parse_note(std::string_view bytes);
+/// Reads the form only; nothing is verified. Errors: invalid (the form, two signatures of one key).
+Note parse_note(std::string_view bytes, std::size_t bytes_max = kNoteBytesMax);
 std::string note_text(const Note& note);
 
 /// One line of signature: "— name base64" and a line end. Errors: invalid.
 NoteSignature parse_signature_line(std::string_view line);
 std::string signature_line(const NoteSignature& signature);
+
+/// Whether the note carries a signature that names this key; it may be wrong.
+bool names_signer(const Note& note, const VerifierKey& key);
 
 /// Whether the note carries a signature of this key, and it is right. A wrong one beside a right
 /// one is wrong: the answer is false.

@@ -64,6 +64,9 @@ class Parser {
     void take_log(std::string_view key) {
         policy_.logs.push_back(key_of(key));
         if (policy_.logs.back().kind != KeyKind::ed25519) fail("not the key of a log");
+        if (std::count(policy_.logs.begin(), policy_.logs.end(), policy_.logs.back()) > 1) {
+            fail("the log is there already");
+        }
         if (policy_.logs.size() > kPolicyNamesMax) fail("too many logs");
     }
 
@@ -137,13 +140,26 @@ Policy parse_policy(std::string_view text) {
     return Parser().parse(text);
 }
 
+bool is_signed_by_log(const Note& note, const Policy& policy, std::string_view name) {
+    bool found = false;
+    const auto check = [&](const VerifierKey& key, bool is_right) {
+        if (is_right || !names_signer(note, key)) return is_right;
+        throw Error(ExitCode::invalid, fmt::format("the signature of {} is wrong", key.name));
+    };
+    for (const VerifierKey& key : policy.logs)
+        found = (check(key, is_signed_by(note, key)) && key.name == name) || found;
+    for (const auto& [witness, key] : policy.witnesses)
+        (void)check(key, cosigned_at(note, key).has_value());
+    return found;
+}
+
 Checkpoint open_checkpoint(const Note& note, const Policy& policy) {
-    const auto log = std::find_if(policy.logs.begin(), policy.logs.end(),
-                                  [&](const VerifierKey& key) { return is_signed_by(note, key); });
-    if (log == policy.logs.end()) {
-        throw Error(ExitCode::invalid, "no log of the policy signed the checkpoint");
+    Checkpoint checkpoint = parse_checkpoint(note.text);
+    if (!is_signed_by_log(note, policy, checkpoint.origin)) {
+        throw Error(ExitCode::invalid,
+                    fmt::format("no log of the policy signed the checkpoint of {}",
+                                printable(checkpoint.origin)));
     }
-    Checkpoint checkpoint = open_checkpoint(note, *log);
     if (policy.quorum == kNone) return checkpoint;
     // A group's members are defined before it, but its name may sort before theirs: rounds over all
     // groups until none is added, one round a level of nesting at most.

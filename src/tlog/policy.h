@@ -35,6 +35,10 @@ struct Policy {
 /// Errors: invalid, with the number of the line.
 Policy parse_policy(std::string_view text);
 
+/// Whether a log of the policy that has this name signed the note. Errors: invalid (a signature
+/// that names a key of the policy is wrong: signed-note lets such a note be refused whole).
+bool is_signed_by_log(const Note& note, const Policy& policy, std::string_view name);
+
 /// The checkpoint, once a log of the policy signed it and its quorum saw it. Errors: invalid.
 Checkpoint open_checkpoint(const Note& note, const Policy& policy);
 

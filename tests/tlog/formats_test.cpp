@@ -133,6 +133,26 @@ TEST_F(PolicyTest, the_log_must_have_signed) {
     EXPECT_FALSE(opens(note, "quorum none\n"));
 }
 
+TEST_F(PolicyTest, the_log_is_the_one_that_the_origin_names) {
+    const SigningKey other = SigningKey::generate("other.example");
+    Note note = note_of({&a_});
+    note.signatures.insert(note.signatures.begin(), other.sign(text_));
+    const std::string both = fmt::format("log {}\n{}quorum a\n", other.verifier().text(), names());
+    EXPECT_EQ(open_checkpoint(note, parse_policy(both)).size, 42U);
+    note.signatures.erase(note.signatures.begin() + 1);
+    EXPECT_THROW(open_checkpoint(note, parse_policy(both)), Error);
+}
+
+TEST_F(PolicyTest, a_wrong_signature_of_a_known_key_refuses_the_note) {
+    for (std::size_t i = 0; i < 3; ++i) {
+        Note note = note_of({&a_, &b_});
+        note.signatures[i].bytes.back() ^= 1;
+        EXPECT_FALSE(opens(note, "quorum none\n")) << i;
+        note.signatures[i].id ^= 1;  // now it is of a key that nobody knows
+        EXPECT_EQ(opens(note, "quorum none\n"), i != 0) << i;
+    }
+}
+
 TEST_F(PolicyTest, what_is_no_policy) {
     for (const std::string& rest :
          {std::string(), std::string("quorum d\n"), std::string("quorum a\nquorum b\n"),
@@ -142,6 +162,7 @@ TEST_F(PolicyTest, what_is_no_policy) {
           std::string("group none 1 a\nquorum none\n"),
           fmt::format("witness d {}\nquorum a\n", a_.verifier().text()),
           fmt::format("log {}\nquorum a\n", a_.verifier().text()),
+          fmt::format("log {}\nquorum a\n", log_.verifier().text()),
           fmt::format("witness d {}\nquorum a\n", log_.verifier().text())}) {
         EXPECT_THROW(parse_policy(names() + rest), Error) << rest;
     }

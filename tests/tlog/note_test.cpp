@@ -2,6 +2,7 @@
 // Notes and keys: the example of golang.org/x/mod/sumdb/note, and what is no note.
 #include "tlog/note.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -120,13 +121,17 @@ TEST(Note, what_is_no_note) {
          {std::string(), std::string("text\n"), std::string("text\n\n"), "text\n" + line,
           "te\txt\n\n" + line, "te\xffxt\n\n" + line, "text\n\n" + line + "x",
           std::string("text\n\n\u2014 a AAAAAA==\n"), std::string("text\n\n- a AAAAAAE=\n"),
-          std::string("text\n\n\u2014  AAAAAAE=\n"), std::string("text\n\n\u2014 a\n")}) {
+          std::string("text\n\n\u2014  AAAAAAE=\n"), std::string("text\n\n\u2014 a\n"),
+          "text\n\n" + line + "\u2014 a AAAAAAI=\n"}) {  // the same name and id
         EXPECT_THROW(parse_note(bytes), Error) << bytes;
     }
     std::string many = "text\n\n";
-    for (std::size_t i = 0; i <= kNoteSignaturesMax; ++i)
-        many += line;
-    EXPECT_THROW(parse_note(many), Error);
+    for (std::size_t i = 0; i < kNoteSignaturesMax; ++i)
+        many += fmt::format("\u2014 a{} AAAAAAE=\n", i);
+    EXPECT_NO_THROW(parse_note(many));
+    EXPECT_THROW(parse_note(many + line), Error);
+    EXPECT_NO_THROW(parse_note("text\n\n" + line, 5 + 1 + line.size()));
+    EXPECT_THROW(parse_note("text\n\n" + line, 5 + line.size()), Error);
 }
 
 TEST(Note, texts_of_all_kinds_are_signed) {

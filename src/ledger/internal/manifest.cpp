@@ -79,7 +79,9 @@ class Lines {
 
     std::uint64_t decimal(std::string_view word) const {
         std::uint64_t value = 0;
-        if (!tlog::parse_decimal(word, value)) refuse(number_, "a number is none");
+        if (!tlog::parse_decimal(word, value) || value > kIntegerMax) {
+            refuse(number_, "a number is none");
+        }
         return value;
     }
 
