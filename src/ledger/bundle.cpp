@@ -37,7 +37,11 @@ constexpr const char* kReadme =
     etalon audit verify . --policy FILE --held CHECKPOINT  with what you hold yourself
 
 The second form is the one that proves something: a policy that came another way names the log, and
-a checkpoint that you kept shows that nothing before it was changed.
+a checkpoint that you kept shows that nothing before it was changed. `docs/verify.md` has the same
+check without our program, in Go, in JavaScript and by hand:
+
+    verify . --policy FILE --checkpoint CHECKPOINT
+    node verify.mjs . --policy FILE --checkpoint CHECKPOINT
 
 A payload, by an auditor's private key:
 
