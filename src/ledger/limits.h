@@ -44,7 +44,7 @@ inline constexpr std::uint64_t kRetentionDaysMax = 36500;  ///< a century; more 
 /// A backup of keys that is older could bring back what was erased since, if its journal were lost.
 inline constexpr std::uint64_t kKeyBackupDaysMax = 31;
 /// Ids that one name has had: with a key a day for a century the record would be too long.
-inline constexpr std::size_t kRefusedSubjectsMax = 1024;
+inline constexpr std::size_t kRefusedSubjectsMax = 1000;
 inline constexpr std::size_t kPreviousDigits = 16;  ///< name a former log in a restored ledger
 
 /// --- audit bundles ---

@@ -107,6 +107,9 @@ void make(const fs::path& folder, int n_requests) {
     (void)run(folder, n_requests);
     (void)export_bundle(ledger, {0, 0}, folder / "middle");
     const std::string receipt = run(folder, n_requests);
+    const std::uint64_t answered = std::stoull(receipt.substr(receipt.find("rcp-") + 4));
+    record_now(options_in(folder), {ContentRead{answered, "complaint 17", "replay"},
+                                    EraseRefused{"hold", {std::string(kIdDigits, 'a')}}});
     std::string text = get(ledger / "keys" / "log.key");
     text.pop_back();
     const tlog::SigningKey log = tlog::SigningKey::parse(text);

@@ -38,7 +38,6 @@ var (
 )
 
 type refusal string // ends a verification: require throws it, main catches it
-
 func require(good bool, format string, values ...any) {
 	if !good {
 		panic(refusal(stage + ": " + fmt.Sprintf(format, values...)))
@@ -197,8 +196,10 @@ var forms = map[string]*regexp.Regexp{
 		`"sampling":HASH,SEQ,"subjects":\[ID(,ID){0,15}\],"tenant":ID,TIME,"v":1}`),
 	"complete": form(`{"answers":\[ANSWER(,ANSWER)*\],"boot":INT,"intent":INT,KIND,` +
 		`"payload":{"bytes":INT,"ciphertext":HASH,"envelope":HASH},"request":ID,SEQ,TIME,"v":1}`),
-	"erase":    form(`{"basis":"(request|retention)","boot":INT,KIND,SEQ,"subject":ID,TIME,"v":1}`),
-	"log_read": form(`{"boot":INT,"end":INT,"first":INT,KIND,SEQ,TIME,"v":1,"what":TEXT}`),
+	"erase":         form(`{"basis":"(request|retention)","boot":INT,KIND,SEQ,"subject":ID,TIME,"v":1}`),
+	"log_read":      form(`{"boot":INT,"end":INT,"first":INT,KIND,SEQ,TIME,"v":1,"what":TEXT}`),
+	"content_read":  form(`{"boot":INT,"intent":INT,KIND,"reason":TEXT,SEQ,TIME,"v":1,"what":"(open|replay)"}`),
+	"erase_refused": form(`{"basis":"(hold|minimum)","boot":INT,KIND,SEQ,"subjects":\[ID(,ID)*\],TIME,"v":1}`),
 }
 
 func form(text string) *regexp.Regexp {
@@ -248,8 +249,8 @@ func parseRecord(entry []byte) (r record) {
 	require(forms[kind] == nil || forms[kind].Match(entry), "it has not the form of %q", kind)
 	n := r.integer
 	good = (n("boot") == n("seq")) == (kind == "boot") && n("boot") <= n("seq") && n("time_us") >= 0
-	good = good && (kind != "complete" || len(r.list("answers")) <= 128 && n("intent") < n("seq"))
-	good = good && (kind != "log_read" || n("first") <= n("end"))
+	good = good && (kind != "complete" || len(r.list("answers")) <= 128) && (kind != "log_read" || n("first") <= n("end"))
+	good = good && (kind != "complete" && kind != "content_read" || n("intent") < n("seq")) && (kind != "erase_refused" || len(r.list("subjects")) <= 1000)
 	good = good && (kind != "intent" || n("answers") >= 1 && n("answers") <= 128 &&
 		n("part") < n("parts") && n("parts") <= 4096 && n("load") < n("seq"))
 	for i := 1; kind == "boot" && i < len(r.list("auditors")); i++ {
@@ -388,11 +389,12 @@ func (b *bundle) take(index int64, entry []byte) {
 		require(b.completes[r.integer("intent")] == nil, "record %d: its intent is complete", index)
 		b.completes[r.integer("intent")] = r
 		if intent := b.named(r, "intent", "intent"); intent != nil {
-			n := int64(len(r.list("answers")))
-			same := intent["request"] == r["request"] && intent.integer("answers") == n
+			same := intent["request"] == r["request"] && int(intent.integer("answers")) == len(r.list("answers"))
 			require(same, "record %d is not the end of its intent", index)
 			b.kinds["intent without complete"]--
 		}
+	case "content_read":
+		b.named(r, "intent", "intent")
 	case "erase":
 		b.erased[r["subject"].(string)] = true
 	}
@@ -451,8 +453,7 @@ func openProof(policy []byte, kind, entry, proof string) record {
 		hashes = append(hashes, parseHash(line))
 	}
 	require(number(parts[2]) == r.integer("seq"), "the proof of the %s is of another record", kind)
-	leaf := tlog.RecordHash([]byte(entry))
-	err := tlog.CheckRecord(hashes, tree.N, tree.Hash, r.integer("seq"), leaf)
+	err := tlog.CheckRecord(hashes, tree.N, tree.Hash, r.integer("seq"), tlog.RecordHash([]byte(entry)))
 	require(err == nil, "record %v is not in the tree of the checkpoint", r["seq"])
 	return r
 }

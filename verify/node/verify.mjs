@@ -10,7 +10,6 @@ import process from "node:process";
 const ED25519 = Buffer.from("302a300506032b6570032100", "hex");  // before a key's 32 bytes, in DER
 
 let stage = "usage";  // the step of docs/ledger.md that is being checked
-
 class Refusal extends Error {}
 
 function check(good, why) {
@@ -172,8 +171,7 @@ const COMMON = { boot: isInteger, kind: isText, seq: isInteger, time_us: isInteg
 const ANSWER = { digest: isHash, finish: isOneOf("stop", "length", "cancelled", "error"),
     payload: isHash, text: isHash, tokens: isInteger };
 const FORMS = new Map(Object.entries({
-    boot: { auditors: isList(isHash, 16), program: isText },
-    shutdown: {},
+    shutdown: {}, boot: { auditors: isList(isHash, 16), program: isText },
     model_load: { architecture: isText, arithmetic: isInteger, backend: isText,
         context_tokens: isInteger, model: isHash, name: isText, vocab_size: isInteger },
     intent: { answers: isInteger, body: isHash, load: isInteger, max_tokens: isInteger,
@@ -183,6 +181,8 @@ const FORMS = new Map(Object.entries({
         payload: isObject({ bytes: isInteger, ciphertext: isHash, envelope: isHash }) },
     erase: { basis: isOneOf("request", "retention"), subject: isId },
     log_read: { end: isInteger, first: isInteger, what: isText },
+    content_read: { intent: isInteger, reason: isText, what: isOneOf("open", "replay") },
+    erase_refused: { basis: isOneOf("hold", "minimum"), subjects: isList(isId, 1000) },
 }));
 
 /// The text of a value as records have it; refuses what no record holds.
@@ -204,14 +204,14 @@ function parseRecord(entry) {
     check(text.startsWith("{") && entry.length <= 65535, "it is no record");
     check(canonical(record, 1) === text, "it is not in canonical form");
     check(hasMembers(record, COMMON), "it lacks a member, or has another version");
-    const { kind, seq, boot } = record;
+    const { kind, seq, boot, auditors, answers, part, parts, load, intent, first, end } = record;
     check(!FORMS.has(kind) || isObject({ ...COMMON, ...FORMS.get(kind) })(record),
         `it has not the form of ${kind}`);
-    const { auditors, answers, part, parts, load, intent, first, end } = record;
     const good = (boot === seq) === (kind === "boot") && boot <= seq &&
         (kind !== "boot" || auditors.every((hash, i) => i === 0 || auditors[i - 1] < hash)) &&
         (kind !== "intent" || answers >= 1 && answers <= 128 && part < parts && parts <= 4096) &&
-        (kind !== "intent" || load < seq) && (kind !== "complete" || intent < seq) &&
+        (kind !== "intent" || load < seq) &&
+        (kind !== "complete" && kind !== "content_read" || intent < seq) &&
         (kind !== "log_read" || first <= end);
     check(good, `a value of this ${kind} is out of its range`);
     return record;
@@ -332,6 +332,7 @@ class Bundle {
             return other;
         };
         named("boot", "boot");
+        if (record.kind === "content_read") named("intent", "intent");
         if (record.kind === "intent") {
             const load = named("load", "model_load");
             check(!load || load.model === record.model, `record ${index}: it has another model`);
