@@ -343,6 +343,35 @@ def fork_with_witnesses(bundle, world):
     bundle.fork(index, leaf, cosigners=["court", "audit"])
 
 
+def bad_record(bundle, world):
+    """A record that breaks a rule of docs/ledger.md, logged and witnessed like any other."""
+    erased = [json.loads(entry)["subject"] for path in bundle.files
+              if path.startswith("log/tile/entries/")
+              for entry in entries_of(bundle.files[path]) if b'"kind":"erase"' in entry]
+    at = {}
+
+    def change(entries):
+        kinds = ("intent", "complete")
+        i = bundle.numbers.choice([i for i, entry in enumerate(entries)
+                                   if json.loads(entry)["seq"] >= world["held"]
+                                   and json.loads(entry)["kind"] in kinds])
+        record = json.loads(entries[i])
+        is_intent = record["kind"] == "intent"
+        what = bundle.numbers.randrange(8)
+        name, value = [("v", 2), ("seq", record["seq"] + 1), ("time_us", 0), ("extra", 1),
+                       ("boot", record["seq"]), ("request", record["request"].upper() + "0"),
+                       ("load", record["seq"]) if is_intent else ("request", "0" * 32),
+                       ("subjects", erased) if is_intent else ("intent", record["boot"])][what]
+        record[name] = value
+        entries[i] = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
+        if what == 3 and bundle.numbers.random() < 0.5:  # the same values, a space more
+            del record[name]
+            entries[i] = json.dumps(record, separators=(",", ": "), sort_keys=True).encode()
+        at["index"], at["entry"] = i, entries[i]
+    first, _ = bundle.change_records(change)
+    bundle.fork(first + at["index"], sha256(b"\0", at["entry"]), cosigners=["court", "audit"])
+
+
 def old_checkpoint(bundle, world):
     what = bundle.numbers.randrange(4)
     old = world["old"]
@@ -381,7 +410,7 @@ def another_key(bundle, _):
 
 CHANGES = [byte, byte_repaired, record_changed, record_count, line_of_manifest, line_of_checkpoint,
            file_gone, file_added, file_exchanged, order_of_records, order_of_lines, truncation,
-           fork, fork_with_witnesses, old_checkpoint, another_key]
+           fork, fork_with_witnesses, bad_record, old_checkpoint, another_key]
 
 
 # --- the verifiers ---
