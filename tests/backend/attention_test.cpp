@@ -55,8 +55,10 @@ struct Shape {
     std::string name() const {
         std::string name = fmt::format("d{}_h{}_kv{}_w{}_{}", head_dim, n_heads, n_kv_heads, window,
                                        kContents[static_cast<std::size_t>(content)].second);
-        for (const Sequence& s : sequences)
-            name += fmt::format("_{}x{}", s.first, s.n);
+        constexpr std::size_t kNamed = 10;
+        for (std::size_t i = 0; i < std::min(sequences.size(), kNamed); ++i)
+            name += fmt::format("_{}x{}", sequences[i].first, sequences[i].n);
+        if (sequences.size() > kNamed) name += fmt::format("_and_{}", sequences.size() - kNamed);
         return name;
     }
 };
@@ -290,11 +292,35 @@ void add_tiles() {
     }
 }
 
+/// Many streams: more (token, KV head, chunk) than a card has multiprocessors, with one to eight
+/// for each.
+void add_streams() {
+    const auto streams = [](int n) {
+        std::vector<Sequence> sequences;
+        for (int i = 0; i < n; ++i)
+            sequences.push_back({i * 37 % 70 / (i % 3 + 1), 1});
+        return sequences;
+    };
+    for (const int d : {64, 128}) {
+        for (const int n : {34, 67, 100})
+            add({d, 8, 8, n == 67 ? 20 : 0, streams(n)});
+    }
+    for (const auto& [content, name] : kContents)
+        add({128, 8, 8, 0, streams(33), content});
+    auto some = streams(36);
+    some[1] = {1030, 3};  // two chunks, and runs too short for a tile
+    some[2] = {1020, 6};
+    some[3] = {127, 7};
+    add({64, 8, 8, 100, some});
+    add({128, 16, 8, 0, some});
+}
+
 const bool kRegistered = [] {
     add_heads();       // ATT-3, ATT-4, ATT-8, ATT-12
     add_boundaries();  // ATT-1, ATT-2, ATT-9, ATT-10
     add_batches();     // ATT-5 to ATT-11, ERR-2
     add_tiles();       // the same on tensor cores
+    add_streams();
     return true;
 }();
 

@@ -17,6 +17,7 @@
 #include "backend/cuda/linear.h"
 #include "backend/cuda/read_back.h"
 #include "backend/cuda/results.h"
+#include "backend/cuda/sm90/kernels.h"
 #include "base/error.h"
 #include "exact/attention.h"
 #include "exact/formats.h"
@@ -34,6 +35,8 @@ using exact::kPageTokens;
 constexpr int kAttentionRowsPerMultiprocessor = 32;
 /// The same for blocks of attention_decode.
 constexpr int kAttentionBlocksPerMultiprocessor = 4;
+/// Warps of the kernel of sm_90 for each multiprocessor from which on it is the faster one.
+constexpr int kManyPerMultiprocessor = 2;
 
 std::size_t size_of(std::int64_t n) noexcept {
     return static_cast<std::size_t>(n);
@@ -478,12 +481,21 @@ bool CudaBackend::attend_fast(const Batch& batch, const BatchView& view, const C
                               device_.stream());
     }
     if (view.n_singles == 0) return true;
-    if (n_chunks > 1 && view.n_singles * kv.shape.n_kv_heads <
-                            kAttentionBlocksPerMultiprocessor * device_.n_multiprocessors())
+    const int n_rows = view.n_singles * kv.shape.n_kv_heads;
+    const bool many = device_.has_sm90() &&
+                      n_rows * n_chunks >= kManyPerMultiprocessor * device_.n_multiprocessors();
+    if (n_chunks > 1 &&
+        (many || n_rows < kAttentionBlocksPerMultiprocessor * device_.n_multiprocessors()))
         shape.n_chunks = n_chunks;
     float* states =
         state_room(size_of(view.n_singles) * size_of(queries.n_heads), shape, queries.dim_stride());
-    launch_attention_decode(view, queries.view(), kv.view(), shape, states, o, device_.stream());
+    if (many) {
+        launch_attention_decode_sm90(view, queries.view(), kv.view(), shape, states, o,
+                                     device_.n_multiprocessors(), device_.stream());
+    } else {
+        launch_attention_decode(view, queries.view(), kv.view(), shape, states, o,
+                                device_.stream());
+    }
     if (shape.n_chunks > 0)
         launch_attention_join(view, queries.view(), shape, states, o, device_.stream());
     return true;

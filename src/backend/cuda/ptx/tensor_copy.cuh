@@ -44,4 +44,13 @@ __device__ inline void copy_tile_to_blocks(void* to_shared, const CUtensorMap& m
         : "memory");
 }
 
+/// `bytes` that follow each other; addresses and number are multiples of 16.
+__device__ inline void copy_bytes(void* to_shared, const void* from, int bytes, Barrier& barrier) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+            "r"(shared_address(to_shared)),
+        "l"(from), "r"(bytes), "r"(shared_address(&barrier))
+        : "memory");
+}
+
 }  // namespace etalon::backend::cuda

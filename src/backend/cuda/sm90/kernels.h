@@ -20,4 +20,10 @@ inline constexpr int kFewTokensMax = 256;
 void launch_linear_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                int n_multiprocessors, Stream stream);
 
+/// As launch_attention_decode with shape.n_chunks > 0 where a context has more than one chunk; fast
+/// where there are more (token, KV head, chunk) than multiprocessors.
+void launch_attention_decode_sm90(const BatchView& batch, const QueriesView& queries,
+                                  const KvView& kv, const AttentionShape& shape, float* states,
+                                  float* o, int n_multiprocessors, Stream stream);
+
 }  // namespace etalon::backend::cuda
