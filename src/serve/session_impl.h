@@ -220,9 +220,10 @@ class Session : public Idler {
         const auto watch =
             std::make_shared<ClientWatch>(beast::get_lowest_layer(stream_).socket(), mailbox);
         watch->start();
-        context_.site.metrics.answer_began();
+        const bool computes = job.record.has_value();  // the others ask for counters or tokens
+        if (computes) context_.site.metrics.answer_began();
         const bool sent = co_await run_errands(exchange, job, errands);
-        context_.site.metrics.answer_left();
+        if (computes) context_.site.metrics.answer_left();
         watch->stop();
         const Usage& usage = job.answer->usage();
         if (usage.prompt_tokens > 0) {
