@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "exact/formats.h"
 #include "exact/rope.h"
 #include "exact/rotate.h"
 #include "weights/model_file.h"
@@ -31,6 +32,19 @@ enum ActivationForm : unsigned {
     kBlockInt8 = 2,  ///< int8 with one scale for 32 elements: blocked GGUF types (QNT-3)
     kFloating = 4,   ///< binary32: f32, f16, bf16 (LIN-7)
 };
+
+/// The form that weights of this format are multiplied with.
+inline ActivationForm form_of(exact::Format format) {
+    switch (exact::format_info(format).kind) {
+        case exact::FormatKind::floating:
+            return kFloating;
+        case exact::FormatKind::blocked:
+            return kBlockInt8;
+        case exact::FormatKind::row_scaled:
+            break;
+    }
+    return kRowInt8;
+}
 
 /// Tokens of one forward pass, flattened. Tokens of a sequence stand together with consecutive
 /// ascending positions. Example, a prompt of 3 and one token of a running answer:

@@ -14,6 +14,9 @@ import pathlib
 import subprocess
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "serve"))
+from served import Checks  # noqa: E402
+
 HERE = pathlib.Path(__file__).parent
 PROMPT = "What is the capital of Belgium?"
 MAX_TOKENS = 16
@@ -23,21 +26,6 @@ CHUNKS = (1, 7, 64, 0)
 MIXTURES = ((2, 7, 0), (1, 64, 1), (4, 1, -1))
 # More than 1,024 keys: attention joins chunks of pages (spec ATT).
 LONG_PROMPT = "The quick brown fox jumps over the lazy dog. " * 115
-
-
-class Checks:
-    """Counts comparisons; each compares with ==."""
-
-    def __init__(self):
-        self.passed = 0
-        self.failed = 0
-
-    def equal(self, title, got, expected):
-        if got == expected:
-            self.passed += 1
-            return
-        self.failed += 1
-        print(f"{title}:\n  got      {got}\n  expected {expected}")
 
 
 def run(etalon, *arguments, isa=None, stdin=None):
@@ -176,8 +164,7 @@ def main():
             checks.equal(f"README {name}", golden[name] in readme, True)
     else:
         print(f"golden.json is about another model than {model.name}: not compared")
-    print(f"{checks.passed} passed, {checks.failed} failed")
-    return 1 if checks.failed else 0
+    return checks.end()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "serve"))
+from served import Checks  # noqa: E402
+
 ROOT = pathlib.Path(__file__).parents[2]
 # In ./test all: the reference derives every answer.
 SLOW = os.environ.get("ETALON_SLOW") == "1"
@@ -29,21 +32,6 @@ ANSWERS = (
     # The context is full before the answer ends.
     ("Count to a hundred.", ("--temperature", "0", "--context", "50")),
 )
-
-
-class Checks:
-    """Counts comparisons; each compares with ==."""
-
-    def __init__(self):
-        self.passed = 0
-        self.failed = 0
-
-    def equal(self, title, got, expected):
-        if got == expected:
-            self.passed += 1
-            return
-        self.failed += 1
-        print(f"{title}:\n  got      {got}\n  expected {expected}")
 
 
 class Program:
@@ -235,8 +223,7 @@ def main():
         check_changes(checks, program, files)
         check_weights(checks, program, files)
         check_page(checks, program)
-    print(f"{checks.passed} passed, {checks.failed} failed")
-    return 1 if checks.failed else 0
+    return checks.end()
 
 
 if __name__ == "__main__":

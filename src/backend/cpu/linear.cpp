@@ -38,18 +38,6 @@ const LinearKernels& kernels_of(Isa isa) {
     return kGenericLinear;
 }
 
-ActivationForm form_of(Format format) {
-    switch (exact::format_info(format).kind) {
-        case FormatKind::floating:
-            return kFloating;
-        case FormatKind::blocked:
-            return kBlockInt8;
-        case FormatKind::row_scaled:
-            break;
-    }
-    return kRowInt8;
-}
-
 /// One tensor of a stack.
 struct Part {
     Format format = Format::e8;

@@ -33,18 +33,6 @@ FormatKind kind_of(Format format) {
     return exact::format_info(format).kind;
 }
 
-unsigned form_of(Format format) {
-    switch (kind_of(format)) {
-        case FormatKind::floating:
-            return kFloating;
-        case FormatKind::blocked:
-            return kBlockInt8;
-        case FormatKind::row_scaled:
-            break;
-    }
-    return kRowInt8;
-}
-
 /// Threads that re-encode weights; they live for the whole process, because loading calls often.
 ThreadPool& encoders() {
     static ThreadPool pool(usable_processors());

@@ -69,18 +69,6 @@ struct ExactLinear final : LinearWeights {
     std::vector<float> bias;
 };
 
-unsigned form_of(Format format) {
-    switch (exact::format_info(format).kind) {
-        case FormatKind::floating:
-            return kFloating;
-        case FormatKind::blocked:
-            return kBlockInt8;
-        case FormatKind::row_scaled:
-            break;
-    }
-    return kRowInt8;
-}
-
 Part load_part(const weights::Tensor& tensor) {
     Part part{tensor, {}, {}};
     if (tensor.format != Format::e8) return part;
