@@ -3,8 +3,6 @@
 #include "cli/load.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <fmt/format.h>
 
@@ -20,26 +18,12 @@ namespace {
 constexpr int kCpuBatchTokensMax = 512;
 constexpr int kCudaBatchTokensMax = 2048;
 
-constexpr std::string_view kCuda = "cuda";
+}  // namespace
 
-/// The number of "cuda:N"; 0 of "cuda"; nullopt of anything else.
-std::optional<int> cuda_number(std::string_view name) {
-    if (name == kCuda) return 0;
-    const std::string_view prefix = "cuda:";
-    if (name.substr(0, prefix.size()) != prefix) return std::nullopt;
-    name.remove_prefix(prefix.size());
-    int number = 0;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (error != std::errc{} || end != name.data() + name.size() || number < 0) return std::nullopt;
-    return number;
-}
-
-std::string check_device(const std::string& name) {
-    if (name == "auto" || name == "cpu" || cuda_number(name)) return "";
+std::string check_device_name(const std::string& name) {
+    if (name == "auto" || name == "cpu" || backend::cuda_number(name)) return "";
     return fmt::format("{} is none of auto, cpu, cuda, cuda:N", printable(name));
 }
-
-}  // namespace
 
 void add_device_options(CLI::App& command, DeviceOptions& options) {
     command.add_option("--threads", options.threads, "threads; 0: one a processor")
@@ -47,7 +31,7 @@ void add_device_options(CLI::App& command, DeviceOptions& options) {
     command
         .add_option("--device", options.device,
                     "auto, cpu, or cuda:N; auto: the first card that can be used, else cpu")
-        ->check(CLI::Validator(check_device, ""))
+        ->check(CLI::Validator(check_device_name, ""))
         ->capture_default_str();
 }
 
@@ -59,7 +43,7 @@ void add_backend_option(CLI::App& command, DeviceOptions& options) {
 }
 
 std::optional<int> chosen_cuda(const DeviceOptions& options) {
-    const std::optional<int> asked = cuda_number(options.device);
+    const std::optional<int> asked = backend::cuda_number(options.device);
     if (!options.backend.empty()) {
         if (!asked) return std::nullopt;
         throw Error(ExitCode::usage,
@@ -69,11 +53,7 @@ std::optional<int> chosen_cuda(const DeviceOptions& options) {
     }
     // A forced instruction set is a path of the processor.
     if (options.device != "auto" || std::getenv("ETALON_ISA") != nullptr) return asked;
-    const backend::CudaState state = backend::cuda_state();
-    const auto usable = std::find_if(state.devices.begin(), state.devices.end(),
-                                     [](const auto& device) { return device.problem.empty(); });
-    if (usable == state.devices.end()) return std::nullopt;
-    return usable->index;
+    return backend::first_usable_card();
 }
 
 std::unique_ptr<backend::Backend> make_backend(const DeviceOptions& options) {

@@ -25,6 +25,9 @@ struct DeviceOptions {
     int threads = 0;              ///< 0: one a processor
 };
 
+/// Why this is no name of a device; empty: it is one.
+std::string check_device_name(const std::string& name);
+
 /// --threads and --device.
 void add_device_options(CLI::App& command, DeviceOptions& options);
 /// --backend, for commands that can also run the reference.

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "cli/commands.h"
+#include "cli/load.h"
 #include "cli/machine.h"
 #include "cli/output.h"
 #include "cli/signature_flags.h"
@@ -31,6 +32,7 @@ struct ServeOptions {
     std::vector<std::string> models;
     std::string certificate;
     std::string private_key;
+    std::string device;
     std::optional<std::int64_t> threads;
     std::optional<std::int64_t> context;
     std::optional<std::int64_t> cache_bytes;
@@ -58,6 +60,9 @@ serve::Config with_flags(const ServeOptions& options) {
         throw Error(ExitCode::usage, "a certificate and its private key come together",
                     "--certificate FILE --private-key FILE");
     }
+    if (!options.device.empty()) config.device = options.device;
+    const std::string why = check_device_name(config.device);
+    if (!why.empty()) throw Error(ExitCode::usage, "device: " + why);
     config.threads = options.threads.value_or(config.threads);
     config.context = options.context.value_or(config.context);
     config.cache_bytes = options.cache_bytes.value_or(config.cache_bytes);
@@ -79,6 +84,7 @@ serve::ServerOptions server_options(const serve::Config& config,
             }
         }
         worker.model = model;
+        worker.backend = config.device;
         worker.threads = static_cast<int>(config.threads);
         worker.context = static_cast<int>(config.context);
         worker.cache_bytes = static_cast<std::uint64_t>(config.cache_bytes);
@@ -163,6 +169,8 @@ void add_serve(CLI::App& app) {
                         "configured either");
     command->add_option("--certificate", options->certificate, "PEM file: speak TLS");
     command->add_option("--private-key", options->private_key, "PEM file of the certificate's key");
+    command->add_option("--device", options->device,
+                        "auto, cpu, or cuda:N; auto: the first card that can be used, else cpu");
     const auto number = [&](const char* flag, std::optional<std::int64_t>& value, const char* what,
                             std::int64_t value_max) {
         command->add_option(flag, value, what)->check(CLI::Range(std::int64_t{0}, value_max));

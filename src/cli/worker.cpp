@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/load.h"
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -20,8 +21,12 @@ void add_worker(CLI::App& app) {
     command->add_option("--fd", options->fd, "the inherited end of a socket pair")
         ->required()
         ->check(CLI::Range(3, 1 << 20));
-    command->add_option("--backend", options->backend, "cpu or exact (the reference)")
-        ->check(CLI::IsMember({"cpu", "exact"}));
+    const auto check_backend = [](const std::string& name) {
+        return name == "exact" ? "" : check_device_name(name);
+    };
+    command
+        ->add_option("--backend", options->backend, "cpu, cuda:N, auto, or exact (the reference)")
+        ->check(CLI::Validator(check_backend, ""));
     command->add_option("--threads", options->threads, "0: one a processor")
         ->check(CLI::Range(0, kThreadsMax));
     command->add_option("--context", options->context, "most tokens of a request; 0: the model's")

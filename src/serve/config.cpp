@@ -177,6 +177,7 @@ const std::vector<ConfigKey>& config_keys() {
         {"certificate", &Config::certificate, 0, {}},
         {"private_key", &Config::private_key, 0, {}},
         {"sandbox", &Config::sandbox, 0, {"strict", "best-effort"}},
+        {"device", &Config::device, 0, {}},
         {"threads", &Config::threads, kThreadsMax, {}},
         {"context", &Config::context, kContextMax, {}},
         {"cache_bytes", &Config::cache_bytes, kCacheBytesMax, {}},

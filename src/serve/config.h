@@ -25,6 +25,7 @@ struct Config {
     std::string certificate;
     std::string private_key;
     std::string sandbox = "best-effort";  ///< "strict": a missing layer refuses to start
+    std::string device = "auto";          ///< "cpu", "cuda:N"; "auto": a card, else the CPU
     std::int64_t threads = 0;             ///< of each worker; 0: one a processor
     std::int64_t context = 0;             ///< tokens of a request; 0: what the model allows
     std::int64_t cache_bytes = 0;         ///< of keys and values of each worker; 0: it decides

@@ -28,7 +28,7 @@ namespace etalon::wire {
 struct WorkerOptions {
     std::filesystem::path model;
     std::filesystem::path executable = "/proc/self/exe";  ///< the program `etalon`
-    std::string backend = "cpu";                          ///< "cpu" or "exact"
+    std::string backend = "cpu";                          ///< "cpu", "exact", "cuda:N", "auto"
     int threads = 0;                ///< 0: one a processor that the front may use
     int context = 0;                ///< most tokens of a request; 0: what the model allows
     std::uint64_t cache_bytes = 0;  ///< of keys and values; 0: the worker decides

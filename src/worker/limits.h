@@ -13,6 +13,11 @@ inline constexpr std::size_t kModelFilesMax = 4096;
 inline constexpr int kBatchTokens = 256;
 inline constexpr int kSequencesMax = 32;
 
+/// The same on a card, which is filled by more.
+inline constexpr int kCardBatchTokens = 2048;
+inline constexpr int kCardSequencesMax = 256;
+inline constexpr int kCardDraftTokensMax = 256;
+
 /// Whole contexts that the KV cache holds when nothing is said about its size: a few long talks, or
 /// many short ones with room for their prefixes.
 inline constexpr int kDefaultContexts = 4;

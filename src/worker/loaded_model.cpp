@@ -42,34 +42,45 @@ int context_of(const weights::ModelConfig& config, int asked) {
 
 }  // namespace
 
-LoadedModel::LoadedModel(const ModelOptions& options)
+LoadedModel::LoadedModel(const ModelOptions& options, std::unique_ptr<backend::Backend> card)
     : file_(weights::ModelFile::open(options.path, options.check)),
       tokenizer_(make_tokenizer(file_)),
       layout_(text::layout_of(tokenizer_.data())),
       fim_(text::fim_tokens_of(tokenizer_.data())),
-      backend_(make_backend(options)) {
-    const int n_pages = cache_pages(options);
-    model::check_memory(file_, *backend_, n_pages * exact::kPageTokens, kBatchTokens,
-                        options.available_bytes);
-    transformer_ = std::make_unique<model::Transformer>(file_, *backend_, kBatchTokens);
-    engine::EngineOptions engine_options;
-    engine_options.n_pages = n_pages;
-    engine_options.batch_tokens = kBatchTokens;
-    engine_options.sequences_max = kSequencesMax;
-    engine_options.entropy = options.entropy;
-    engine_ = std::make_unique<engine::Engine>(*transformer_, tokenizer_, engine_options);
+      backend_(card ? std::move(card) : make_backend(options)) {
+    const engine::EngineOptions limits = engine_options(options);
+    model::check_memory(file_, *backend_, limits.n_pages * exact::kPageTokens, limits.batch_tokens,
+                        available_bytes(options));
+    transformer_ = std::make_unique<model::Transformer>(file_, *backend_, limits.batch_tokens);
+    engine_ = std::make_unique<engine::Engine>(*transformer_, tokenizer_, limits);
     room_ = engine_->room();
     room_.context_tokens = context_of(file_.config(), options.context);
     if (options.hash) sha256_ = options.sha256.empty() ? hash_of(file_) : options.sha256;
+}
+
+/// A card has memory of its own.
+std::uint64_t LoadedModel::available_bytes(const ModelOptions& options) const {
+    return on_card() ? model::available_memory(*backend_) : options.available_bytes;
+}
+
+engine::EngineOptions LoadedModel::engine_options(const ModelOptions& options) const {
+    engine::EngineOptions limits;
+    limits.batch_tokens = on_card() ? kCardBatchTokens : kBatchTokens;
+    limits.sequences_max = on_card() ? kCardSequencesMax : kSequencesMax;
+    if (on_card()) limits.draft_tokens_max = kCardDraftTokensMax;
+    limits.n_pages = cache_pages(options);
+    limits.entropy = options.entropy;
+    return limits;
 }
 
 int LoadedModel::cache_pages(const ModelOptions& options) const {
     const std::uint64_t page_bytes = engine::kv_page_bytes(file_.config());
     std::uint64_t n_pages = options.cache_bytes / page_bytes;
     if (options.cache_bytes == 0) {
-        const std::uint64_t needed = model::needed_memory(file_, *backend_, 0, kBatchTokens);
-        const std::uint64_t left =
-            options.available_bytes - std::min(options.available_bytes, needed);
+        const std::uint64_t needed =
+            model::needed_memory(file_, *backend_, 0, on_card() ? kCardBatchTokens : kBatchTokens);
+        const std::uint64_t available = available_bytes(options);
+        const std::uint64_t left = available - std::min(available, needed);
         const auto context =
             static_cast<std::uint64_t>(context_of(file_.config(), options.context));
         const std::uint64_t context_pages = (context + exact::kPageTokens - 1) / exact::kPageTokens;

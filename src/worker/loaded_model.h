@@ -22,7 +22,7 @@ namespace etalon::worker {
 
 struct ModelOptions {
     std::filesystem::path path;
-    std::string backend = "cpu";    ///< "cpu" or "exact"
+    std::string backend = "cpu";    ///< "exact", or anything else: the CPU
     const char* isa = nullptr;      ///< of ETALON_ISA; null: the best one
     int threads = 0;                ///< 0: one a processor
     int context = 0;                ///< most tokens of a request; 0: what the model allows
@@ -39,7 +39,9 @@ class LoadedModel {
   public:
     /// Errors: as of weights::ModelFile, text::Tokenizer, model::check_memory; usage (the cache
     /// holds no page).
-    explicit LoadedModel(const ModelOptions& options);
+    /// `card`: what to compute on in place of the processor; nullptr: options.backend says.
+    explicit LoadedModel(const ModelOptions& options,
+                         std::unique_ptr<backend::Backend> card = nullptr);
 
     const text::Tokenizer& tokenizer() const noexcept { return tokenizer_; }
     engine::Engine& engine() noexcept { return *engine_; }
@@ -52,6 +54,9 @@ class LoadedModel {
 
   private:
     int cache_pages(const ModelOptions& options) const;
+    std::uint64_t available_bytes(const ModelOptions& options) const;
+    bool on_card() const { return backend_->free_bytes().has_value(); }
+    engine::EngineOptions engine_options(const ModelOptions& options) const;
 
     weights::ModelFile file_;
     text::Tokenizer tokenizer_;

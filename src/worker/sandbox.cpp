@@ -105,21 +105,23 @@ Layer forbid_new_privileges() {
     return closed(kName, "exec gives none");
 }
 
-Layer restrict_to(const std::vector<std::filesystem::path>& files) {
+Layer restrict_to(const std::vector<std::filesystem::path>& files, bool has_card) {
     constexpr const char* kName = "landlock";
     const std::string why = restrict_files(files);
     if (!why.empty()) return missing(kName, why);
     return closed(
-        kName, fmt::format("version {}, {} paths may be read", landlock_version(), files.size()));
+        kName, fmt::format("version {}, {} paths may be read{}", landlock_version(), files.size(),
+                           has_card ? "; not the threads of the card's driver" : ""));
 }
 
-Layer filter_calls() {
+Layer filter_calls(bool has_card) {
     constexpr const char* kName = "seccomp";
-    const std::string why = load_worker_filter();
+    const std::string why = load_worker_filter(has_card);
     if (!why.empty()) return missing(kName, why);
     constexpr int kFilterMode = 2;  // SECCOMP_MODE_FILTER
     if (::prctl(PR_GET_SECCOMP) != kFilterMode) return missing(kName, "it is not in force");
-    return closed(kName, "allow-list of system calls, all threads");
+    return closed(kName, has_card ? "allow-list of system calls and a card's, all threads"
+                                  : "allow-list of system calls, all threads");
 }
 
 }  // namespace
@@ -149,8 +151,9 @@ Sandbox close_sandbox(const SandboxOptions& options) {
     layers.push_back(leave_network());
     layers.push_back(drop_capabilities());
     layers.push_back(forbid_new_privileges());
-    layers.push_back(restrict_to(options.files));
-    layers.push_back(filter_calls());
+    const bool has_card = options.open_card && options.open_card();
+    layers.push_back(restrict_to(options.files, has_card));
+    layers.push_back(filter_calls(has_card));
     return Sandbox(std::move(layers));
 }
 

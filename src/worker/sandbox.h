@@ -8,6 +8,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ struct Layer {
 struct SandboxOptions {
     std::vector<std::filesystem::path> files;  ///< may be opened for reading; nothing else
     std::vector<int> descriptors;              ///< stay open beside stderr
+    /// Opens a card between the layers that need a process of one thread and those that close files
+    /// and calls; true: one is open, and its driver is asked by ioctl from then on.
+    std::function<bool()> open_card;
 };
 
 class Sandbox {
@@ -42,6 +46,9 @@ class Sandbox {
 /// Closes every layer that the kernel offers, in this order: descriptors, core dumps, network
 /// namespace, capabilities, no new privileges, landlock, seccomp. The process has one thread; those
 /// that it starts later inherit all of it. Called once.
+///
+/// With a card, the threads that its driver started are outside of landlock, and ioctl passes on
+/// the descriptors that the driver has opened; seccomp and its seal bind them like the others.
 ///
 /// seccomp answers EPERM to calls that the canaries try and that libraries try and live without
 /// (sockets, exec, ptrace, io_uring, fork, opening for writing, ...), ENOSYS to clone3, whose flags

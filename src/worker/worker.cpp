@@ -8,9 +8,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <fmt/format.h>
+#include <memory>
+#include <optional>
 #include <poll.h>
 #include <sys/random.h>
 
+#include "backend/cuda/cuda.h"
 #include "base/error.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
@@ -63,9 +66,21 @@ void require_all(const Sandbox& sandbox) {
     }
 }
 
+/// The card that "cuda:N" names or "auto" finds; nullptr: the processor computes. All kernels are
+/// loaded with it, since later nothing can be opened.
+std::unique_ptr<backend::Backend> open_card(const std::string& name) {
+    ::setenv("CUDA_MODULE_LOADING", "EAGER", 1);
+    std::optional<int> card = backend::cuda_number(name);
+    // A forced instruction set is a path of the processor.
+    if (name == "auto" && std::getenv("ETALON_ISA") == nullptr) {
+        card = backend::first_usable_card();
+    }
+    return card ? backend::make_cuda_backend(*card) : nullptr;
+}
+
 SandboxOptions sandbox_options(const WorkerOptions& options, const weights::Admission& admission,
                                int channel_fd) {
-    SandboxOptions sandbox{readable_files(options.model), admission.descriptors()};
+    SandboxOptions sandbox{readable_files(options.model), admission.descriptors(), {}};
     for (std::filesystem::path& path : admission.readable())
         sandbox.files.push_back(std::move(path));
     sandbox.descriptors.push_back(channel_fd);
@@ -151,11 +166,17 @@ void serve(const WorkerOptions& options, wire::Channel& channel) {
     admission_options.record = options.record;
     admission_options.file_sha256 = options.hash;
     weights::Admission admission(options.model, admission_options);
-    const Sandbox sandbox = close_sandbox(sandbox_options(options, admission, channel.fd()));
+    SandboxOptions locks = sandbox_options(options, admission, channel.fd());
+    std::unique_ptr<backend::Backend> card;
+    locks.open_card = [&] {
+        card = open_card(options.backend);
+        return card != nullptr;
+    };
+    const Sandbox sandbox = close_sandbox(locks);
     if (options.strict) require_all(sandbox);
     model_options.check = admission.verify(verifying_threads(options.threads));
     model_options.sha256 = admission.admitted().file_sha256;
-    LoadedModel model(model_options);
+    LoadedModel model(model_options, std::move(card));
     seal_sandbox(sandbox);
     wire::Hello hello = model.hello();
     hello.sandbox = sandbox.text();

@@ -11,7 +11,7 @@ namespace etalon::worker {
 struct WorkerOptions {
     int fd = -1;  ///< of the socket pair; becomes the worker's
     std::filesystem::path model;
-    std::string backend = "cpu";
+    std::string backend = "cpu";  ///< "cpu", "exact", "cuda:N", or "auto": a card, else the CPU
     int threads = 0;
     int context = 0;
     std::uint64_t cache_bytes = 0;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/operations.h"
@@ -37,6 +38,11 @@ enum class CudaKernels : std::uint8_t { best, sm80 };
 
 /// The backend on card `index`. Errors: unavailable (no such card, or it cannot be used).
 std::unique_ptr<Backend> make_cuda_backend(int index, CudaKernels kernels = CudaKernels::best);
+
+/// The number of "cuda:N"; 0 of "cuda"; nullopt of anything else.
+std::optional<int> cuda_number(std::string_view name);
+/// What "auto" means: the first card that can be used. Asks the driver.
+std::optional<int> first_usable_card();
 
 /// Bytes a second that card `index` reads from its memory; nullopt without one.
 std::optional<double> cuda_read_speed(int index);

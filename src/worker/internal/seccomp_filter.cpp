@@ -2,6 +2,7 @@
 // What a worker may ask of the kernel.
 #include "worker/internal/seccomp_filter.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <fmt/format.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <string_view>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -90,6 +92,11 @@ constexpr std::array kRefused{
     // settings of the process
     "setrlimit", "sched_setaffinity", "sched_setscheduler", "setpriority", "setuid", "setgid",
     "setresuid", "capset", "personality"};
+
+/// What the driver of a card asks for while it computes: everything goes through ioctl on its own
+/// descriptors; memory of the host is bound to the card's node.
+constexpr std::array kOfCards{"ioctl",         "mbind", "get_mempolicy",
+                              "set_mempolicy", "mlock", "munlock"};
 
 /// Calls that the seal takes away.
 constexpr std::array kSealed{"openat", "clone", "getdents64"};
@@ -175,12 +182,19 @@ void add_conditions(Filter& filter) {
 
 }  // namespace
 
-std::string load_worker_filter() {
+std::string load_worker_filter(bool has_card) {
     Filter filter(SCMP_ACT_KILL_PROCESS);
+    const auto is_cards = [&](std::string_view call) {
+        return has_card && std::find(kOfCards.begin(), kOfCards.end(), call) != kOfCards.end();
+    };
     for (const char* call : kAllowed)
         filter.rule(SCMP_ACT_ALLOW, call);
     for (const char* call : kRefused)
-        filter.rule(SCMP_ACT_ERRNO(EPERM), call);
+        if (!is_cards(call)) filter.rule(SCMP_ACT_ERRNO(EPERM), call);
+    if (has_card) {
+        for (const char* call : kOfCards)
+            filter.rule(SCMP_ACT_ALLOW, call);
+    }
     add_conditions(filter);
     return filter.load();
 }

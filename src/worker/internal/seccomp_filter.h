@@ -6,8 +6,9 @@
 
 namespace etalon::worker {
 
-/// Loads the allow-list for all threads. "" when it holds, else why not.
-std::string load_worker_filter();
+/// Loads the allow-list for all threads, with what the driver of a card asks for where there is
+/// one. "" when it holds, else why not.
+std::string load_worker_filter(bool has_card);
 
 /// Loads the second filter: no opening, no new thread. "" when it holds, else why not.
 std::string load_seal_filter();
