@@ -45,6 +45,8 @@ function(etalon_script_test area name)
   endif()
   etalon_register_test(${area}/${name} LABELS ${labels}
     COMMAND ${ETALON_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${name}.py ${TEST_ARGUMENTS})
+  # They are the long ones, and wait more than they compute: none of them is left for the end.
+  set_tests_properties(${area}/${name} PROPERTIES COST 100)
 endfunction()
 
 # Labels choose what ctest runs: the area, then "script", "slow", "unsanitized".

@@ -50,25 +50,25 @@ def case_status(case):
     return case.get("status")
 
 
-def run_area(build, area, exclude, only):
-    """Runs one area; returns [passed, failed, skipped] and the seconds it took."""
-    report = os.path.join(build, f"results_{area}.xml")
+def run_areas(build, areas, exclude, only):
+    """Runs them as one list, so that what waits for a client lets others compute; for each area
+    [passed, failed, skipped] and the seconds that its programs took, added up."""
+    report = os.path.join(build, "results.xml")
     if os.path.exists(report):
         os.remove(report)
-    command = ["ctest", "--test-dir", build, "-L", f"^{area}$", "-Q", "--output-junit", report,
-               "-j", str(os.cpu_count() or 1), "--test-output-size-passed", "4000000",
-               "--test-output-size-failed", "4000000"]
+    command = ["ctest", "--test-dir", build, "-L", f"^({'|'.join(areas)})$", "-Q",
+               "--output-junit", report, "-j", str(os.cpu_count() or 1),
+               "--test-output-size-passed", "4000000", "--test-output-size-failed", "4000000"]
     if exclude:
         command += ["-LE", exclude]
     if only:
         command += ["-R", only]
-    start = time.monotonic()
     done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL)
-    seconds = time.monotonic() - start
-    total = [0, 0, 0]
-    if not os.path.exists(report):  # no test of this area, or ctest itself failed
-        return [0, 0 if done.returncode == 0 else 1, 0], seconds
+    totals = {area: [[0, 0, 0], 0.0] for area in areas}
+    if not os.path.exists(report):  # no test of these areas, or ctest itself failed
+        totals[areas[0]][0][1] = 0 if done.returncode == 0 else 1
+        return totals
     for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
         output = case.findtext("system-out") or ""
         counts = count_cases(case_status(case), output)
@@ -77,8 +77,10 @@ def run_area(build, area, exclude, only):
             print("\n".join(output.splitlines()[-SHOWN_LINES:]))
         elif counts[2] > 0 and counts[0] == 0:
             print(f"---- {case.get('name')} skipped: {output.strip().splitlines()[-1:]}")
-        total = [a + b for a, b in zip(total, counts)]
-    return total, seconds
+        total = totals[case.get("name").split("/")[0]]
+        total[0] = [a + b for a, b in zip(total[0], counts)]
+        total[1] += float(case.get("time"))
+    return totals
 
 
 def row(title, counts, seconds):
@@ -99,8 +101,8 @@ def main_run(arguments):
     while areas and areas[0] in ("--exclude", "--only"):
         exclude, only = (areas[1], only) if areas[0] == "--exclude" else (exclude, areas[1])
         areas = areas[2:]
-    for area in areas:
-        counts, seconds = run_area(build, area, exclude, only)
+    totals = run_areas(build, areas, exclude, only)
+    for area, (counts, seconds) in totals.items():
         if any(counts):
             record(results, f"{title}{area}", counts, seconds)
 

@@ -38,7 +38,8 @@ std::string line(const Canary& canary) {
     const std::filesystem::path readable = "/proc/self/exe";
     std::error_code error;
     const std::filesystem::path itself = std::filesystem::read_symlink(readable, error);
-    const Sandbox sandbox = close_sandbox({.files = {itself}, .descriptors = {fd}, .open_card = {}});
+    const Sandbox sandbox =
+        close_sandbox({.files = {itself}, .descriptors = {fd}, .open_card = {}});
     std::string report;
     for (const Layer& layer : sandbox.layers())
         report += fmt::format("layer\t{}\t{:d}\t{}\n", layer.name, layer.on, layer.detail);
