@@ -60,7 +60,8 @@ ordered_json content_of(const RouteNote& note) {
     const bool is_json = note.content_type == std::string_view("application/json");
     const char* type = is_json ? "object" : "string";
     ordered_json content{{note.content_type, {{"schema", {{"type", type}}}}}};
-    if (note.streams) content["text/event-stream"] = {{"schema", {{"type", "string"}}}};
+    // OpenAPI 3.1 has no schema for the events of a stream, and readers differ on what one means.
+    if (note.streams) content["text/event-stream"] = ordered_json::object();
     return content;
 }
 
@@ -119,8 +120,8 @@ const std::vector<RouteNote>& route_notes() {
          true},
         {"/v1/responses",
          "an answer to items, without memory",
-         R"({"model":"sample","input":"a","stream_options":{},"logit_bias":{},
-             "text":{"format":{"type":"text"}},"reasoning":{},
+         R"({"model":"sample","input":[{"role":"user","content":"a"}],"stream_options":{},
+             "logit_bias":{},"text":{"format":{"type":"text"}},"reasoning":{},
              "response_format":{"type":"text"}})",
          {"model", "input"},
          true},

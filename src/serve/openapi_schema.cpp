@@ -52,15 +52,16 @@ ordered_json seed_schema() {
 }
 
 /// Fields that a parser looks at without saying a type; the others among those are refused unless
-/// they ask for nothing.
-ordered_json untyped_schema(const std::string& path) {
+/// they ask for nothing. `has_items`: it asks their elements for fields.
+ordered_json untyped_schema(const std::string& path, bool has_items) {
     const std::string name =
         path.substr(path.rfind('.') == std::string::npos ? 0 : path.rfind('.') + 1);
     if (name == "content") return content_schema();
     if (path == "prompt") return texts_or_ids(kPromptsMax);
     if (path == "inputs") return texts_or_ids(kInputsMax);
     if (path == "input") {
-        return any_of({texts_or_ids(kInputsMax), array_of({{"type", "object"}}, kMessagesMax)});
+        if (!has_items) return texts_or_ids(kInputsMax);
+        return any_of({kText, array_of({{"type", "object"}}, kMessagesMax)});
     }
     if (path == "seed" || path == "random_seed") return seed_schema();
     if (path == "stop") {
@@ -73,10 +74,10 @@ ordered_json untyped_schema(const std::string& path) {
     return {{"description", "accepted only where it asks for what is done anyway"}};
 }
 
-ordered_json schema_of(const FieldNote& note) {
+ordered_json schema_of(const FieldNote& note, bool has_items) {
     switch (note.type) {
         case Type::any:
-            return untyped_schema(note.path);
+            return untyped_schema(note.path, has_items);
         case Type::ignored:
             return {{"description", "known, without effect"}};
         case Type::boolean:
@@ -133,7 +134,12 @@ ordered_json schema_of(std::span<const FieldNote> notes, std::span<const char* c
     ordered_json root{{"type", "object"}, {"properties", ordered_json::object()}};
     for (const FieldNote& note : notes) {
         ordered_json* place = place_of(root, note.path);
-        if (place != nullptr && place->is_null()) *place = schema_of(note);
+        if (place == nullptr || !place->is_null()) continue;
+        const std::string element = note.path + "[";
+        const bool has_items = std::any_of(notes.begin(), notes.end(), [&](const FieldNote& one) {
+            return one.path.compare(0, element.size(), element) == 0;
+        });
+        *place = schema_of(note, has_items);
     }
     root["required"] = ordered_json::array();
     for (const char* name : required) {

@@ -7,21 +7,16 @@ matrix that comes out, its rows are compared with what was seen. With --write th
 A client that this machine's Python or Node is too old for is skipped by name; one that cannot be
 installed is a failure.
 """
-import hashlib
 import json
 import os
-import pathlib
 import re
 import shutil
 import subprocess
 import sys
-import venv
 
 from features import FEATURES, Checks
-
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "serve"))
-from served import Server  # noqa: E402  (its folder is known only now)
+from packages import HERE, fresh, python_environment
+from served import Server
 
 ROOT = HERE.parents[1]
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -73,32 +68,6 @@ def python_pins():
     return dict(re.findall(r"^(\S+)==(\S+)$", text, re.MULTILINE))
 
 
-def fresh(folder, source, install):
-    """Runs `install` unless the folder was made of the same text."""
-    stamp = hashlib.sha256(source.read_bytes()).hexdigest()
-    if (folder / "stamp").is_file() and (folder / "stamp").read_text(encoding="ascii") == stamp:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    install()
-    (folder / "stamp").write_text(stamp, encoding="ascii")
-
-
-def python_environment():
-    """The Python that has the packages."""
-    folder = ROOT / "build" / "sdk" / "python"
-    requirements = HERE / "requirements.txt"
-
-    def install():
-        venv.create(folder, with_pip=True)
-        subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet",
-                        "--disable-pip-version-check", "--only-binary", ":all:", "-r",
-                        requirements], check=True)
-
-    fresh(folder, requirements, install)
-    return folder / "bin" / "python"
-
-
 def node_environment(name):
     """The folder that has the packages; the scripts are copied there, beside them."""
     folder = ROOT / "build" / "sdk" / name
@@ -147,7 +116,7 @@ def run_python(server, checks):
     if sys.version_info < PYTHON_MIN:
         why = f"needs Python {PYTHON_MIN[0]}.{PYTHON_MIN[1]}, here is {sys.version.split()[0]}"
         return [Row(f"{name} (Python)", [version], why) for name, version in pins.items()]
-    python = python_environment()
+    python = python_environment("python", HERE / "requirements.txt")
     return [row for script in PYTHON_SCRIPTS
             for row in run_client([python, HERE / script], server, pins, checks)]
 

@@ -126,6 +126,12 @@ TEST(OpenApi, KnowsFieldsInsideFields) {
     EXPECT_TRUE(chat["properties"]["stream_options"]["properties"].contains("include_usage"));
     EXPECT_EQ(chat["properties"]["top_logprobs"]["maximum"], 20);
     EXPECT_FALSE(chat["properties"].contains("colour"));
+    const ordered_json object{{"type", "object"}};
+    const ordered_json items = schema_of_route("/v1/responses")["properties"]["input"]["anyOf"];
+    EXPECT_EQ(items[1]["items"], object);
+    for (const ordered_json& shape :
+         schema_of_route("/v1/embeddings")["properties"]["input"]["anyOf"])
+        EXPECT_NE(shape.value("items", ordered_json()), object);
 }
 
 }  // namespace
