@@ -13,7 +13,7 @@ from features import Checks
 from packages import HERE, python_environment
 from served import Server
 
-SECONDS = 30
+SECONDS = 15
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance",
           "response_schema_conformance", "negative_data_rejection", "unsupported_method")
 SHORT = {"max_tokens": 2, "max_completion_tokens": 2, "max_output_tokens": 2, "n": 2}
