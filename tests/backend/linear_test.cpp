@@ -210,6 +210,8 @@ void add_parts() {
         add_linear({{{Format::e8, 129}}, 11, n_cols});
     add_linear({{{Format::e8, 131}}, 10, 8324, Weights::extreme, Fill::same});
     add_linear({{{Format::e8, 128}}, 70, 9000});
+    for (const int n_tokens : {9, 33})
+        add_linear({{{Format::e8, 6500}}, n_tokens, 516});
     add_linear({{{Format::e8, 17004}}, 12, 132});
     add_linear({{{Format::e8, 17004}}, 130, 132});
     add_linear({{{Format::e8, 64}}, 20, 1152, Weights::usual, Fill::bad});

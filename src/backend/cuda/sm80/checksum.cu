@@ -14,14 +14,15 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr std::size_t kBlocksMax = 256;
-constexpr std::size_t kEach = 8;  // floats of a thread: an addition to the sum costs as much
+/// Floats of a thread where rows are enough to fill the card: fewer additions meet in a sum.
+constexpr std::size_t kEach = 8;
+constexpr int kManyRows = 16;
 constexpr int kGridRowsMax = 65535;
 
 /// sum = sum_i bits(logit_i) (2 i + 1) mod 2^64; sums of integers have no order (CHK-1).
 ///   in:  rows binary32 [rows, n]
 ///   out: sums u64 [rows], zero before
-///   tile: a row a block in y, 256 threads with kEach floats or more, a grid stride; one atomic
-///         addition a warp
+///   tile: a row a block in y, 256 threads, a grid stride; one atomic addition a warp
 ///   floor: 4 n bytes a row, of the read speed
 ///   supported: any n
 __global__ void __launch_bounds__(kThreads)
@@ -45,8 +46,8 @@ void launch_checksum(const float* logits, int n_rows, std::size_t n, std::uint64
     ETALON_ASSERT(n_rows >= 1 && n_rows <= kGridRowsMax);
     check(cudaMemsetAsync(sums, 0, sizeof(*sums) * static_cast<std::size_t>(n_rows), stream),
           "checksum");
-    const std::size_t blocks =
-        std::min((n + kEach * kThreads - 1) / (kEach * kThreads), kBlocksMax);
+    const std::size_t each = n_rows >= kManyRows ? kEach * kThreads : kThreads;
+    const std::size_t blocks = std::min((n + each - 1) / each, kBlocksMax);
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(n_rows));
     checksum_sm80<<<grid, kThreads, 0, stream>>>(logits, n,
                                                  reinterpret_cast<unsigned long long*>(sums));

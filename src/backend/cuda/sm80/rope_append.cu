@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kFastWarps = 8;
 constexpr int kFastPairsMax = 64;
-constexpr int kSplitTokensMax = 64;  // below, the heads of a token are spread over blocks
+constexpr int kSplitTokensMax = 512;  // below, the heads of a token are spread over blocks
 
 /// RPE-6 for the lane's elements kMine * lane...; turns[j] is that of pair j (RPE-5).
 template <int kMine>

@@ -2,6 +2,7 @@
 // E8 linear layers of up to 256 tokens on the tensor cores of sm_90a: the weights stream by once,
 // through a ring that the copy engine fills (spec LIN-2, LIN-3).
 #include <algorithm>
+#include <cstddef>
 #include <cuda_runtime.h>
 #include <type_traits>
 
@@ -26,13 +27,13 @@ constexpr int kGroups = 2;               // that multiply, 64 rows each; one mor
 constexpr int kMultiplyThreads = kGroups * kGroupThreads;
 constexpr int kThreads = kMultiplyThreads + 32;
 [[maybe_unused]] constexpr int kProductK = 32;  // of one instruction
-constexpr int kPartsMax = 4;    // of K: a cluster of more blocks waits longer for its places
-constexpr int kLongSteps = 64;  // of K from which two parts are long enough
-constexpr int kQuad = 4;        // rows that a thread finishes together
+constexpr int kPartsMax = 4;  // of K: a cluster of more blocks waits longer for its places
+constexpr int kQuad = 4;      // rows that a thread finishes together
 constexpr int kSumsPitch = kTileRows + kQuad;  // the four lanes of two tokens meet in no bank
 // Bytes of stages where two blocks share a multiprocessor, and where one has it for itself.
 constexpr std::size_t kHalfShared = 112 * 1024;
 constexpr std::size_t kAllShared = 226 * 1024;
+constexpr int kStagesMax = 16;
 
 /// Rows of 128 bytes, swizzled by the copy engine.
 template <int kTokens>
@@ -41,20 +42,26 @@ struct Stage {
     std::int8_t x[kTokens * kStep];
 };
 
+template <int kTokens>
+struct Shared {
+    Barrier full[kStagesMax];
+    Barrier empty[kStagesMax];
+    // As many as there is room for; and then the sums, int32 [kTokens, kSumsPitch].
+    alignas(1024) Stage<kTokens> stages[1];
+};
+
 /// How blocks of so many tokens are cut.
 template <int kTokens>
 struct Cut {
     static constexpr int kBlocks = kTokens <= 128 ? 2 : 1;  // of a multiprocessor
     static constexpr int kStages =
         static_cast<int>((kBlocks == 2 ? kHalfShared : kAllShared) / sizeof(Stage<kTokens>));
-};
-
-template <int kTokens>
-struct Shared {
-    static constexpr int kStages = Cut<kTokens>::kStages;
-    Stage<kTokens> stages[kStages];  // and then the sums, int32 [kTokens, kSumsPitch]
-    Barrier full[kStages];
-    Barrier empty[kStages];
+    /// Where there are fewer blocks than multiprocessors.
+    static constexpr int kStagesLong = static_cast<int>(kAllShared / sizeof(Stage<kTokens>));
+    static constexpr std::size_t bytes(int n_stages) {
+        return offsetof(Shared<kTokens>, stages) +
+               static_cast<std::size_t>(n_stages) * sizeof(Stage<kTokens>);
+    }
 };
 
 /// What all threads know. K is cut into n_parts; the blocks of a cluster take one each and add
@@ -63,6 +70,7 @@ struct Work {
     int n_rows;
     int n_steps;  // of K
     int n_parts;
+    int n_stages;  // of the ring
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -83,13 +91,12 @@ struct Block {
 };
 
 /// A place in the ring of stages.
-template <int kStages>
 struct Place {
     int stage = 0;
     int parity = 0;
 
-    __device__ void next() {
-        if (++stage < kStages) return;
+    __device__ void next(int n_stages) {
+        if (++stage < n_stages) return;
         stage = 0;
         parity ^= 1;
     }
@@ -99,8 +106,7 @@ struct Place {
 /// when x is there.
 template <int kTokens>
 __device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const CUtensorMap& w,
-                           const Block& block) {
-    constexpr int kStages = Shared<kTokens>::kStages;
+                           const Block& block, int n_stages) {
     const auto copy_w = [&](int stage, int step) {
         barrier_arrive_expect(shared.full[stage], sizeof(Stage<kTokens>));
         copy_tile_once(shared.stages[stage].w, w, (block.first_step + step) * kStep,
@@ -110,14 +116,14 @@ __device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const 
         copy_tile(shared.stages[stage].x, x, (block.first_step + step) * kStep, 0,
                   shared.full[stage]);
     };
-    const int n_first = min(block.n_steps, kStages);
+    const int n_first = min(block.n_steps, n_stages);
     for (int step = 0; step < n_first; ++step)
         copy_w(step, step);
     wait_for_kernels_before();
     for (int step = 0; step < n_first; ++step)
         copy_x(step, step);
-    Place<kStages> place;
-    for (int step = kStages; step < block.n_steps; ++step, place.next()) {
+    Place place;
+    for (int step = n_stages; step < block.n_steps; ++step, place.next(n_stages)) {
         barrier_wait(shared.empty[place.stage], place.parity);
         copy_w(place.stage, step);
         copy_x(place.stage, step);
@@ -126,9 +132,9 @@ __device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const 
 
 /// The sums of 64 rows and all tokens over the block's part of K.
 template <int kTokens>
-__device__ void multiply(Shared<kTokens>& shared, const Block& block, int group,
+__device__ void multiply(Shared<kTokens>& shared, const Block& block, int n_stages, int group,
                          int (&sums)[kTokens / 2]) {
-    Place<Shared<kTokens>::kStages> place;
+    Place place;
     for (int step = 0; step < block.n_steps; ++step) {
         const Stage<kTokens>& stage = shared.stages[place.stage];
         barrier_wait(shared.full[place.stage], place.parity);
@@ -140,7 +146,7 @@ __device__ void multiply(Shared<kTokens>& shared, const Block& block, int group,
         wgmma_commit();
         wgmma_wait<0>();
         if (threadIdx.x % 32 == 0) barrier_arrive(shared.empty[place.stage]);  // the warp has read
-        place.next();
+        place.next(n_stages);
     }
 }
 
@@ -291,7 +297,7 @@ __device__ void finish(const LinearOut& out, const Rows& rows, const float* row_
 ///   tile: 128 rows x all tokens of a part of K; a warp copies, two warpgroups multiply 64 rows
 ///         each, with the weights as the left matrix; stages of 128 bytes of K; the blocks of a
 ///         cluster share the rows and each takes a part of K (integer sums have no order);
-///         shared: half of a multiprocessor's, above 128 tokens all of it
+///         shared: half of a multiprocessor's; all of it above 128 tokens, and where blocks are few
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= kTokens, any R, stride a multiple of 16, n_parts a power of two and
 ///              at most n_steps, out.token_of null
@@ -301,13 +307,12 @@ __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
                        const __grid_constant__ CUtensorMap w_map, E8View w, const float* row_scales,
                        LinearOut out, Work work) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    constexpr int kStages = Shared<kTokens>::kStages;
     extern __shared__ __align__(1024) std::uint8_t bytes[];
     Shared<kTokens>& shared = *reinterpret_cast<Shared<kTokens>*>(bytes);
     const Block block(work);
     const bool alone = work.n_parts == 1;
     if (threadIdx.x == 0) {
-        for (int i = 0; i < kStages; ++i) {
+        for (int i = 0; i < work.n_stages; ++i) {
             barrier_init(shared.full[i], 1);
             barrier_init(shared.empty[i], kMultiplyThreads / 32);
         }
@@ -315,15 +320,17 @@ __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
     }
     __syncthreads();
     let_next_kernel_start();
-    int* to = reinterpret_cast<int*>(bytes);
+    int* to = reinterpret_cast<int*>(shared.stages);
     if (threadIdx.x >= kMultiplyThreads) {
-        if (threadIdx.x == kMultiplyThreads) copy_steps<kTokens>(shared, x_map, w_map, block);
+        if (threadIdx.x == kMultiplyThreads)
+            copy_steps<kTokens>(shared, x_map, w_map, block, work.n_stages);
         __syncwarp();
         if (!alone) cluster_sync();
     } else {
         const Rows rows(block, w, out, work.n_parts);
         int sums[kTokens / 2];
-        multiply<kTokens>(shared, block, static_cast<int>(threadIdx.x) / kGroupThreads, sums);
+        multiply<kTokens>(shared, block, work.n_stages,
+                          static_cast<int>(threadIdx.x) / kGroupThreads, sums);
         named_sync(1, kMultiplyThreads);  // no one reads the ring any more
         store_sums<kTokens>(sums, to);
         wait_for_kernels_before();
@@ -341,24 +348,28 @@ template <int kTokens>
 void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
             Stream stream) {
     using Size = Cut<kTokens>;
-    static_assert(Size::kStages >= 3 && sizeof(Stage<kTokens>) % 1024 == 0);
-    static_assert(sizeof(int) * kTokens * kSumsPitch <= sizeof(Shared<kTokens>::stages));
+    static_assert(Size::kStages >= 3 && Size::kStagesLong <= kStagesMax);
+    static_assert(sizeof(Stage<kTokens>) % 1024 == 0 && Size::bytes(0) == 1024);
+    static_assert(sizeof(int) * kTokens * kSumsPitch <= Size::kStages * sizeof(Stage<kTokens>));
     const auto tiles = [](int n, int size) { return (n + size - 1) / size; };
     const int n_tiles = tiles(w.n_rows, kTileRows);
-    Work work{w.n_rows, tiles(w.stride, kStep), 1};
-    const int n_parts_max = kTokens == kFewTokensMax || work.n_steps > kLongSteps ? 2 : kPartsMax;
+    Work work{w.n_rows, tiles(w.stride, kStep), 1, Size::kStages};
+    // Few blocks have a multiprocessor each, and a long ring.
+    const bool spread = 2 * n_tiles <= n_multiprocessors * 3 / 4;
+    const int n_parts_max = kTokens == kFewTokensMax || spread ? 2 : kPartsMax;
     while (2 * work.n_parts <= std::min(n_parts_max, work.n_steps) &&
            2 * work.n_parts * n_tiles <= Size::kBlocks * n_multiprocessors)
         work.n_parts *= 2;
+    if (spread) work.n_stages = Size::kStagesLong;
     const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, kTokens);
     const CUtensorMap w_map = tensor_map(w.q, w.n_rows, w.stride, kTileRows);
-    constexpr std::size_t kSharedBytes = sizeof(Shared<kTokens>);
     check(cudaFuncSetAttribute(linear_e8_few_sm90<kTokens>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(Size::bytes(Size::kStagesLong))),
           "shared memory of linear_e8_few");
     launch_cluster("linear_e8_few", linear_e8_few_sm90<kTokens>,
                    dim3(static_cast<unsigned>(n_tiles * work.n_parts)), kThreads, work.n_parts,
-                   kSharedBytes, stream, x_map, w_map, w, x.row_scales, out, work);
+                   Size::bytes(work.n_stages), stream, x_map, w_map, w, x.row_scales, out, work);
 }
 
 }  // namespace
