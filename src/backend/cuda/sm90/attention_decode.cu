@@ -19,10 +19,10 @@ namespace {
 constexpr int kWarps = 2;  // of a block; they do not meet
 constexpr int kThreads = kWarps * kWarpLanes;
 constexpr int kBlocksMin = 4;  // of a multiprocessor: more had too few registers
-constexpr int kScaleBytes = kPageSlots * static_cast<int>(sizeof(float));
+[[maybe_unused]] constexpr int kScaleBytes = kPageSlots * static_cast<int>(sizeof(float));
 /// Positions of a token's sequence that the pass itself may write, its own included: longer runs
 /// are no single tokens (batch.cpp).
-constexpr int kWrittenMax = 8;
+[[maybe_unused]] constexpr int kWrittenMax = 8;
 
 /// Keys and values of a page as they lie in the cache: one copy each. The copy engine takes as long
 /// for a short copy, so that rows are not set apart to spare the loads a meeting in a bank.
