@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two servers that bench/serve_load.py and bench/equality.py ask, with one model and the same
-number of threads: etalon serve, and llama-server of bench/peer/build_llama.sh."""
+"""The two servers that bench/serve_load.py and bench/serve_equality.py ask, with one model and the
+same number of threads: etalon serve, and llama-server of bench/peer/build_llama.sh."""
 import http.client
 import json
 import os

@@ -129,8 +129,8 @@ TEST(OpenApi, KnowsFieldsInsideFields) {
     const ordered_json object{{"type", "object"}};
     const ordered_json items = schema_of_route("/v1/responses")["properties"]["input"]["anyOf"];
     EXPECT_EQ(items[1]["items"], object);
-    for (const ordered_json& shape :
-         schema_of_route("/v1/embeddings")["properties"]["input"]["anyOf"])
+    const ordered_json texts = schema_of_route("/v1/embeddings")["properties"]["input"]["anyOf"];
+    for (const ordered_json& shape : texts)
         EXPECT_NE(shape.value("items", ordered_json()), object);
 }
 

@@ -17,7 +17,7 @@ import time
 
 from served import Checks, Server, events
 
-SHORT = {"leaving": 100, "kills": 2, "idle": 1000}
+SHORT = {"leaving": 50, "kills": 1, "idle": 1000}
 FULL = {"leaving": 1000, "kills": 20, "idle": 5000}
 AT_ONCE = 32
 GROWTH_BYTES_MAX = 200 << 20  # of the front, for all idle streams together
@@ -167,7 +167,8 @@ def check_idle(server, counts, checks):
     server.chat("Hi", max_tokens=4)
     front, worker = server.process.pid, worker_of(server)[0]
     before = {pid: (status_of(pid, "VmRSS"), status_of(pid, "Threads")) for pid in (front, worker)}
-    body = {"stream": True, "ignore_eos": True, "max_tokens": 1800,
+    # None may end before they are counted: as long as the context of the default model.
+    body = {"stream": True, "ignore_eos": True, "max_tokens": 8000,
             "messages": [{"role": "user", "content": "Go on."}]}
     sent = request_bytes(server, body)
     clients = []
@@ -200,7 +201,10 @@ def check_idle(server, counts, checks):
 def main():
     counts = FULL if "--full" in sys.argv[1:] else SHORT
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # of the server too
+    wanted = 2 * FULL["idle"]  # of the server too
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     checks = Checks()
     for check in (check_leaving, check_kills, check_idle):
         start = time.monotonic()
