@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `etalon audit export|verify|open`: bundles for auditors (docs/ledger.md section 6).
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <fmt/format.h>
 #include <memory>
@@ -52,7 +53,13 @@ void run_export(const AuditOptions& options) {
         throw Error(ExitCode::not_found,
                     fmt::format("{} has no ledger", printable(folder.string())));
     }
-    const ledger::BundleRange range = ledger::range_of_times(folder, from, to);
+    ledger::BundleRange range = ledger::range_of_times(folder, from, to);
+    // What nobody has witnessed yet waits for the next bundle, unless it is asked for.
+    if (const auto witnessed = ledger::witnessed_size(ledger::log_files(folder));
+        witnessed && options.to.empty()) {
+        range.end = std::min(range.end, *witnessed);
+        range.first = std::min(range.first, range.end);
+    }
     ledger::record_now(ledger_options(options.ledger),
                        {ledger::LogRead{range.first, range.end, "export"}});
     print_report(ledger::export_bundle(folder, range, options.folder));

@@ -41,6 +41,11 @@ void back_up_data(const BackupOptions& options) {
     const std::filesystem::path database = serve::database_path();
     const std::filesystem::path copy = database.string() + ".backup";
     std::vector<ledger::ExtraFile> extra;
+    // Deleted rows must not live on in a copy that a failure leaves behind.
+    const std::shared_ptr<void> removal(nullptr, [&](void*) {
+        std::error_code ignored;
+        std::filesystem::remove(copy, ignored);
+    });
     std::filesystem::remove(copy);
     if (std::filesystem::exists(database)) {
         serve::Database(database).copy_to(copy);
@@ -48,7 +53,6 @@ void back_up_data(const BackupOptions& options) {
     }
     const ledger::BackupInfo info =
         ledger::back_up_data(ledger_options().folder, options.folder, extra, unix_time_us());
-    std::filesystem::remove(copy);
     std::fprintf(stderr, "etalon: %llu files; no key is among them: etalon backup keys\n",
                  static_cast<unsigned long long>(info.n_files));
 }

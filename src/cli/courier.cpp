@@ -154,7 +154,9 @@ class Courier {
                                      const std::string& lines) const {
         const tlog::VerifierKey& key = policy_.witnesses.at(name);
         const tlog::Note note = tlog::parse_note(signed_text + lines);
-        if (tlog::cosigned_at(note, key)) {
+        // What it sent must leave the text as it is: it is that text which it signs.
+        const bool same_text = note.text == tlog::parse_note(signed_text).text;
+        if (same_text && tlog::cosigned_at(note, key)) {
             for (const tlog::NoteSignature& signature : note.signatures)
                 if (signature.name == key.name && signature.id == key.id) return signature;
         }
@@ -184,7 +186,11 @@ void courier(const CourierOptions& options) {
         throw Error(ExitCode::unavailable, "the checkpoint has no quorum of witnesses");
     }
     for (;;) {
-        (void)courier.run_once();
+        try {
+            (void)courier.run_once();
+        } catch (const Error& error) {
+            std::fprintf(stderr, "etalon: %s\n", printable(error.message(), 500).c_str());
+        }
         std::this_thread::sleep_for(std::chrono::seconds(options.every));
     }
 }

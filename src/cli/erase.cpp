@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/ledger_place.h"
@@ -29,6 +30,7 @@ struct EraseOptions {
     std::string tenant = "default";
     std::string reason;
     std::string hold;
+    bool has_hold = false;
     bool account = false;
     bool release = false;
     bool due = false;
@@ -55,6 +57,9 @@ ledger::EraseRequest request_of(const EraseOptions& options) {
 }
 
 void hold_or_release(const EraseOptions& options, const ledger::EraseRequest& request) {
+    if (options.has_hold && options.hold.empty()) {
+        throw Error(ExitCode::usage, "a legal hold has a reason", "--hold \"court, number\"");
+    }
     ledger::Subjects subjects(existing_ledger().folder / "keys" / "subjects");
     const std::string name = ledger::subject_name(request.tenant, request.subject);
     if (!options.release) {
@@ -65,12 +70,33 @@ void hold_or_release(const EraseOptions& options, const ledger::EraseRequest& re
     throw Error(ExitCode::not_found, "no legal hold keeps that subject");
 }
 
-/// What SQLite still has of rows that are gone, and an account's own rows.
-void clean_database(const EraseOptions& options, const ledger::EraseRequest& request) {
-    if (!std::filesystem::exists(serve::database_path())) return;
+/// What SQLite still has of rows that are gone, and an account's own rows. True: there was one.
+bool clean_database(const EraseOptions& options, const ledger::EraseRequest& request) {
+    if (!std::filesystem::exists(serve::database_path())) return false;
     serve::Accounts accounts(serve::database_path());
-    if (options.account) accounts.forget_tenant(request.tenant);
+    const bool was_there = options.account && accounts.forget_tenant(request.tenant);
     accounts.scrub();
+    return was_there;
+}
+
+/// The keys of the request's subject, destroyed, and the database without it. What failed halfway
+/// before is done to its end: the database is cleaned whether or not a key was left.
+std::vector<std::string> erase_keys_and_rows(const EraseOptions& options,
+                                             const ledger::EraseRequest& request) {
+    std::vector<std::string> ids;
+    std::optional<Error> trouble;
+    try {
+        ids = ledger::erase_on_request(existing_ledger(), request, configured_retention(),
+                                       unix_time_us());
+    } catch (const Error& error) {
+        const bool goes_on =
+            error.code() == ExitCode::not_found || error.code() == ExitCode::unavailable;
+        if (!goes_on) throw;
+        trouble = error;
+    }
+    const bool was_there = clean_database(options, request);
+    if (trouble && (trouble->code() != ExitCode::not_found || !was_there)) throw Error(*trouble);
+    return ids;
 }
 
 void erase_due() {
@@ -86,13 +112,11 @@ void erase(const EraseOptions& options) {
         return;
     }
     const ledger::EraseRequest request = request_of(options);
-    if (!options.hold.empty() || options.release) {
+    if (options.has_hold || options.release) {
         hold_or_release(options, request);
         return;
     }
-    const auto ids = ledger::erase_on_request(existing_ledger(), request, configured_retention(),
-                                              unix_time_us());
-    clean_database(options, request);
+    const std::vector<std::string> ids = erase_keys_and_rows(options, request);
     if (options.json) {
         print_json({{"erased", ids}});
     } else {
@@ -114,19 +138,28 @@ void add_erase(CLI::App& app) {
     CLI::App* command =
         app.add_subcommand("erase", "destroy a subject's keys: its payloads never open again");
     const auto options = std::make_shared<EraseOptions>();
-    command->add_option("SUBJECT", options->subject, "as x-etalon-subject named it");
+    auto* subject =
+        command->add_option("SUBJECT", options->subject, "as x-etalon-subject named it");
     command->add_option("--tenant", options->tenant, "whose subject it is")->capture_default_str();
     command->add_flag("--account", options->account,
                       "SUBJECT is a tenant: its account, API keys and usage");
     command->add_option("--reason", options->reason, "for the journal of erasures");
     auto* hold =
         command->add_option("--hold", options->hold, "do not erase: a legal hold, with its reason");
-    command->add_flag("--release", options->release, "do not erase: end the legal hold")
-        ->excludes(hold);
-    command->add_flag("--due", options->due,
-                      "what the key `retention` says is over: to be run once a day");
+    auto* release =
+        command->add_flag("--release", options->release, "do not erase: end the legal hold");
+    release->excludes(hold);
+    command
+        ->add_flag("--due", options->due,
+                   "what the key `retention` says is over: to be run once a day")
+        ->excludes(subject)
+        ->excludes(hold)
+        ->excludes(release);
     command->add_flag("--json", options->json, "print JSON");
-    command->callback([options] { erase(*options); });
+    command->callback([options, hold] {
+        options->has_hold = hold->count() > 0;
+        erase(*options);
+    });
 }
 
 }  // namespace etalon::cli

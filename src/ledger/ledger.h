@@ -147,6 +147,9 @@ std::optional<std::string> published_checkpoint(const tlog::FileSource& files,
                                                 const tlog::VerifierKey& log_key,
                                                 std::uint64_t size);
 
+/// Records that the witnesses' checkpoint covers; nullopt: there is none. Errors: invalid.
+std::optional<std::uint64_t> witnessed_size(const tlog::FileSource& files);
+
 /// Destroys the key of a subject, `name` as in subjects.h, whether or not another process writes
 /// the ledger, and returns its id once the record is on disk. Errors: not_found (no such subject),
 /// unavailable (the other process does not write the record in time; it will), as Ledger.

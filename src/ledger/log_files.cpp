@@ -45,6 +45,12 @@ std::optional<std::string> published_checkpoint(const tlog::FileSource& files,
     return checkpoint.size >= size ? std::move(cosigned) : files("checkpoint");
 }
 
+std::optional<std::uint64_t> witnessed_size(const tlog::FileSource& files) {
+    const auto note = files(kCosigned);
+    if (!note) return std::nullopt;
+    return tlog::parse_checkpoint(tlog::parse_note(*note).text).size;
+}
+
 tlog::FileSource log_files(const std::filesystem::path& ledger_folder) {
     return [folder = ledger_folder / "log"](const std::string& path) -> std::optional<std::string> {
         if (!is_log_path(path) || !std::filesystem::is_regular_file(folder / path)) {

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "ledger/internal/asked_records.h"
+#include "ledger/internal/files.h"
 #include "ledger/ledger.h"
 #include "ledger/limits.h"
 #include "ledger/subjects.h"
@@ -39,6 +40,7 @@ void wait_for_writer(const LedgerOptions& options, IsDone is_done) {
 }  // namespace
 
 void record_now(const LedgerOptions& options, const std::vector<Body>& records) {
+    require_own(options.folder);
     const std::filesystem::path file = AskedRecords(options.folder / kAskedFolder).put(records);
     wait_for_writer(options, [&] { return !std::filesystem::exists(file); });
 }
@@ -55,6 +57,7 @@ void record_erasures(const LedgerOptions& options, const std::vector<std::string
 
 std::string erase_subject(const LedgerOptions& options, std::string_view name,
                           std::string_view basis) {
+    require_own(options.folder);
     Subjects subjects(options.folder / "keys" / "subjects");
     const auto id = subjects.begin_erase(name, basis);
     if (!id) {

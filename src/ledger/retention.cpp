@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "ledger/internal/files.h"
 #include "ledger/internal/subject_use.h"
 #include "ledger/limits.h"
 #include "ledger/subjects.h"
@@ -35,6 +36,7 @@ bool is_older(std::uint64_t time_us, std::uint64_t now_us, std::uint64_t days) {
 }
 
 Subjects subjects_of(const LedgerOptions& options) {
+    require_own(options.folder);
     return Subjects(options.folder / "keys" / "subjects");
 }
 
@@ -123,7 +125,10 @@ RetentionReport apply_retention(const LedgerOptions& options, const Retention& r
         const auto found = rules.find(tenant);
         if (found == rules.end() || found->second.rule.max_days == 0) continue;
         const RetentionRule& rule = found->second.rule;
-        if (!is_older(use.first_us, now_us, rule.max_days)) {
+        // A run that comes late finds keys that are too old and in use: they serve no more, and end
+        // once what they closed last has had its time.
+        const bool is_kept = rule.min_days > 0 && !is_older(use.last_us, now_us, rule.min_days);
+        if (is_kept || !is_older(use.first_us, now_us, rule.max_days)) {
             const bool serves = !is_older(use.first_us, now_us, rule.max_days - rule.min_days);
             if (entry.retired || serves || use.tenants.empty()) continue;
             subjects.retire(entry);

@@ -6,6 +6,7 @@
 //   past/ID        the MAC of the name that had this id before
 //   holds/MAC      why the name must not be erased
 //   erasing/ID     basis, MAC, reason: the key is being destroyed, the record still to be written
+//   lock           held by who changes the others, and by who must find them unchanged
 //   erased         the journal of erasures (ledger/erase_journal.h)
 #include "ledger/subjects.h"
 
@@ -102,6 +103,7 @@ std::optional<Subject> Subjects::find(std::string_view name) const {
 }
 
 Subject Subjects::get(std::string_view name) {
+    const FolderLock lock(folder_);
     if (auto found = find(name)) return *found;
     const std::filesystem::path path = path_of(name);
     if (std::filesystem::exists(path)) remove_file(path);  // of an erasure under way
@@ -112,6 +114,7 @@ Subject Subjects::get(std::string_view name) {
 }
 
 std::optional<std::vector<Subject>> Subjects::with_ids(const std::vector<std::string>& ids) const {
+    const FolderLock lock(folder_);
     std::vector<Subject> subjects;
     for (const std::string& id : ids) {
         const bool gone = !std::filesystem::exists(id_path(id)) ||
@@ -152,7 +155,10 @@ std::vector<std::string> Subjects::ids_of(std::string_view name) const {
 
 void Subjects::retire(const Entry& entry) {
     if (entry.retired) return;
+    const FolderLock lock(folder_);
     const std::filesystem::path name = folder_ / "names" / entry.name_mac;
+    // The name may have another id by now, or none.
+    if (!std::filesystem::exists(name) || read_line(name) != entry.id) return;
     const std::filesystem::path next = name.string() + ".next";
     write_new_file(folder_ / "past" / entry.id, entry.name_mac + "\n");
     const Subject subject{random_id(), random_key()};
@@ -179,7 +185,10 @@ void Subjects::hold(std::string_view name, std::string_view reason) {
 }
 
 bool Subjects::release(std::string_view name) {
-    return destroy_file(folder_ / "holds" / name_mac(name));
+    const std::filesystem::path path = folder_ / "holds" / name_mac(name);
+    const bool was_held = std::filesystem::exists(path);
+    remove_file(path);
+    return was_held;
 }
 
 std::optional<std::string> Subjects::hold_of(std::string_view name) const {
@@ -218,6 +227,8 @@ std::vector<Subjects::Erasure> Subjects::begun_erasures() {
     for (const auto& entry : std::filesystem::directory_iterator(folder_ / "erasing")) {
         const std::string id = entry.path().filename().string();
         if (!is_hex(id, kIdDigits)) continue;  // a draft of write_new_file
+        const FolderLock lock(folder_);        // of one at a time: requests go on between them
+        if (!std::filesystem::exists(entry.path())) continue;  // another process has ended it
         const std::string line = read_line(entry.path());
         const std::size_t space = std::min(line.find(' '), line.size());
         const std::string mac_text = line.substr(std::min(space + 1, line.size()), kMacDigits);
@@ -239,6 +250,7 @@ std::vector<Subjects::Erasure> Subjects::begun_erasures() {
 std::size_t Subjects::replay_journal() {
     std::size_t n_destroyed = 0;
     for (const ErasedSubject& erased : journal().read()) {
+        const FolderLock lock(folder_);
         if (std::filesystem::exists(id_path(erased.id))) ++n_destroyed;
         destroy(erased.id, erased.name_mac);
     }
@@ -247,6 +259,7 @@ std::size_t Subjects::replay_journal() {
 
 void Subjects::end_erase(const std::string& id) {
     ETALON_ASSERT(is_hex(id, kIdDigits));
+    const FolderLock lock(folder_);
     remove_file(folder_ / "erasing" / id);
 }
 

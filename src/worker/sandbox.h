@@ -47,8 +47,9 @@ class Sandbox {
 /// namespace, capabilities, no new privileges, landlock, seccomp. The process has one thread; those
 /// that it starts later inherit all of it. Called once.
 ///
-/// With a card, the threads that its driver started are outside of landlock, and ioctl passes on
-/// the descriptors that the driver has opened; seccomp and its seal bind them like the others.
+/// With a card, the threads that its driver started are outside of landlock, and ioctl passes: what
+/// is open then is the driver's, the socket and stderr, and the front gives the worker a session of
+/// its own, so that no terminal takes commands from it. seccomp and its seal bind all threads.
 ///
 /// seccomp answers EPERM to calls that the canaries try and that libraries try and live without
 /// (sockets, exec, ptrace, io_uring, fork, opening for writing, ...), ENOSYS to clone3, whose flags

@@ -327,9 +327,11 @@ def check_ledger(server, checks):
     for name in replays:
         done = server.start("replay", name, "--model", server.model_file)
         checks.equal(f"replay of {name}", (done.returncode, ": match" in done.stdout), (0, True))
-    time.sleep(1)  # until a checkpoint covers the records of the readings
-    reads = [line.split(maxsplit=3)[3] for line in
-             server.run("ledger", "tail", "--kind", "content_read").splitlines()]
+    end = time.monotonic() + 30  # until a checkpoint covers the records of the readings
+    reads = []
+    while len(reads) <= len(replays) and time.monotonic() < end:
+        reads = [line.split(maxsplit=3)[3] for line in
+                 server.run("ledger", "tail", "--kind", "content_read").splitlines()]
     checks.equal("each reading is a record", reads, [f"open of intent {index}: complaint 17"] +
                  [f"replay of intent {index}: "] * len(replays))
 

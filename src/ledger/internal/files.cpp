@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <set>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -140,6 +141,30 @@ bool destroy_file(const std::filesystem::path& path) {
     if (::unlink(path.c_str()) != 0 && errno != ENOENT) fail("remove", path, errno);
     sync_folder(path.parent_path());
     return true;
+}
+
+FolderLock::FolderLock(const std::filesystem::path& folder)
+    : fd_(::open((folder / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                 kPrivateFile)) {
+    if (fd_ < 0) fail("open lock of", folder, errno);
+    while (::flock(fd_, LOCK_EX) != 0) {
+        if (errno == EINTR) continue;
+        const int reason = errno;
+        ::close(fd_);
+        fail("lock", folder, reason);
+    }
+}
+
+FolderLock::~FolderLock() {
+    ::close(fd_);  // which ends the lock
+}
+
+void require_own(const std::filesystem::path& folder) {
+    struct stat status {};
+    if (::stat(folder.c_str(), &status) != 0 || status.st_uid == ::geteuid()) return;
+    throw Error(ExitCode::refused,
+                fmt::format("{} belongs to another account", printable(folder.string())),
+                "run the command as that account: sudo -u NAME");
 }
 
 }  // namespace etalon::ledger

@@ -30,6 +30,23 @@ std::string read_private_file(const std::filesystem::path& path, std::size_t byt
 /// Errors: failure.
 bool destroy_file(const std::filesystem::path& path);
 
+/// Held by one thread of all processes at a time, by the file `lock` of the folder. Not twice by
+/// one. Errors: failure.
+class FolderLock {
+  public:
+    explicit FolderLock(const std::filesystem::path& folder);
+    ~FolderLock();
+    FolderLock(const FolderLock&) = delete;
+    FolderLock& operator=(const FolderLock&) = delete;
+
+  private:
+    int fd_;
+};
+
+/// Errors: refused (the folder belongs to another account: what this one writes there, that one
+/// could not read).
+void require_own(const std::filesystem::path& folder);
+
 /// Syncs the names in a folder. Errors: failure.
 void sync_folder(const std::filesystem::path& folder);
 

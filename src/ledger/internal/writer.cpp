@@ -63,8 +63,8 @@ Ledger::Writer::Writer(LedgerOptions options)
     open_log();
     boot_ = log_->size();
     add(Boot{auditors_.hashes(), plain(options_.program)});
+    write_asked();  // a refusal was asked for before the erasure that came after all
     write_erasures();
-    write_asked();
     publish();
     completions_ = std::make_unique<Completions>(options_.folder / "completions.index", files_,
                                                  log_->checkpoint().size);
@@ -287,8 +287,8 @@ void Ledger::Writer::work() {
         try {
             open_log();
             write_group(tasks);
-            write_erasures();
             write_asked();
+            write_erasures();
             publish_if_due();
         } catch (const Error& error) {
             // The group is not known to be safe: nobody is told that it is.
