@@ -25,10 +25,10 @@ void wait_for_writer(const LedgerOptions& options, IsDone is_done) {
     while (!is_done()) {
         try {
             const Ledger ledger(options);  // writes it as it opens
-            continue;
         } catch (const Error& error) {
             if (error.code() != ExitCode::unavailable) throw;
         }
+        if (is_done()) return;
         if (std::chrono::steady_clock::now() > end) {
             throw Error(ExitCode::unavailable,
                         "the program that writes the ledger has not written the record yet");
