@@ -3,6 +3,24 @@
 # etalon_tests, etalon_tests_AREA (all that the area needs), etalon_unit_tests_AREA (what also runs
 # under sanitizers), etalon_fuzzers.
 
+# What all GoogleTest programs include, compiled once.
+function(etalon_test_headers)
+  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/headers.cpp CONTENT "")
+  add_library(etalon_test_headers OBJECT EXCLUDE_FROM_ALL ${CMAKE_CURRENT_BINARY_DIR}/headers.cpp)
+  etalon_test_options(etalon_test_headers)
+  target_link_libraries(etalon_test_headers PRIVATE fmt::fmt)
+  target_precompile_headers(etalon_test_headers PRIVATE
+    <algorithm> <array> <filesystem> <fstream> <functional> <string> <vector>
+    <fmt/format.h> <gtest/gtest.h> <rapidcheck.h> <rapidcheck/gtest.h>)
+endfunction()
+
+# The arithmetic that a test calls lies in the libraries: its own code need not be fast.
+function(etalon_test_options target)
+  target_compile_options(${target} PRIVATE -O1)
+  target_link_libraries(${target} PRIVATE etalon_options rapidcheck GTest::gtest GTest::gtest_main)
+  target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+endfunction()
+
 # etalon_test(AREA NAME [SOURCES extra.cpp ...] [LINKS etalon_x ...] [SLOW] [UNSANITIZED]): the
 # GoogleTest program AREA_NAME_test from tests/AREA/NAME_test.cpp. SLOW: runs in `./test all` only.
 # UNSANITIZED: too slow under a sanitizer.
@@ -10,9 +28,9 @@ function(etalon_test area name)
   cmake_parse_arguments(TEST "SLOW;UNSANITIZED" "" "SOURCES;LINKS" ${ARGN})
   set(target ${area}_${name}_test)
   add_executable(${target} EXCLUDE_FROM_ALL ${name}_test.cpp ${TEST_SOURCES})
-  target_link_libraries(${target} PRIVATE ${TEST_LINKS} etalon_options rapidcheck GTest::gtest
-                                          GTest::gtest_main)
-  target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(${target} PRIVATE ${TEST_LINKS})
+  etalon_test_options(${target})
+  target_precompile_headers(${target} REUSE_FROM etalon_test_headers)
   set(labels ${area})
   if(TEST_SLOW)
     list(APPEND labels slow)
@@ -66,12 +84,17 @@ function(etalon_fuzz name)
   add_dependencies(etalon_fuzzers ${name}_fuzz)
 endfunction()
 
-# Each header of src/FOLDER compiles alone: one generated file per header (style rule 5).
+# Each header of src/FOLDER compiles alone (style rule 5). The source of the same name includes it
+# first, which tests/tidy checks; a header without one gets a generated file.
 function(etalon_headers_alone folder)
   file(GLOB_RECURSE headers RELATIVE ${CMAKE_SOURCE_DIR}/src CONFIGURE_DEPENDS
        ${CMAKE_SOURCE_DIR}/src/${folder}/*.h)
   set(sources "")
   foreach(header IN LISTS headers)
+    string(REGEX REPLACE "\\.h$" ".cpp" own_source ${header})
+    if(EXISTS ${CMAKE_SOURCE_DIR}/src/${own_source})
+      continue()
+    endif()
     string(REPLACE "/" "_" name ${header})
     set(source ${CMAKE_CURRENT_BINARY_DIR}/headers/${name}.cpp)
     file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${header}\"\n#include \"${header}\"\n")

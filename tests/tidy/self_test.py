@@ -51,6 +51,8 @@ CASES = [
      == "LIN-3"),
     ("a mention inside a line defines nothing",
      lambda: rules_page.DEFINITION.match("as LIN-3 says") is None),
+    ("the first include is found",
+     lambda: style.first_include('// a\n#include "a/b.h"\n#include <c>\n') == "a/b.h"),
     ("placeholders are no paths", lambda: structure.is_placeholder("tests/AREA/NAME.py")
      and not structure.is_placeholder("src/base/README.md")),
     ("arrows are read from CMakeLists.txt", lambda: structure.layers()["exact"]

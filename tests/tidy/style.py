@@ -108,6 +108,22 @@ def headers():
             yield at(name, 1, "no #pragma once")
 
 
+def own_header_first():
+    """Rule 5: what a header lacks cannot hide behind what its source included before it."""
+    known = set(cpp_files())
+    for name in known:
+        header = name[:-len(".cpp")] + ".h"
+        if name.startswith("src/") and suffix(name) == ".cpp" and header in known:
+            first = first_include(read(name))
+            if first != header[len("src/"):]:
+                yield at(name, 1, f"includes {first} before its own header")
+
+
+def first_include(text):
+    found = re.search(r'^#include [<"]([^>"]+)[>"]', text, re.MULTILINE)
+    return found and found.group(1)
+
+
 def columns():
     """Rule 13: 100 columns, no tabs, no spaces at the end."""
     for name in files():
@@ -172,5 +188,5 @@ def registry_hosts():
                     yield at(name, number, "a registry's host name: use the package manager")
 
 
-CHECKS = [function_lengths, file_lengths, licences, headers, columns, leftovers, banned_calls,
-          build_flags, registry_hosts]
+CHECKS = [function_lengths, file_lengths, licences, headers, own_header_first, columns, leftovers,
+          banned_calls, build_flags, registry_hosts]
