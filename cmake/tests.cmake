@@ -9,7 +9,7 @@ function(etalon_test_headers)
   add_library(etalon_test_headers OBJECT EXCLUDE_FROM_ALL ${CMAKE_CURRENT_BINARY_DIR}/headers.cpp)
   etalon_test_options(etalon_test_headers)
   target_link_libraries(etalon_test_headers PRIVATE fmt::fmt)
-  target_precompile_headers(etalon_test_headers PRIVATE
+  etalon_precompile(etalon_test_headers PRIVATE
     <algorithm> <array> <filesystem> <fstream> <functional> <string> <vector>
     <fmt/format.h> <gtest/gtest.h> <rapidcheck.h> <rapidcheck/gtest.h>)
 endfunction()
@@ -30,7 +30,7 @@ function(etalon_test area name)
   add_executable(${target} EXCLUDE_FROM_ALL ${name}_test.cpp ${TEST_SOURCES})
   target_link_libraries(${target} PRIVATE ${TEST_LINKS})
   etalon_test_options(${target})
-  target_precompile_headers(${target} REUSE_FROM etalon_test_headers)
+  etalon_precompile(${target} REUSE_FROM etalon_test_headers)
   set(labels ${area})
   if(TEST_SLOW)
     list(APPEND labels slow)
