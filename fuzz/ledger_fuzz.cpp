@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Records, manifests of bundles, receipts, stored payloads and journals of erasures: the first byte
-// chooses. What is accepted is written again as the same bytes.
+// Records, manifests of bundles, receipts, stored payloads and responses, journals of erasures: the
+// first byte chooses. What is accepted is written again as the same bytes.
 #include <cstdint>
 #include <string_view>
 
@@ -10,6 +10,7 @@
 #include "ledger/payload_store.h"
 #include "ledger/receipt.h"
 #include "ledger/record.h"
+#include "ledger/response_store.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0) return 0;
@@ -26,6 +27,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             const auto stored = etalon::ledger::parse_stored_payload(text);
             const std::size_t n_line = text.find('\n') + 1;
             ETALON_ASSERT(stored.wrapped + stored.ciphertext == text.substr(n_line));
+        } else if (data[0] == 'p') {
+            const auto response = etalon::ledger::parse_sealed_response(text);
+            ETALON_ASSERT(etalon::ledger::sealed_response_text(response) == text);
         } else if (data[0] == 'j') {
             for (const auto& erased : etalon::ledger::parse_erase_journal(text))
                 ETALON_ASSERT(erased.id.size() == etalon::ledger::kIdDigits);

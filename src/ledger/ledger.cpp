@@ -64,6 +64,26 @@ ReceiptResult Ledger::receipt(const std::string& id, const std::string& tenant) 
     return writer_->receipt(id, tenant);
 }
 
+ResponseStore& Ledger::responses() {
+    return writer_->responses();
+}
+
+void Ledger::read_stored(std::string tenant, std::uint64_t intent, std::string reason,
+                         std::function<void(std::variant<StoredReading, Error>)> done) {
+    const auto shared = std::make_shared<StoredReading>();
+    const auto make = [this, shared, intent, tenant = std::move(tenant),
+                       reason = std::move(reason)] {
+        *shared = writer_->add_stored_reading(tenant, intent, reason);
+    };
+    writer_->push({make, [shared, done = std::move(done)](const Error* error) {
+                       if (error != nullptr) {
+                           done(*error);
+                       } else {
+                           done(std::move(*shared));
+                       }
+                   }});
+}
+
 void Ledger::publish_now() {
     writer_->run_now([&] { writer_->publish(); });
 }

@@ -8,7 +8,7 @@
 //   ledger.complete(completion, [](const Error* error) { ... });
 //
 // Files in the folder: log/ (src/tlog), keys/ (the log's key; subjects), auditors/*.pem,
-// payloads/. docs/ledger.md is the format of all that leaves it.
+// payloads/, responses/ (response_store.h). docs/ledger.md is the format of all that leaves it.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@
 
 #include "base/error.h"
 #include "ledger/record.h"
+#include "ledger/response_store.h"
 #include "tlog/policy.h"
 #include "tlog/tile_reader.h"
 
@@ -31,6 +32,7 @@ struct LedgerOptions {
     std::filesystem::path folder;
     std::string program;                        ///< name and version
     std::string origin_start = "etalon.local";  ///< a new log's origin is this, "/" and 16 digits
+    StoredLimits stored;
     /// Called by the ledger's thread with what went wrong beside requests.
     std::function<void(const Error& error)> on_trouble;
 };
@@ -46,6 +48,7 @@ struct RequestIntent {
     };
     std::string tenant;                 ///< name
     std::vector<std::string> subjects;  ///< names; none: the tenant
+    bool names_account = false;         ///< the tenant is a subject beside them
     std::uint64_t load = 0;             ///< of model_loaded()
     std::string body;
     std::vector<Part> parts;  ///< [1, kPartsMax]
@@ -66,8 +69,21 @@ struct Completion {
         std::string payload;  ///< of docs/replay.md, without a line end
         std::string text;     ///< UTF-8, as it was sent
     };
+    /// What the tenant may open again: in place when the record is on disk, unless a subject was
+    /// erased meanwhile.
+    struct Store {
+        std::string id;  ///< as is_response_id()
+        std::string content;
+    };
     std::uint64_t intent = 0;  ///< index
     std::vector<Answer> answers;
+    std::optional<Store> store = std::nullopt;
+};
+
+/// A stored response is about to be read, and the record that says so is on disk.
+struct StoredReading {
+    std::uint64_t record = 0;  ///< index
+    std::string id;            ///< of the response
 };
 
 struct ReceiptResult {
@@ -113,6 +129,13 @@ class Ledger {
     /// May be called by any thread. Errors: failure, invalid (files of the log).
     ReceiptResult receipt(const std::string& id, const std::string& tenant) const;
 
+    /// What is stored; may be used by any thread.
+    ResponseStore& responses();
+    /// Records that the stored response of an intent is read, and why: `reason` is for people.
+    /// `done` as in begin(); its Error: not_found (the tenant has none of that intent), failure.
+    void read_stored(std::string tenant, std::uint64_t intent, std::string reason,
+                     std::function<void(std::variant<StoredReading, Error>)> done);
+
     /// Waits until a checkpoint covers all that was written before. Errors: failure.
     void publish_now();
 
@@ -136,8 +159,9 @@ std::string own_policy_text(const std::filesystem::path& ledger_folder);
 /// any other path.
 tlog::FileSource log_files(const std::filesystem::path& ledger_folder);
 
-/// Erasures of these ids have begun (Subjects::begin_erase): destroys their keys, whether or not
-/// another process writes the ledger, and returns when the records are on disk. Errors: unavailable
+/// Erasures of these ids have begun (Subjects::begin_erase): destroys their keys, deletes stored
+/// responses that nobody can open any more or that are too old, whether or not another process
+/// writes the ledger, and returns when the records are on disk. Errors: unavailable
 /// (the other process does not write the record in time; it will), as Ledger.
 void record_erasures(const LedgerOptions& options, const std::vector<std::string>& ids);
 

@@ -47,6 +47,15 @@ inline constexpr std::uint64_t kKeyBackupDaysMax = 31;
 inline constexpr std::size_t kRefusedSubjectsMax = 1000;
 inline constexpr std::size_t kPreviousDigits = 16;  ///< name a former log in a restored ledger
 
+/// --- stored responses ---
+/// What a client sent and got in one turn: texts of a few million words.
+inline constexpr std::size_t kStoredContentBytesMax = std::size_t{16} << 20;
+/// The line in clear: an id and at most 17 subjects of 35 bytes each.
+inline constexpr std::size_t kStoredHeadBytesMax = 2048;
+inline constexpr std::uint64_t kStoredDaysMax = 3650;  ///< more is a typing error
+/// Of one tenant: so many names in a folder are counted in some milliseconds.
+inline constexpr std::uint64_t kStoredResponsesMax = 1000000;
+
 /// --- audit bundles ---
 inline constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;
 inline constexpr std::size_t kPathBytesMax = 200;

@@ -22,7 +22,7 @@ static_assert(std::variant_size_v<Body> == kKinds.size() + 1);
 constexpr std::array<std::string_view, 4> kFinishes = {"stop", "length", "cancelled", "error"};
 constexpr std::array<std::string_view, 2> kBases = {"request", "retention"};
 constexpr std::array<std::string_view, 2> kRefusals = {"hold", "minimum"};
-constexpr std::array<std::string_view, 2> kUses = {"open", "replay"};
+constexpr std::array<std::string_view, 3> kUses = {"open", "replay", "stored"};
 
 /// --- writing ---
 

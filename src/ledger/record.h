@@ -79,7 +79,7 @@ struct LogRead {
 struct ContentRead {
     std::uint64_t intent = 0;  ///< index
     std::string reason;        ///< printable ASCII, for people; may be empty
-    std::string what;          ///< "open", "replay"
+    std::string what;          ///< "open", "replay", "stored"
     bool operator==(const ContentRead&) const = default;
 };
 struct EraseRefused {

@@ -48,6 +48,10 @@ void record_now(const LedgerOptions& options, const std::vector<Body>& records) 
 void record_erasures(const LedgerOptions& options, const std::vector<std::string>& ids) {
     const std::filesystem::path folder = options.folder / "keys" / "subjects";
     (void)Subjects(folder).begun_erasures();  // the keys go now, whoever writes the record
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    sweep_responses(
+        options.folder, options.stored,
+        static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(now).count()));
     wait_for_writer(options, [&] {
         return std::none_of(ids.begin(), ids.end(), [&](const std::string& id) {
             return std::filesystem::exists(folder / "erasing" / id);

@@ -2,6 +2,7 @@
 // One record has one form, and every other sequence of bytes is refused.
 #include "ledger/record.h"
 
+#include <array>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 #include <rapidcheck/gtest.h>
@@ -65,7 +66,8 @@ Record random_record(std::uint64_t seed) {
             record.body = Erase{id, "request"};
             break;
         case 6:
-            record.body = ContentRead{seed % 10, "complaint 17", seed % 2 == 0 ? "open" : "replay"};
+            record.body = ContentRead{seed % 10, "complaint 17",
+                                      std::array{"open", "replay", "stored"}.at(seed / 9 % 3)};
             break;
         case 7:
             record.body = EraseRefused{seed % 2 == 0 ? "hold" : "minimum", {id, hex(seed + 5, 32)}};

@@ -109,6 +109,7 @@ void make(const fs::path& folder, int n_requests) {
     const std::string receipt = run(folder, n_requests);
     const std::uint64_t answered = std::stoull(receipt.substr(receipt.find("rcp-") + 4));
     record_now(options_in(folder), {ContentRead{answered, "complaint 17", "replay"},
+                                    ContentRead{answered, "complaint 18", "stored"},
                                     EraseRefused{"hold", {std::string(kIdDigits, 'a')}}});
     std::string text = get(ledger / "keys" / "log.key");
     text.pop_back();

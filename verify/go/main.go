@@ -198,7 +198,7 @@ var forms = map[string]*regexp.Regexp{
 		`"payload":{"bytes":INT,"ciphertext":HASH,"envelope":HASH},"request":ID,SEQ,TIME,"v":1}`),
 	"erase":         form(`{"basis":"(request|retention)","boot":INT,KIND,SEQ,"subject":ID,TIME,"v":1}`),
 	"log_read":      form(`{"boot":INT,"end":INT,"first":INT,KIND,SEQ,TIME,"v":1,"what":TEXT}`),
-	"content_read":  form(`{"boot":INT,"intent":INT,KIND,"reason":TEXT,SEQ,TIME,"v":1,"what":"(open|replay)"}`),
+	"content_read":  form(`{"boot":INT,"intent":INT,KIND,"reason":TEXT,SEQ,TIME,"v":1,"what":"(open|replay|stored)"}`),
 	"erase_refused": form(`{"basis":"(hold|minimum)","boot":INT,KIND,SEQ,"subjects":\[ID(,ID)*\],TIME,"v":1}`),
 }
 

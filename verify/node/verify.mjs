@@ -181,7 +181,7 @@ const FORMS = new Map(Object.entries({
         payload: isObject({ bytes: isInteger, ciphertext: isHash, envelope: isHash }) },
     erase: { basis: isOneOf("request", "retention"), subject: isId },
     log_read: { end: isInteger, first: isInteger, what: isText },
-    content_read: { intent: isInteger, reason: isText, what: isOneOf("open", "replay") },
+    content_read: { intent: isInteger, reason: isText, what: isOneOf("open", "replay", "stored") },
     erase_refused: { basis: isOneOf("hold", "minimum"), subjects: isList(isId, 1000) },
 }));
 

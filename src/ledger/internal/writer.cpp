@@ -2,6 +2,7 @@
 // The thread that writes the ledger.
 #include "ledger/internal/writer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <fmt/format.h>
 #include <future>
@@ -19,6 +20,8 @@ namespace etalon::ledger {
 
 namespace {
 
+constexpr std::uint64_t kSecondUs = 1000000;
+
 std::uint64_t now_us() {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
                                           std::chrono::system_clock::now().time_since_epoch())
@@ -30,7 +33,7 @@ void check(const RequestIntent& request) {
         throw Error(ExitCode::usage, fmt::format("a request of {} prompts, accepted are 1 to {}",
                                                  request.parts.size(), kPartsMax));
     }
-    if (request.subjects.size() > kSubjectsMax) {
+    if (request.subjects.size() + (request.names_account ? 1 : 0) > kSubjectsMax) {
         throw Error(ExitCode::usage, fmt::format("{} subjects, at most {} are accepted",
                                                  request.subjects.size(), kSubjectsMax));
     }
@@ -59,6 +62,7 @@ Ledger::Writer::Writer(LedgerOptions options)
           ensure_local_auditor(options_.folder / "auditors", options_.folder / kLocalAuditorKey)),
       auditors_(options_.folder / "auditors"),
       payloads_(options_.folder / "payloads"),
+      responses_(options_.folder, options_.stored),
       files_(log_files(options_.folder)) {
     open_log();
     boot_ = log_->size();
@@ -129,13 +133,13 @@ Ticket Ledger::Writer::add_intents(RequestIntent& request) {
     std::vector<Subject> subjects;
     for (const std::string& name : request.subjects)
         subjects.push_back(subjects_.get(named_subject(request.tenant, name)));
-    const std::string tenant = subjects_.get(tenant_subject(request.tenant)).id;
-    if (subjects.empty()) subjects.push_back(subjects_.get(tenant_subject(request.tenant)));
+    const Subject account = subjects_.get(tenant_subject(request.tenant));
+    if (subjects.empty() || request.names_account) subjects.push_back(account);
 
     Intent intent;
     intent.request = random_id();
     intent.parts = request.parts.size();
-    intent.tenant = tenant;
+    intent.tenant = account.id;
     intent.subjects = ids_of(subjects);
     intent.load = request.load;
     intent.model = load->second;
@@ -150,8 +154,8 @@ Ticket Ledger::Writer::add_intents(RequestIntent& request) {
         intent.sampling = commitment(commit_key, label::kSampling, part.sampling);
         const std::uint64_t index = add(intent);
         if (intent.part == 0) ticket.intent = index;
-        opened_.emplace_back(index,
-                             Open{intent.request, intent.subjects, commit_key, part.answers});
+        opened_.emplace_back(index, Open{intent.request, intent.subjects, commit_key, part.answers,
+                                         request.tenant, account.id});
         ++intent.part;
     }
     ticket.receipt = receipt_id(subjects_, ticket.intent, request.tenant);
@@ -190,6 +194,7 @@ void Ledger::Writer::add_complete(const Completion& completion) {
     if (subjects) {
         const std::string wrapped = wrap_envelope(sealed.envelope, *subjects);
         written_.push_back(payloads_.write(completion.intent, {wrapped, sealed.ciphertext}));
+        write_stored(completion, open);
     }
     Complete complete;
     complete.intent = completion.intent;
@@ -205,6 +210,30 @@ void Ledger::Writer::add_complete(const Completion& completion) {
                                     commitment(open.commit_key, label::kText, answer.text)});
     }
     completed_.emplace_back(completion.intent, add(complete));
+}
+
+/// The account closes what its tenant stored whoever it is about: a later tenant of the same name
+/// is another one.
+void Ledger::Writer::write_stored(const Completion& completion, const Open& open) {
+    if (!completion.store) return;
+    ResponseHead head{completion.store->id, completion.intent, now_us() / kSecondUs, open.subjects};
+    if (std::find(head.subjects.begin(), head.subjects.end(), open.tenant_id) ==
+        head.subjects.end()) {
+        head.subjects.push_back(open.tenant_id);
+    }
+    const auto subjects = subjects_.with_ids(head.subjects);
+    if (!subjects) return;
+    drafts_.push_back(responses_.write(open.tenant, head, *subjects, completion.store->content));
+    written_.push_back(drafts_.back());
+}
+
+StoredReading Ledger::Writer::add_stored_reading(const std::string& tenant, std::uint64_t intent,
+                                                 const std::string& reason) {
+    const auto head = responses_.find(tenant, intent, now_us() / kSecondUs);
+    if (!head) {
+        throw Error(ExitCode::not_found, fmt::format("no response of record {} is stored", intent));
+    }
+    return {add(ContentRead{intent, plain(reason), "stored"}), head->id};
 }
 
 /// The key goes before the record is written; the journal of the key folder remembers what is
@@ -296,6 +325,7 @@ void Ledger::Writer::work() {
             opened_.clear();
             completed_.clear();
             written_.clear();
+            drafts_.clear();
             for (const Task& task : tasks)
                 if (task.told) task.told(&error);
             report(error);
@@ -306,16 +336,19 @@ void Ledger::Writer::work() {
 void Ledger::Writer::write_group(std::vector<Task>& tasks) {
     for (Task& task : tasks) {
         const std::size_t n_opened = opened_.size();
+        const std::size_t n_drafts = drafts_.size();
         try {
             task.make();
         } catch (const Error& error) {
             // What it has added stays in the log, as an intent without an answer.
             opened_.resize(n_opened, {0, Open{}});
+            drafts_.resize(n_drafts);
             std::exchange(task.told, nullptr)(&error);
         }
     }
-    // A complete record says that its payload is there.
+    // A complete record says that its payload is there, and what was to be stored.
     PayloadStore::sync(std::exchange(written_, {}));
+    responses_.publish(std::exchange(drafts_, {}));
     log_->commit();
     for (auto& [intent, open] : opened_)
         open_.insert_or_assign(intent, std::move(open));

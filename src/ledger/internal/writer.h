@@ -44,11 +44,14 @@ class Ledger::Writer {
     Ticket add_intents(RequestIntent& request);
     void add_complete(const Completion& completion);
     std::uint64_t add_load(const ModelLoad& load);
+    StoredReading add_stored_reading(const std::string& tenant, std::uint64_t intent,
+                                     const std::string& reason);
     void publish();
 
     ReceiptResult receipt(const std::string& id, const std::string& tenant) const;
 
     const LedgerOptions& options() const { return options_; }
+    ResponseStore& responses() { return responses_; }
     bool made_local_auditor() const { return made_local_auditor_; }
     std::filesystem::path local_auditor_key() const { return options_.folder / kLocalAuditorKey; }
     const tlog::SigningKey& key() const { return key_; }
@@ -60,6 +63,8 @@ class Ledger::Writer {
         std::vector<std::string> subjects;  // ids
         Key commit_key;
         std::uint64_t n_answers = 0;
+        std::string tenant;  // name
+        std::string tenant_id;
     };
 
     void open_log();
@@ -68,6 +73,7 @@ class Ledger::Writer {
     void write_group(std::vector<Task>& tasks);
     void write_erasures();
     void write_asked();
+    void write_stored(const Completion& completion, const Open& open);
     void publish_if_due();
     void report(const Error& error) const;
     std::uint64_t load_time() const;
@@ -81,6 +87,7 @@ class Ledger::Writer {
     bool made_local_auditor_;
     Auditors auditors_;
     PayloadStore payloads_;
+    ResponseStore responses_;
     tlog::FileSource files_;
     std::unique_ptr<tlog::FolderDisk> disk_;
     std::unique_ptr<tlog::LogWriter> log_;
@@ -92,6 +99,7 @@ class Ledger::Writer {
     std::vector<std::pair<std::uint64_t, std::uint64_t>> completed_;  // of this group
     std::vector<std::pair<std::uint64_t, Open>> opened_;              // of this group
     std::vector<std::filesystem::path> written_;                      // payloads of this group
+    std::vector<std::filesystem::path> drafts_;                       // responses, among those
     std::chrono::steady_clock::time_point published_;
 
     std::mutex mutex_;
