@@ -40,6 +40,7 @@ struct EraseOptions {
 /// Without a ledger there is nobody to erase, and nothing is made to say so.
 ledger::LedgerOptions existing_ledger() {
     ledger::LedgerOptions options = ledger_options();
+    options.stored = stored_limits(serve::load_config());
     if (!std::filesystem::exists(options.folder / "keys" / "subjects")) {
         throw Error(ExitCode::not_found,
                     fmt::format("there is no ledger in {}", printable(options.folder.string())));

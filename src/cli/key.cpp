@@ -137,7 +137,9 @@ void add_key(CLI::App& app) {
     const auto options = std::make_shared<KeyOptions>();
     CLI::App* created = command->add_subcommand("create", "make a key and print it, this once");
     created->add_option("--tenant", options->tenant, "whose key it is")->capture_default_str();
-    created->add_option("--scope", options->scope, "infer, metrics, audit, or several with commas")
+    created
+        ->add_option("--scope", options->scope,
+                     "infer, metrics, audit, content:read, or several with commas")
         ->capture_default_str();
     created->add_option("--tokens-per-day", options->tokens_per_day, "of prompts and answers");
     created->add_option("--requests-per-minute", options->requests_per_minute, "at most");

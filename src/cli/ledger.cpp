@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "cli/api_client.h"
 #include "cli/auditor.h"
 #include "cli/commands.h"
 #include "cli/ledger_place.h"
@@ -46,6 +47,7 @@ struct LedgerCommand {
     std::string from;
     std::string to;
     AuditorOptions auditor;
+    ServerOptions server;
     std::uint64_t index = 0;
     bool json = false;
     std::string receipt;
@@ -231,8 +233,30 @@ void show(const LedgerCommand& options) {
     }
 }
 
+void require_reason(const LedgerCommand& options) {
+    if (!options.auditor.reason.empty()) return;
+    throw Error(ExitCode::usage, "a payload is opened for a reason, which is recorded",
+                "--reason TEXT");
+}
+
+/// By an API key of the tenant: the server writes the record, and shows what the tenant stored.
+void open_stored(const LedgerCommand& options) {
+    require_reason(options);
+    const ApiClient client(find_server(options.server));
+    const std::string body = ordered_json{{"reason", options.auditor.reason}}.dump(
+        -1, ' ', false, ordered_json::error_handler_t::replace);
+    const ApiResponse response =
+        client.post(fmt::format("/ledger/content/{}", options.index), body, {});
+    if (response.status != 200) throw_api_error(response);
+    print(response.body + "\n");
+}
+
 /// The reading is a record before anything is shown.
 void open(const LedgerCommand& options) {
+    if (!options.server.key_file.empty()) {
+        open_stored(options);
+        return;
+    }
     const ledger::OwnPayloads payloads(ledger_folder(options.auditor.ledger), options.index);
     const ledger::AuditorKey key = read_auditor_key(options.auditor);
     if (payloads.n_answers(options.index) == 0) {
@@ -240,10 +264,7 @@ void open(const LedgerCommand& options) {
                     fmt::format("record {} is no answered intent", options.index),
                     "etalon ledger tail --kind intent");
     }
-    if (options.auditor.reason.empty()) {
-        throw Error(ExitCode::usage, "a payload is opened for a reason, which is recorded",
-                    "--reason TEXT");
-    }
+    require_reason(options);
     record_reading(options.auditor, {options.index}, "open");
     print(payloads.open(options.index, key));
 }
@@ -293,9 +314,17 @@ void add_ledger(CLI::App& app) {
     add_folder(shown);
     shown->add_option("INDEX", options->index, "of the record")->required();
     shown->callback([options] { show(*options); });
-    CLI::App* opened = command->add_subcommand("open", "print a payload, by an auditor's key");
+    CLI::App* opened = command->add_subcommand(
+        "open", "print a payload, by an auditor's key; or what a tenant stored, by its --key-file");
     opened->add_option("INDEX", options->index, "of the answer's intent")->required();
     add_auditor_options(*opened, options->auditor);
+    add_server_options(*opened, options->server);
+    CLI::Option* key_file = opened->get_option("--key-file");
+    key_file->description("file with an API key of scope content:read: ask the server");
+    for (const char* flag : {"--key", "--certificate", "--ledger"})
+        key_file->excludes(opened->get_option(flag));
+    for (const char* flag : {"--server", "--ca-file"})
+        opened->get_option(flag)->needs(key_file);
     opened->callback([options] { open(*options); });
     CLI::App* whole = command->add_subcommand("verify", "compute the whole log again");
     whole->add_option("--ledger", options->ledger, "folder of the ledger; absent: the server's");

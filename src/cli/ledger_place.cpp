@@ -29,6 +29,11 @@ ledger::Retention configured_retention() {
     return ledger::Retention(std::move(rules));
 }
 
+ledger::StoredLimits stored_limits(const serve::Config& config) {
+    return {static_cast<std::uint64_t>(config.stored_days),
+            static_cast<std::uint64_t>(config.stored_responses)};
+}
+
 std::uint64_t time_us_of(const std::string& text) {
     constexpr std::uint64_t kSecondUs = 1'000'000;
     std::tm time{};

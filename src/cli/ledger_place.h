@@ -8,6 +8,7 @@
 
 #include "ledger/ledger.h"
 #include "ledger/retention.h"
+#include "serve/config.h"
 
 namespace etalon::cli {
 
@@ -18,6 +19,9 @@ ledger::LedgerOptions ledger_options(const std::string& asked = "");
 
 /// The key `retention` of the configuration. Errors: usage.
 ledger::Retention configured_retention();
+
+/// The keys `stored_days` and `stored_responses`.
+ledger::StoredLimits stored_limits(const serve::Config& config);
 
 /// Now, in microseconds since 1970.
 std::uint64_t unix_time_us();

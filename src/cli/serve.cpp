@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "cli/commands.h"
+#include "cli/ledger_place.h"
 #include "cli/load.h"
 #include "cli/machine.h"
 #include "cli/output.h"
@@ -94,6 +95,7 @@ serve::ServerOptions server_options(const serve::Config& config,
     }
     server.database = serve::database_path();
     server.ledger = serve::data_folder() / "ledger";
+    server.stored = stored_limits(config);
     server.hosts = config.hosts;
     server.cors_origins = config.cors_origins;
     server.certificate = config.certificate;

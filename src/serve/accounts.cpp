@@ -20,8 +20,11 @@ constexpr std::string_view kKeyStart = "etk-";
 constexpr std::size_t kSecretBytes = 32;
 constexpr std::size_t kShownCharacters = 10;  // "etk-" and 24 of the 256 bits
 constexpr std::int64_t kSecondsOfDay = 86400;
-constexpr std::array<std::pair<std::string_view, unsigned>, 3> kScopes{
-    {{"infer", kScopeInfer}, {"metrics", kScopeMetrics}, {"audit", kScopeAudit}}};
+constexpr std::array<std::pair<std::string_view, unsigned>, 4> kScopes{
+    {{"infer", kScopeInfer},
+     {"metrics", kScopeMetrics},
+     {"audit", kScopeAudit},
+     {"content:read", kScopeContentRead}}};
 
 constexpr const char* kKeyColumns =
     "SELECT keys.id, tenants.name, prefix, scopes, tokens_per_day, requests_per_minute, "
@@ -85,7 +88,7 @@ unsigned scopes_of(std::string_view names) {
                                          [&](const auto& scope) { return scope.first == name; });
         if (found == kScopes.end()) {
             throw Error(ExitCode::usage, fmt::format("unknown scope {}", printable(name)),
-                        "scopes are infer, metrics and audit");
+                        "scopes are infer, metrics, audit and content:read");
         }
         scopes |= found->second;
         names.remove_prefix(std::min(names.size(), name.size() + 1));

@@ -15,11 +15,12 @@ namespace etalon::serve {
 
 /// What a key may do; a set of bits.
 enum Scope : unsigned {
-    kScopeInfer = 1U,    ///< models, answers, tokens
-    kScopeMetrics = 2U,  ///< /metrics
-    kScopeAudit = 4U,    ///< the files of the ledger's log
+    kScopeInfer = 1U,        ///< models, answers, tokens
+    kScopeMetrics = 2U,      ///< /metrics
+    kScopeAudit = 4U,        ///< the files of the ledger's log
+    kScopeContentRead = 8U,  ///< what the tenant stored, for a reason that is recorded
 };
-/// "infer,metrics,audit" to bits. Errors: usage (an unknown name).
+/// "infer,metrics,audit,content:read" to bits. Errors: usage (an unknown name).
 unsigned scopes_of(std::string_view names);
 std::string scope_names(unsigned scopes);
 

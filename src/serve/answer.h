@@ -36,6 +36,10 @@ class Answer {
     /// the answer cannot go on; what was not taken yet stays.
     virtual void take(std::size_t part, const wire::ToFront& message) = 0;
 
+    /// What is stored of the answer where the request asks for that, once all of it but this last
+    /// message was taken.
+    virtual std::string stored_text(const wire::RequestEnd& /*end*/) const { return ""; }
+
     /// The id of the answer's receipt; before anything of it is taken but Prepared.
     void set_receipt(std::string id) { receipt_ = std::move(id); }
 

@@ -170,6 +170,7 @@ ChatRequest parse_chat_request(std::string_view body, Dialect dialect) {
     ChatRequest request;
     read_common(fields, request);
     refuse_unsupported(fields);
+    refuse_store(fields);
     read_messages(fields, request, dialect);
     read_sampling(fields, request.sampling, 1);
     read_logprobs(fields, request.sampling);

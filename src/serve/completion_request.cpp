@@ -103,6 +103,7 @@ CompletionRequest parse_completion_request(std::string_view body) {
     CompletionRequest request;
     read_common(fields, request);
     refuse_unsupported(fields);
+    refuse_store(fields);
     read_prompts(fields, request);
     read_suffix(fields, request);
     read_sampling(fields, request.sampling, 0);
@@ -130,6 +131,7 @@ CompletionRequest parse_fim_request(std::string_view body) {
     CompletionRequest request;
     read_common(fields, request);
     refuse_unsupported(fields);
+    refuse_store(fields);
     const auto prompt = fields.text("prompt", kBodyBytesMax);
     if (!prompt) throw field_error("prompt", "prompt is missing");
     const auto suffix = fields.text("suffix", kBodyBytesMax);

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "ledger/limits.h"
 
 namespace etalon::serve {
 
@@ -186,6 +187,8 @@ const std::vector<ConfigKey>& config_keys() {
         {"signing_key", &Config::signing_key, 0, {}},
         {"verify", &Config::verify, 0, {"changed", "always"}},
         {"retention", &Config::retention, 0, {}},
+        {"stored_days", &Config::stored_days, ledger::kStoredDaysMax, {}},
+        {"stored_responses", &Config::stored_responses, ledger::kStoredResponsesMax, {}},
     };
     return keys;
 }

@@ -33,7 +33,9 @@ struct Config {
     std::string public_key;               ///< PEM file of the key that signs them
     std::string signing_key;              ///< PEM file that `etalon import` signs with
     std::string verify = "changed";       ///< "always": hash at every start, not on change
-    Texts retention;                      ///< "TENANT MIN_DAYS MAX_DAYS", see ledger/retention.h
+    std::int64_t stored_days = 30;        ///< stored responses are given so long; 0: none is stored
+    std::int64_t stored_responses = 10000;  ///< of one tenant
+    Texts retention;                        ///< "TENANT MIN_DAYS MAX_DAYS", see ledger/retention.h
 
     /// Where each key was set, by name: "/etc/etalon/etalon.toml:3", "ETALON_LISTEN"; a key that is
     /// not here has its default.

@@ -41,12 +41,15 @@ class Mailbox {
         std::optional<Error> error;
     };
     std::deque<Completed> completed;
+    /// What the ledger said of a reading.
+    std::optional<std::variant<ledger::StoredReading, Error>> recorded;
     bool worker_lost = false;  ///< no letter will come any more
     bool client_gone = false;  ///< nobody reads the answer
 
     /// True when there is something to look at.
     bool has_news() const {
-        return !letters.empty() || began || !completed.empty() || worker_lost || client_gone;
+        return !letters.empty() || began || !completed.empty() || recorded || worker_lost ||
+               client_gone;
     }
     /// Runs `change` in the server's thread, then wakes; for other threads.
     static void post(const std::shared_ptr<Mailbox>& mailbox, std::function<void()> change);

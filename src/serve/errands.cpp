@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "ledger/limits.h"
 #include "serve/log.h"
 
 namespace etalon::serve {
@@ -143,7 +144,13 @@ void Errands::take_began() {
 void Errands::record_complete(std::size_t part, bool is_awaited) {
     errands_[part].completed = true;
     try {
-        ledger_->complete(record_->completion(part, ticket_.intent + part),
+        ledger::Completion completion = record_->completion(part, ticket_.intent + part);
+        if (job_.store && is_awaited) {
+            completion.store = {job_.store->id, job_.answer->stored_text(*errands_[part].end)};
+            is_too_long_ = completion.store->content.size() > ledger::kStoredContentBytesMax;
+            if (is_too_long_) completion.store.reset();
+        }
+        ledger_->complete(std::move(completion),
                           [mailbox = mailbox_, part, is_awaited](const Error* error) {
                               std::optional<Error> why;
                               if (error != nullptr) why = *error;
@@ -161,6 +168,10 @@ void Errands::record_complete(std::size_t part, bool is_awaited) {
 void Errands::take_completed(const Mailbox::Completed& completed) {
     if (completed.error) {
         fail(unrecorded());
+        return;
+    }
+    if (is_too_long_) {
+        fail(field_error("store", "store: the answer is too long to be stored"));
         return;
     }
     bring(completed.part, *errands_[completed.part].end);

@@ -80,6 +80,7 @@ class Errands {
     std::size_t n_ended_ = 0;
     bool has_token_ = false;
     bool is_accepted_ = false;
+    bool is_too_long_ = false;    ///< to be stored, as was asked for
     bool is_generation_ = false;  ///< its parts are prepared before they are computed
     State state_ = State::running;
     std::optional<ApiError> error_;

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The routes that answer with generated text.
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "serve/chat_request.h"
 #include "serve/completion_request.h"
 #include "serve/generated.h"
 #include "serve/handlers.h"
+#include "serve/limits.h"
 #include "serve/responses_answer.h"
 #include "serve/responses_request.h"
+#include "serve/stored_turn.h"
 
 namespace etalon::serve {
 
@@ -67,6 +70,64 @@ Job job_of(const Site& site, const Call& call, const AnswerRequest& request, Par
     return job;
 }
 
+/// Whom a request names. Without a name it is about the account.
+struct Subjects {
+    std::vector<std::string> names;
+    bool has_account = false;  ///< beside names
+};
+
+/// The conversation before goes between instructions and input. Who is named there is named here
+/// too: the prompt has what was said about them.
+void go_on_from_previous(const Site& site, const Call& call, ResponsesRequest& request,
+                         Subjects& subjects) {
+    std::vector<StoredTurn> turns;
+    try {
+        const StoredTurn last = find_turn(site, call, request.previous);
+        turns = turns_before(site, call, last, true);
+        turns.push_back(last);
+    } catch (const ApiError& error) {
+        if (error.status() != 404) throw;
+        throw ApiError(404, "invalid_request_error", "previous_response_not_found", error.message(),
+                       "previous_response_id");
+    }
+    std::vector<wire::ChatMessage> before;
+    for (const StoredTurn& turn : turns) {
+        for (const InputItem& item : turn.input)
+            before.push_back(item.message());
+        before.push_back({wire::Role::assistant, turn.answer()});
+    }
+    auto& messages = request.prompt.messages;
+    messages.insert(messages.begin() + static_cast<std::ptrdiff_t>(request.n_instructions),
+                    before.begin(), before.end());
+    const StoredTurn& last = turns.back();
+    const bool about_account = last.names_account || last.subjects.empty();
+    subjects.has_account = about_account || subjects.names.empty();
+    for (const std::string& name : last.subjects) {
+        if (std::find(subjects.names.begin(), subjects.names.end(), name) == subjects.names.end()) {
+            subjects.names.push_back(name);
+        }
+    }
+    if (subjects.names.size() + (subjects.has_account ? 1 : 0) <= kSubjectsMax) return;
+    throw field_error("x-etalon-subject",
+                      fmt::format("x-etalon-subject: with those of the conversation before, more "
+                                  "than {} names",
+                                  kSubjectsMax));
+}
+
+ledger::ResponseStore::Place place_of(const Site& site, const Call& call) {
+    ledger::ResponseStore& responses = site.ledger->responses();
+    if (responses.limits().days == 0) {
+        throw unsupported("store", "store: this server stores no responses (stored_days is 0)");
+    }
+    auto place = responses.reserve(call.key.tenant, static_cast<std::uint64_t>(call.now));
+    if (place) return place;
+    throw ApiError(429, "rate_limit_error", "stored_responses_full",
+                   fmt::format("the tenant has stored {} responses, as many as it may: DELETE "
+                               "/v1/responses/ID makes room",
+                               responses.limits().responses),
+                   "store");
+}
+
 }  // namespace
 
 Outcome handle_chat(const Site& site, const Call& call) {
@@ -106,6 +167,8 @@ Outcome handle_completions(const Site& site, const Call& call) {
 
 Outcome handle_responses(const Site& site, const Call& call) {
     ResponsesRequest request = parse_responses_request(call.request.body);
+    Subjects subjects{subjects_of(call.request), false};
+    if (!request.previous.empty()) go_on_from_previous(site, call, request, subjects);
     Parts parts{find_model(site, request.model), {std::move(request.prompt)}};
     if (site.models[parts.model].hello->layout.empty()) {
         throw unsupported("model", "the model has no chat layout; use /v1/completions");
@@ -113,7 +176,11 @@ Outcome handle_responses(const Site& site, const Call& call) {
     AnswerPlan plan = plan_of(site, call, request, parts, "resp_");
     Job job = job_of(site, call, request, std::move(parts));
     job.prompt_field = "input";
-    job.answer = make_responses_answer(std::move(plan), request);
+    job.record->intent.subjects = subjects.names;
+    job.record->intent.names_account = subjects.has_account;
+    if (request.store) job.store = {plan.id, place_of(site, call)};
+    job.answer = make_responses_answer(std::move(plan), std::move(request),
+                                       std::move(subjects.names), subjects.has_account);
     return job;
 }
 

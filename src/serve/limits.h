@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ledger/limits.h"
+
 namespace etalon::serve {
 
 /// --- connections ---
@@ -66,6 +68,18 @@ static_assert(kAnswersMax >= kPromptsMax && kAnswersMax >= static_cast<std::size
 /// --- the ledger ---
 inline constexpr std::size_t kSubjectsMax = 16;  ///< as the ledger: each wraps the payload once
 inline constexpr std::size_t kSubjectBytesMax = 256;
+
+/// --- stored responses ---
+/// Texts of one request whose response is stored: escaped, they take six times as much at most.
+inline constexpr std::size_t kStoredInputBytesMax = std::size_t{2} << 20;
+static_assert(6 * kStoredInputBytesMax < ledger::kStoredContentBytesMax);
+/// Each turn that a conversation goes on from is read and opened.
+inline constexpr std::size_t kTurnsMax = 256;
+/// As public APIs document; they count characters.
+inline constexpr std::size_t kMetadataMax = 16;
+inline constexpr std::size_t kMetadataNameBytesMax = 64;
+inline constexpr std::size_t kMetadataBytesMax = 512;
+inline constexpr std::size_t kReasonBytesMax = 512;  ///< why content is read, as the record has it
 
 /// --- accounts ---
 inline constexpr std::size_t kTenantBytesMax = 64;

@@ -32,10 +32,12 @@ Site sample_site() {
     return site;
 }
 
-const RouteNote& note_of(std::string_view path) {
+const RouteNote& note_of(const Route& route) {
     const auto& notes = route_notes();
-    const auto found = std::find_if(notes.begin(), notes.end(),
-                                    [&](const RouteNote& note) { return path == note.path; });
+    const auto found = std::find_if(notes.begin(), notes.end(), [&](const RouteNote& note) {
+        const std::string_view method = *note.sample == '\0' ? note.method : "POST";
+        return std::string_view(route.path) == note.path && method == route.method;
+    });
     ETALON_ASSERT(found != notes.end());
     return *found;
 }
@@ -65,17 +67,32 @@ ordered_json content_of(const RouteNote& note) {
     return content;
 }
 
+ordered_json parameters_of(const std::string& path, const RouteNote& note) {
+    ordered_json parameters = ordered_json::array();
+    if (const std::size_t brace = path.find('{'); brace != std::string::npos) {
+        const std::size_t end = path.find('}', brace);
+        parameters.push_back({{"name", path.substr(brace + 1, end - brace - 1)},
+                              {"in", "path"},
+                              {"required", true},
+                              {"schema", {{"type", "string"}}}});
+    }
+    for (const QueryNote& query : note.query) {
+        ordered_json schema{{"type", query.high == 0 ? "string" : "integer"}};
+        if (!query.choices.empty()) schema["enum"] = query.choices;
+        if (query.high != 0) schema["minimum"] = query.low;
+        if (query.high != 0) schema["maximum"] = query.high;
+        parameters.push_back(
+            {{"name", query.name}, {"in", "query"}, {"required", false}, {"schema", schema}});
+    }
+    return parameters;
+}
+
 ordered_json operation_of(const Route& route) {
-    const RouteNote& note = note_of(route.path);
+    const RouteNote& note = note_of(route);
     ordered_json operation{{"summary", note.summary}};
     if (route.scope == 0) operation["security"] = ordered_json::array();
-    const std::string path = path_template(route.path);
-    if (const std::size_t brace = path.find('{'); brace != std::string::npos) {
-        operation["parameters"] = {{{"name", path.substr(brace + 1, path.size() - brace - 2)},
-                                    {"in", "path"},
-                                    {"required", true},
-                                    {"schema", {{"type", "string"}}}}};
-    }
+    const ordered_json parameters = parameters_of(path_template(route.path), note);
+    if (!parameters.empty()) operation["parameters"] = parameters;
     if (*note.sample != '\0') {
         const std::vector<FieldNote> fields = fields_of(route.path, note.sample);
         operation["requestBody"] = {
@@ -119,12 +136,28 @@ const std::vector<RouteNote>& route_notes() {
          {"model", "prompt"},
          true},
         {"/v1/responses",
-         "an answer to items, without memory",
+         "an answer to items; store: true keeps it, previous_response_id goes on from one",
          R"({"model":"sample","input":[{"role":"user","content":"a"}],"stream_options":{},
-             "logit_bias":{},"text":{"format":{"type":"text"}},"reasoning":{},
+             "logit_bias":{},"text":{"format":{"type":"text"}},"reasoning":{},"metadata":{},
              "response_format":{"type":"text"}})",
          {"model", "input"},
          true},
+        {"/v1/responses/", "a stored response of the key's tenant", "", {}},
+        {"/v1/responses/",
+         "deletes a stored response",
+         "",
+         {},
+         false,
+         "application/json",
+         "DELETE"},
+        {"/v1/responses/{id}/input_items",
+         "what the model was given, a page of it",
+         "",
+         {},
+         false,
+         "application/json",
+         "GET",
+         {{"limit", {}, 1, 100}, {"order", {"asc", "desc"}}, {"after", {}}}},
         {"/v1/fim/completions",
          "the text of a gap",
          R"({"model":"sample","prompt":"a","stream_options":{},"logit_bias":{},
@@ -137,6 +170,10 @@ const std::vector<RouteNote>& route_notes() {
          {"model", "input"}},
         {"/v1/receipts/", "the receipt of an answer; 202 until it is there", "", {}},
         {"/ledger/*", "a file of the log", "", {}, false, "application/octet-stream"},
+        {"/ledger/content/",
+         "what the tenant stored with the record of that index; the reading is a record first",
+         R"({"reason":"complaint 17"})",
+         {"reason"}},
         {"/tokenize", "the tokens of a text or of messages", R"({"prompt":"a"})", {}},
         {"/detokenize", "the text of tokens", R"({"tokens":[1]})", {"tokens"}},
     };
@@ -144,6 +181,7 @@ const std::vector<RouteNote>& route_notes() {
 }
 
 std::string path_template(std::string_view path) {
+    if (path.find('{') != std::string_view::npos) return std::string(path);
     if (path.back() == '/') return std::string(path) + "{id}";
     if (path.back() == '*') return std::string(path.substr(0, path.size() - 1)) + "{path}";
     return std::string(path);
@@ -151,11 +189,13 @@ std::string path_template(std::string_view path) {
 
 std::vector<FieldNote> fields_of(std::string_view path, const std::string& body) {
     const auto& routes = all_routes();
-    const auto route = std::find_if(routes.begin(), routes.end(),
-                                    [&](const Route& one) { return path == one.path; });
+    const auto route = std::find_if(routes.begin(), routes.end(), [&](const Route& one) {
+        return path == one.path && std::string_view(one.method) == "POST";
+    });
     ETALON_ASSERT(route != routes.end());
     const Site site = sample_site();
-    const HttpRequest request{"POST", std::string(path), "", {}, body};
+    const std::string target = std::string(path) + (path.back() == '/' ? "0" : "");
+    const HttpRequest request{"POST", target, "", {}, body};
     const KeyInfo nobody;  // named: GCC 12 warns of a temporary
     const Call call{request, target_of(request), nobody, "", 0};
     FieldRecorder recorder;

@@ -3,6 +3,7 @@
 // the fields of bodies what the parsers ask for while they read a sample.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
@@ -14,13 +15,21 @@
 namespace etalon::serve {
 
 /// What is said of one route that its table does not know.
+struct QueryNote {
+    const char* name;
+    std::vector<const char*> choices;  ///< of a text; empty: any
+    std::int64_t low = 0;              ///< of an integer, where `high` is not 0
+    std::int64_t high = 0;
+};
 struct RouteNote {
     const char* path;  ///< as in all_routes()
     const char* summary;
-    const char* sample;                 ///< a body that is accepted; "" for GET
+    const char* sample;                 ///< a body that is accepted; "" where there is none
     std::vector<const char*> required;  ///< its fields that cannot be left out
     bool streams = false;
     const char* content_type = "application/json";
+    const char* method = "GET";  ///< where there is no sample; with one it is POST
+    std::vector<QueryNote> query = {};
 };
 const std::vector<RouteNote>& route_notes();
 

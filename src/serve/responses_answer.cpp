@@ -15,9 +15,20 @@ using nlohmann::ordered_json;
 
 class ResponsesAnswer : public Answer {
   public:
-    ResponsesAnswer(AnswerPlan plan, const ResponsesRequest& request)
+    ResponsesAnswer(AnswerPlan plan, ResponsesRequest request, std::vector<std::string> subjects,
+                    bool names_account)
         : plan_(std::move(plan)), message_id_(random_id("msg_")) {
+        turn_.input = std::move(request.input);
+        turn_.subjects = std::move(subjects);
+        turn_.names_account = names_account;
+        ordered_json metadata = ordered_json::object();
+        for (const auto& [name, value] : request.metadata)
+            metadata[name] = value;
         echo_ = {
+            {"metadata", std::move(metadata)},
+            {"previous_response_id",
+             request.previous.empty() ? ordered_json(nullptr) : ordered_json(request.previous)},
+            {"store", request.store},
             {"instructions", request.instructions.empty() ? ordered_json(nullptr)
                                                           : ordered_json(request.instructions)},
             {"max_output_tokens", request.sampling.max_tokens
@@ -41,7 +52,17 @@ class ResponsesAnswer : public Answer {
         }
     }
 
+    std::string stored_text(const wire::RequestEnd& end) const override {
+        Usage usage = usage_;
+        usage.add(end);
+        StoredTurn turn = turn_;
+        turn.response = response(final_status(), usage);
+        return turn_text(turn);
+    }
+
   private:
+    const char* final_status() const { return finish_ == "stop" ? "completed" : "incomplete"; }
+
     void on_choice_end(const wire::ChoiceEnd& end) {
         if (end.reason == wire::EndReason::error || end.reason == wire::EndReason::cancelled) {
             throw ApiError(500, "server_error", "generation_failed",
@@ -63,8 +84,8 @@ class ResponsesAnswer : public Answer {
     }
 
     void open() {
-        send("response.created", {{"response", response("in_progress")}});
-        send("response.in_progress", {{"response", response("in_progress")}});
+        send("response.created", {{"response", response("in_progress", usage_)}});
+        send("response.in_progress", {{"response", response("in_progress", usage_)}});
         ordered_json item = item_json("in_progress");
         item["content"] = ordered_json::array();
         send("response.output_item.added", {{"output_index", 0}, {"item", item}});
@@ -74,9 +95,9 @@ class ResponsesAnswer : public Answer {
     }
 
     void close() {
-        const bool whole = finish_ == "stop";
+        const char* status = final_status();
         if (!plan_.stream) {
-            text_ = json_text(response(whole ? "completed" : "incomplete"));
+            text_ = json_text(response(status, usage_));
             return;
         }
         ordered_json done = place();
@@ -86,10 +107,8 @@ class ResponsesAnswer : public Answer {
         ordered_json event = place();
         event["part"] = part_json();
         send("response.content_part.done", event);
-        const char* status = whole ? "completed" : "incomplete";
         send("response.output_item.done", {{"output_index", 0}, {"item", item_json(status)}});
-        send(whole ? "response.completed" : "response.incomplete",
-             {{"response", response(status)}});
+        send(std::string("response.") + status, {{"response", response(status, usage_)}});
     }
 
     /// Where an event happens: in the one part of the one item.
@@ -110,7 +129,7 @@ class ResponsesAnswer : public Answer {
                 {"content", ordered_json::array({part_json()})}};
     }
 
-    ordered_json response(const std::string& status) const {
+    ordered_json response(const std::string& status, const Usage& usage) const {
         const bool ended = status != "in_progress";
         ordered_json json{{"id", plan_.id},
                           {"object", "response"},
@@ -135,11 +154,11 @@ class ResponsesAnswer : public Answer {
         if (status == "incomplete") json["incomplete_details"]["reason"] = "max_output_tokens";
         if (!ended) return json;
         json["output"].push_back(item_json(status.c_str()));
-        json["usage"] = {{"input_tokens", usage_.prompt_tokens},
-                         {"input_tokens_details", {{"cached_tokens", usage_.cached_tokens}}},
-                         {"output_tokens", usage_.answer_tokens},
+        json["usage"] = {{"input_tokens", usage.prompt_tokens},
+                         {"input_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
+                         {"output_tokens", usage.answer_tokens},
                          {"output_tokens_details", {{"reasoning_tokens", 0}}},
-                         {"total_tokens", usage_.prompt_tokens + usage_.answer_tokens}};
+                         {"total_tokens", usage.prompt_tokens + usage.answer_tokens}};
         json["etalon"] = {{"seed", seed_}, {"digests", {digest_}}};
         if (!receipt_.empty()) json["etalon"]["receipt"] = receipt_;
         return json;
@@ -154,6 +173,7 @@ class ResponsesAnswer : public Answer {
     AnswerPlan plan_;
     std::string message_id_;
     ordered_json echo_;
+    StoredTurn turn_;  ///< but for the response
     std::string shown_;
     std::string digest_;
     std::uint64_t seed_ = 0;
@@ -162,8 +182,11 @@ class ResponsesAnswer : public Answer {
 
 }  // namespace
 
-std::unique_ptr<Answer> make_responses_answer(AnswerPlan plan, const ResponsesRequest& request) {
-    return std::make_unique<ResponsesAnswer>(std::move(plan), request);
+std::unique_ptr<Answer> make_responses_answer(AnswerPlan plan, ResponsesRequest request,
+                                              std::vector<std::string> subjects,
+                                              bool names_account) {
+    return std::make_unique<ResponsesAnswer>(std::move(plan), std::move(request),
+                                             std::move(subjects), names_account);
 }
 
 }  // namespace etalon::serve

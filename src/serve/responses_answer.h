@@ -9,7 +9,10 @@
 
 namespace etalon::serve {
 
-/// `request` gives what the answer repeats of it.
-std::unique_ptr<Answer> make_responses_answer(AnswerPlan plan, const ResponsesRequest& request);
+/// `request` gives what the answer repeats of it, and with the names of its subjects what is
+/// stored of it.
+std::unique_ptr<Answer> make_responses_answer(AnswerPlan plan, ResponsesRequest request,
+                                              std::vector<std::string> subjects = {},
+                                              bool names_account = false);
 
 }  // namespace etalon::serve

@@ -14,13 +14,14 @@ namespace dom = simdjson::dom;
 
 namespace {
 
-wire::Role role_of(Fields& item) {
+constexpr const char* kItemStart = "msg_";
+
+std::string role_of(Fields& item) {
     const std::string where = item.path("role");
     const auto role = item.text("role", kLabelBytesMax);
     if (!role) throw field_error(where, where + " is missing");
-    if (*role == "user") return wire::Role::user;
-    if (*role == "assistant") return wire::Role::assistant;
-    if (*role == "system" || *role == "developer") return wire::Role::system;
+    for (const char* known : {"system", "developer", "user", "assistant"})
+        if (*role == known) return known;
     throw field_error(where, fmt::format("{} is {}, accepted are system, developer, user and "
                                          "assistant",
                                          where, printable(*role, 32)));
@@ -43,7 +44,7 @@ std::string part_of(dom::element element, const std::string& where) {
     return std::string(*text);
 }
 
-wire::ChatMessage item_of(dom::element element, const std::string& where) {
+InputItem item_of(dom::element element, const std::string& where) {
     dom::object object;
     if (element.get(object) != simdjson::SUCCESS) {
         throw field_error(where, where + " is not an object");
@@ -55,20 +56,43 @@ wire::ChatMessage item_of(dom::element element, const std::string& where) {
                                              "server",
                                              where, printable(type, 32)));
     }
-    wire::ChatMessage message;
-    message.role = role_of(item);
+    InputItem message{random_id(kItemStart), role_of(item), {}};
     const auto content = item.any("content");
     if (!content) throw field_error(item.path("content"), item.path("content") + " is missing");
     std::string_view text;
     if (content->get(text) == simdjson::SUCCESS) {
-        message.content = text;
+        message.parts.emplace_back(text);
         return message;
     }
     const auto parts = item.array("content", kPartsMax);
     std::size_t i = 0;
     for (const dom::element part : *parts)
-        message.content += part_of(part, fmt::format("{}[{}]", item.path("content"), i++));
+        message.parts.push_back(part_of(part, fmt::format("{}[{}]", item.path("content"), i++)));
     return message;
+}
+
+std::vector<InputItem> read_items(Fields& fields) {
+    const auto input = fields.any("input");
+    if (!input) throw field_error("input", "input is missing");
+    std::string_view text;
+    if (input->get(text) == simdjson::SUCCESS) {
+        return {{random_id(kItemStart), "user", {std::string(text)}}};
+    }
+    std::vector<InputItem> items;
+    const auto elements = fields.array("input", kMessagesMax);
+    for (const dom::element element : *elements)
+        items.push_back(item_of(element, fmt::format("input[{}]", items.size())));
+    if (items.empty()) throw field_error("input", "input is empty");
+    return items;
+}
+
+void check_stored_size(const ResponsesRequest& request) {
+    std::size_t n_bytes = request.instructions.size();
+    for (const wire::ChatMessage& message : request.prompt.messages)
+        n_bytes += message.content.size();
+    if (n_bytes <= kStoredInputBytesMax) return;
+    throw field_error("store", fmt::format("store: the texts have {} bytes, at most {} are stored",
+                                           n_bytes, kStoredInputBytesMax));
 }
 
 void read_input(Fields& fields, ResponsesRequest& request) {
@@ -76,28 +100,40 @@ void read_input(Fields& fields, ResponsesRequest& request) {
     if (instructions) {
         request.instructions = *instructions;
         request.prompt.messages.push_back({wire::Role::system, request.instructions});
+        request.n_instructions = 1;
     }
-    const auto input = fields.any("input");
-    if (!input) throw field_error("input", "input is missing");
-    std::string_view text;
-    if (input->get(text) == simdjson::SUCCESS) {
-        request.prompt.messages.push_back({wire::Role::user, std::string(text)});
-        return;
+    std::vector<InputItem> items = read_items(fields);
+    for (const InputItem& item : items)
+        request.prompt.messages.push_back(item.message());
+    if (!request.store) return;
+    check_stored_size(request);
+    request.input = std::move(items);
+}
+
+void read_memory(Fields& fields, ResponsesRequest& request) {
+    request.store = fields.boolean("store").value_or(false);
+    request.previous = fields.text("previous_response_id", kLabelBytesMax).value_or("");
+    auto metadata = fields.object("metadata");
+    if (!metadata) return;
+    for (const auto [name, value] : metadata->raw()) {
+        const std::string where = metadata->path(printable(name, kMetadataNameBytesMax));
+        if (name.size() > kMetadataNameBytesMax || request.metadata.size() == kMetadataMax) {
+            throw field_error("metadata",
+                              fmt::format("metadata: at most {} names of at most {} bytes are "
+                                          "accepted",
+                                          kMetadataMax, kMetadataNameBytesMax));
+        }
+        request.metadata.emplace_back(name, text_of(value, where, kMetadataBytesMax));
     }
-    const auto items = fields.array("input", kMessagesMax);
-    std::size_t n = 0;
-    for (const dom::element item : *items)
-        request.prompt.messages.push_back(item_of(item, fmt::format("input[{}]", n++)));
-    if (n == 0) throw field_error("input", "input is empty");
 }
 
 void refuse(std::string_view field, std::string_view what) {
     throw unsupported(field, fmt::format("{}: {} is not available on this server", field, what));
 }
 
-void refuse_memory(Fields& fields) {
-    for (const char* name : {"previous_response_id", "conversation", "prompt"}) {
-        if (fields.any(name)) refuse(name, "what an earlier request stored");
+void refuse_others(Fields& fields) {
+    for (const char* name : {"conversation", "prompt"}) {
+        if (fields.any(name)) refuse(name, "a thing that another route makes");
     }
     if (fields.boolean("background").value_or(false)) refuse("background", "answering later");
     if (fields.text("truncation", kLabelBytesMax).value_or("disabled") != "disabled") {
@@ -138,7 +174,8 @@ ResponsesRequest parse_responses_request(std::string_view body) {
     ResponsesRequest request;
     read_common(fields, request);
     refuse_unsupported(fields);
-    refuse_memory(fields);
+    refuse_others(fields);
+    read_memory(fields, request);
     read_settings(fields, request);
     read_input(fields, request);
     read_sampling(fields, request.sampling, 1);

@@ -18,6 +18,13 @@ constexpr unsigned kPublic = 0;
 
 bool matches(const Route& route, const std::string& path) {
     std::string_view pattern = route.path;
+    if (const std::size_t brace = pattern.find('{'); brace != std::string_view::npos) {
+        const std::string_view end = pattern.substr(pattern.find('}') + 1);
+        const std::size_t n_fixed = brace + end.size();
+        return path.size() > n_fixed && path.compare(0, brace, pattern, 0, brace) == 0 &&
+               path.compare(path.size() - end.size(), end.size(), end) == 0 &&
+               path.substr(brace, path.size() - n_fixed).find('/') == std::string::npos;
+    }
     if (pattern.back() == '*') {
         pattern.remove_suffix(1);
         return path.size() > pattern.size() && path.compare(0, pattern.size(), pattern) == 0;
@@ -159,10 +166,14 @@ const std::vector<Route>& all_routes() {
         {"POST", "/v1/chat/completions", kScopeInfer, handle_chat},
         {"POST", "/v1/completions", kScopeInfer, handle_completions},
         {"POST", "/v1/responses", kScopeInfer, handle_responses},
+        {"GET", "/v1/responses/", kScopeInfer, handle_stored},
+        {"DELETE", "/v1/responses/", kScopeInfer, handle_stored_delete},
+        {"GET", "/v1/responses/{id}/input_items", kScopeInfer, handle_stored_items},
         {"POST", "/v1/fim/completions", kScopeInfer, handle_fim},
         {"POST", "/v1/embeddings", kScopeInfer, handle_embeddings},
         {"GET", "/v1/receipts/", kScopeInfer, handle_receipt},
         {"GET", "/ledger/*", kScopeAudit, handle_log_file},
+        {"POST", "/ledger/content/", kScopeContentRead, handle_content},
         {"POST", "/tokenize", kScopeInfer, handle_tokenize},
         {"POST", "/detokenize", kScopeInfer, handle_detokenize},
     };
@@ -216,7 +227,7 @@ std::optional<HttpResponse> preflight(const Site& site, const HttpRequest& head)
         head.method == "OPTIONS" && head.header("access-control-request-method") != nullptr;
     if (!asks || listed_origin(site, head) == nullptr) return std::nullopt;
     HttpResponse response{204, "", cors_headers(site, head), ""};
-    response.headers.emplace_back("access-control-allow-methods", "GET, POST");
+    response.headers.emplace_back("access-control-allow-methods", "GET, POST, DELETE");
     response.headers.emplace_back("access-control-allow-headers", "authorization, content-type");
     response.headers.emplace_back("access-control-max-age", "600");
     return response;

@@ -13,7 +13,7 @@ namespace etalon::serve {
 struct Route {
     const char* method;
     const char* path;  ///< as target_of() gives it; one that ends in '/' takes one more segment,
-                       ///< in "/*" one or more
+                       ///< in "/*" one or more; "{id}" inside is one segment
     unsigned scope;    ///< of the key; 0: answers without a key
     Outcome (*handle)(const Site& site, const Call& call);
 };

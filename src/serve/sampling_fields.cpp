@@ -129,6 +129,11 @@ bool asks_nothing(dom::element value) {
                                                      fields.path(name), what));
 }
 
+void refuse_unless_empty(Fields& fields, const char* name, const char* what) {
+    const auto value = fields.any(name);
+    if (value && !asks_nothing(*value)) refuse(fields, name, what);
+}
+
 /// A field whose text says something that is wanted anyway, or is refused.
 void accept_only(Fields& fields, std::string_view name, std::initializer_list<const char*> texts,
                  std::string_view what) {
@@ -198,7 +203,6 @@ void refuse_unsupported(Fields& fields) {
         {"guardrails", "moderation"},
         {"moderation", "moderation"},
         {"web_search_options", "searching the web"},
-        {"store", "storing answers"},
         {"prompt_mode", "a prompt mode"},
         {"chat_template_kwargs", "changing the chat template"},
         {"truncate_prompt_tokens", "cutting a prompt"},
@@ -212,10 +216,8 @@ void refuse_unsupported(Fields& fields) {
         {"use_beam_search", "beam search"},
         {"bad_words", "forbidding words"},
     };
-    for (const auto& [name, what] : kRefused) {
-        const auto value = fields.any(name);
-        if (value && !asks_nothing(*value)) refuse(fields, name, what);
-    }
+    for (const auto& [name, what] : kRefused)
+        refuse_unless_empty(fields, name, what);
     accept_only(fields, "reasoning_effort", {"none"}, "reasoning");
     accept_only(fields, "verbosity", {"medium"}, "changing the verbosity");
     if (auto format = fields.object("response_format")) {
@@ -237,6 +239,10 @@ void refuse_unsupported(Fields& fields) {
             }
         }
     }
+}
+
+void refuse_store(Fields& fields) {
+    refuse_unless_empty(fields, "store", "storing answers, other than those of /v1/responses,");
 }
 
 void note_ignored(const Fields& fields, AnswerRequest& request) {

@@ -35,6 +35,8 @@ void read_sampling(Fields& fields, wire::Sampling& sampling, std::int64_t max_to
 /// "Refused by name" for fields with a meaning that this server does not have: each is accepted
 /// only where its value asks for nothing.
 void refuse_unsupported(Fields& fields);
+/// `store` likewise: of the routes that answer, /v1/responses alone stores.
+void refuse_store(Fields& fields);
 /// Fields that nobody read join request.ignored.
 void note_ignored(const Fields& fields, AnswerRequest& request);
 

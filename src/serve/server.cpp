@@ -105,11 +105,14 @@ class Server {
         ledger::LedgerOptions options;
         options.folder = options_.ledger;
         options.program = std::string("etalon ") + ETALON_VERSION;
+        options.stored = options_.stored;
         options.on_trouble = [](const Error& error) {
             log_note(fmt::format("ledger: {}", error.message()));
         };
         ledger_ = std::make_unique<ledger::Ledger>(std::move(options));
         site_.ledger = ledger_.get();
+        ledger::sweep_responses(options_.ledger, options_.stored,
+                                static_cast<std::uint64_t>(unix_time()));
         site_.log_files = ledger::log_files(options_.ledger);
         if (!ledger_->made_local_auditor()) return;
         log_note(fmt::format(

@@ -10,6 +10,7 @@
 #include "serve/boost.h"
 #include "serve/client_watch.h"
 #include "serve/errands.h"
+#include "serve/handle_stored.h"
 #include "serve/limits.h"
 #include "serve/log.h"
 #include "serve/request_head.h"
@@ -210,7 +211,36 @@ class Session : public Idler {
         if (auto* response = std::get_if<HttpResponse>(&*outcome)) {
             co_return co_await send_whole(exchange, std::move(*response));
         }
+        if (auto* reading = std::get_if<Reading>(&*outcome)) {
+            co_return co_await run_reading(exchange, *reading);
+        }
         co_return co_await run_job(exchange, std::get<Job>(*outcome));
+    }
+
+    /// Stored content is shown once the record that says so is on disk.
+    asio::awaitable<bool> run_reading(Exchange& exchange, const Reading& reading) {
+        const auto mailbox = std::make_shared<Mailbox>(context_.io);
+        const auto watch =
+            std::make_shared<ClientWatch>(beast::get_lowest_layer(stream_).socket(), mailbox);
+        watch->start();
+        context_.site.ledger->read_stored(
+            reading.tenant, reading.intent, reading.reason,
+            [mailbox](std::variant<ledger::StoredReading, Error> recorded) {
+                Mailbox::post(mailbox, [mailbox, recorded] { mailbox->recorded = recorded; });
+            });
+        while (!mailbox->has_news())
+            co_await mailbox->wait(kPingTime);
+        watch->stop();
+        HttpResponse response;
+        try {
+            if (!mailbox->recorded) throw unavailable("the client is gone");
+            const Call call{exchange.request, exchange.admitted.target, exchange.admitted.key,
+                            exchange.line.request_id, unix_time()};
+            response = content_response(context_.site, call, reading, *mailbox->recorded);
+        } catch (const ApiError& error) {
+            response = error.response(exchange.line.request_id);
+        }
+        co_return co_await send_whole(exchange, std::move(response));
     }
 
     /// A job from its questions to its last byte.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the handlers know: the models that are served, the accounts, the counters; and what they
-// return: a response, or a job for the workers.
+// return: a response, a job for the workers, or a reading that is recorded first.
 #pragma once
 
 #include <cstdint>
@@ -66,8 +66,20 @@ struct Job {
     HeaderList headers;
     std::optional<RecordPlan> record;     ///< of what is computed; absent: nothing is recorded
     std::string prompt_field = "prompt";  ///< the API's name for what the worker calls prompt
+    /// The answer is stored under this id once it is whole; `place` keeps room for it.
+    struct Store {
+        std::string id;
+        ledger::ResponseStore::Place place;
+    };
+    std::optional<Store> store;
 };
-using Outcome = std::variant<HttpResponse, Job>;
+/// Stored content is asked for: the ledger records that it is read, and why, before it is shown.
+struct Reading {
+    std::string tenant;
+    std::uint64_t intent = 0;  ///< index
+    std::string reason;
+};
+using Outcome = std::variant<HttpResponse, Job, Reading>;
 
 /// The model of that name or alias whose worker is ready. Errors: ApiError 404 model_not_found with
 /// the names that are served, 503 while it loads.

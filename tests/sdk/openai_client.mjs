@@ -58,6 +58,15 @@ async function checkOthers(client, model, checks) {
     if (event.type === 'response.output_text.delta') streamed += event.delta;
   }
   checks.equal('responses, streamed', streamed, response.output_text);
+  const stored = await client.responses.create({ ...asked, store: true });
+  const again = await client.responses.retrieve(stored.id);
+  checks.equal('responses, stored', again.output_text, stored.output_text);
+  const next = await client.responses.create(
+    { ...asked, input: 'And in French?', previous_response_id: stored.id });
+  checks.equal('responses, going on', next.previous_response_id, stored.id);
+  await client.responses.delete(stored.id);
+  const gone = await client.responses.retrieve(stored.id).catch((error) => error.status);
+  checks.equal('responses, deleted', gone, 404);
 }
 
 async function checkVectors(client, model, checks) {

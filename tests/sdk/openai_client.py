@@ -68,6 +68,28 @@ def check_others(client, model, checks):
     checks.equal("responses, streamed", "".join(
         e.delta for e in events if e.type == "response.output_text.delta"), response.output_text)
     checks.equal("responses, the last event", events[-1].type, "response.completed")
+    check_stored(client, options, checks)
+
+
+def check_stored(client, options, checks):
+    stored = client.responses.create(**options, store=True, metadata={"case": "17"})
+    again = client.responses.retrieve(stored.id)
+    checks.equal("responses, stored", again.model_dump(), stored.model_dump())
+    following = {**options, "input": "And in French?", "store": True}
+    second = client.responses.create(**following, previous_response_id=stored.id)
+    whole = [*QUESTION, {"role": "assistant", "content": stored.output_text},
+             {"role": "user", "content": "And in French?"}]
+    checks.equal("responses, going on", second.output_text,
+                 client.responses.create(**{**options, "input": whole}).output_text)
+    items = list(client.responses.input_items.list(second.id, order="asc", limit=1))
+    checks.equal("responses, their items", [item.content[0].text for item in items],
+                 [message["content"] for message in whole])
+    client.responses.delete(stored.id)
+    checks.true("responses, deleted", checks.raised(
+        "responses", lambda: client.responses.retrieve(stored.id), openai.NotFoundError))
+    error = checks.raised("responses", lambda: client.responses.create(
+        **following, previous_response_id=second.id), openai.NotFoundError)
+    checks.equal("responses, going on from nothing", error.code, "previous_response_not_found")
 
 
 def check_vectors(client, model, checks):

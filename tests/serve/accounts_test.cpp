@@ -116,6 +116,8 @@ TEST_F(AccountsTest, RangesOfNewKeys) {
     refuses(key);
     EXPECT_THROW(scopes_of("infer,root"), Error);
     EXPECT_EQ(scope_names(scopes_of("metrics,infer")), "infer,metrics");
+    EXPECT_EQ(scope_names(scopes_of("content:read,audit")), "audit,content:read");
+    EXPECT_THROW(scopes_of("content"), Error);
 }
 
 TEST_F(AccountsTest, TheDatabaseIsOpenedAgainAndLaterOnesAreNot) {

@@ -306,10 +306,59 @@ TEST(ResponsesAnswer, WholeAndEvents) {
     }
 }
 
-TEST(ResponsesRequest, NoMemoryAndNoTools) {
-    for (const char* more :
-         {R"("store":true)", R"("previous_response_id":"r")", R"("background":true)",
-          R"("tools":[{}])", R"("truncation":"auto")", R"("n":2)"}) {
+TEST(ResponsesAnswer, WhatIsStoredComesBackAndIsWhatWasSent) {
+    ResponsesRequest request = parse_responses_request(
+        R"({"model":"m","input":[{"role":"developer","content":[{"type":"input_text","text":"x"},
+            {"type":"input_text","text":"y"}]},{"role":"user","content":"z"}],"store":true,
+            "metadata":{"a":"b"},"previous_response_id":"r"})");
+    EXPECT_TRUE(request.store);
+    EXPECT_EQ(request.previous, "r");
+    EXPECT_EQ(request.prompt.messages.at(0), (wire::ChatMessage{wire::Role::system, "xy"}));
+    const auto answer = make_responses_answer(plan(), request, {"anna"}, true);
+    answer->take(0, prepared());
+    answer->take(0, token(0, "a"));
+    answer->take(0, end(0, wire::EndReason::stop, "b"));
+    const StoredTurn turn = parse_turn(answer->stored_text(request_end()));
+    answer->take(0, request_end());
+    EXPECT_EQ(turn.response.dump(), answer->take_text());
+    EXPECT_EQ(turn.answer(), "ab");
+    EXPECT_EQ(turn.previous(), "r");
+    EXPECT_EQ(turn.response["metadata"]["a"], "b");
+    EXPECT_EQ(turn.subjects, std::vector<std::string>{"anna"});
+    EXPECT_TRUE(turn.names_account);
+    ASSERT_EQ(turn.input.size(), 2U);
+    EXPECT_EQ(turn.input[0].role, "developer");
+    EXPECT_EQ(turn.input[0].parts, (std::vector<std::string>{"x", "y"}));
+    EXPECT_EQ(turn.input[1].message(), (wire::ChatMessage{wire::Role::user, "z"}));
+    for (const char* wrong : {"", "{}", R"({"response":{},"input":[],"subjects":[]})", "[]"})
+        EXPECT_THROW((void)parse_turn(wrong), Error) << wrong;
+}
+
+TEST(ResponsesRequest, MetadataHasItsLimits) {
+    const auto param = [](const std::string& metadata) {
+        try {
+            parse_responses_request(R"({"model":"m","input":"x","metadata":)" + metadata + "}");
+            return std::string();
+        } catch (const ApiError& error) {
+            return json::parse(error.body("r"))["param"].get<std::string>();
+        }
+    };
+    json names = json::object();
+    for (int i = 0; i < 16; ++i)
+        names[std::to_string(i)] = std::string(512, 'x');
+    EXPECT_EQ(param(names.dump()), "");
+    names["more"] = "x";
+    EXPECT_EQ(param(names.dump()), "metadata");
+    EXPECT_EQ(param(R"({"a":1})"), "metadata.a");
+    EXPECT_EQ(param(json{{"a", std::string(513, 'x')}}.dump()), "metadata.a");
+    EXPECT_EQ(param(json{{std::string(65, 'x'), "a"}}.dump()), "metadata");
+    EXPECT_EQ(param("7"), "metadata");
+}
+
+TEST(ResponsesRequest, NoOtherMemoryAndNoTools) {
+    for (const char* more : {R"("store":1)", R"("previous_response_id":7)", R"("conversation":"c")",
+                             R"("prompt":{"id":"p"})", R"("background":true)", R"("tools":[{}])",
+                             R"("truncation":"auto")", R"("n":2)"}) {
         const std::string name = std::string(more).substr(1, std::string(more).find("\":") - 1);
         try {
             parse_responses_request(R"({"model":"m","input":"x",)" + std::string(more) + "}");

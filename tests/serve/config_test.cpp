@@ -101,12 +101,26 @@ TEST_F(ConfigTest, SignaturesOfModels) {
 }
 
 TEST_F(ConfigTest, WhatIsWrongHasItsFileAndLine) {
-    for (const char* wrong :
-         {"colour = 1", "listen = 1", "models = [1]", "models = {}", "sandbox = \"x\"",
-          "sandbox = true", "threads = -1", "threads = 4097", "threads = \"4\"", "threads = 1.5",
-          "cache_bytes = 9223372036854775807", "require_signature = \"yes\"", "verify = \"never\"",
-          "public_key = true", "certificate = [\"a\"]", "a =", "listen = \"a\"\nlisten = \"b\"",
-          "[listen]"}) {
+    for (const char* wrong : {"colour = 1",
+                              "listen = 1",
+                              "models = [1]",
+                              "models = {}",
+                              "sandbox = \"x\"",
+                              "sandbox = true",
+                              "threads = -1",
+                              "threads = 4097",
+                              "threads = \"4\"",
+                              "threads = 1.5",
+                              "cache_bytes = 9223372036854775807",
+                              "stored_days = 3651",
+                              "stored_responses = -1",
+                              "require_signature = \"yes\"",
+                              "verify = \"never\"",
+                              "public_key = true",
+                              "certificate = [\"a\"]",
+                              "a =",
+                              "listen = \"a\"\nlisten = \"b\"",
+                              "[listen]"}) {
         write(user_, std::string("\n") + wrong + "\n");
         const std::string message = complaint();
         const int line = std::string(wrong).find('\n') == std::string::npos ? 2 : 3;

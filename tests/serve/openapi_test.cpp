@@ -3,6 +3,7 @@
 // types and ranges that it gives, and what it does not have is reported as ignored.
 #include "serve/openapi.h"
 
+#include <cctype>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -28,7 +29,8 @@ std::string refused_field(const std::string& path, const ordered_json& body) {
 
 ordered_json schema_of_route(const std::string& path) {
     static const ordered_json document = openapi_json("1");
-    return document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
+    return document["paths"][path_template(path)]["post"]["requestBody"]["content"]
+                   ["application/json"]["schema"];
 }
 
 std::vector<RouteNote> routes_with_bodies() {
@@ -53,9 +55,11 @@ TEST(OpenApi, HasTheRoutesOfTheTableAndNoOthers) {
     std::set<std::string> table;
     for (const Route& route : all_routes()) {
         const std::string path = path_template(route.path);
-        table.insert((std::string(route.method) == "GET" ? "get " : "post ") + path);
-        const ordered_json& operation =
-            document["paths"][path][std::string(route.method) == "GET" ? "get" : "post"];
+        std::string method = route.method;
+        for (char& c : method)
+            c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+        table.insert(method + " " + path);
+        const ordered_json& operation = document["paths"][path][method];
         EXPECT_EQ(operation.contains("security"), route.scope == 0) << "open routes alone";
     }
     EXPECT_EQ(described, table);
@@ -63,12 +67,17 @@ TEST(OpenApi, HasTheRoutesOfTheTableAndNoOthers) {
     EXPECT_EQ(path_template("/v1/models/"), "/v1/models/{id}");
     EXPECT_EQ(path_template("/ledger/*"), "/ledger/{path}");
     EXPECT_EQ(path_template("/livez"), "/livez");
+    const ordered_json items = document["paths"]["/v1/responses/{id}/input_items"]["get"];
+    ASSERT_EQ(items["parameters"].size(), 4U);
+    EXPECT_EQ(items["parameters"][0]["name"], "id");
+    EXPECT_EQ(items["parameters"][1]["schema"]["maximum"], 100);
+    EXPECT_EQ(document["paths"]["/v1/responses/{id}"].size(), 2U);
 }
 
 TEST(OpenApi, EveryFieldIsKnownToItsParser) {
     for (const RouteNote& note : routes_with_bodies()) {
         const ordered_json schema = schema_of_route(note.path);
-        EXPECT_GE(schema["properties"].size(), 2U) << note.path;
+        EXPECT_GE(schema["properties"].size(), 1U) << note.path;
         const ordered_json sample = ordered_json::parse(note.sample);
         for (const auto& [name, property] : schema["properties"].items()) {
             if (sample.contains(name)) continue;

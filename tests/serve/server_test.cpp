@@ -65,6 +65,22 @@ class ServerTest : public ::testing::Test {
             "\r\n",
             path, port_, key_, more);
     }
+    std::string remove(const std::string& path) const {
+        return fmt::format(
+            "DELETE {} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nauthorization: Bearer {}\r\n"
+            "connection: close\r\n\r\n",
+            path, port_, key_);
+    }
+    std::string other_key(const std::string& tenant, unsigned scopes) const {
+        NewKey wanted;
+        wanted.tenant = tenant;
+        wanted.scopes = scopes;
+        return Accounts(options_.database).create_key(wanted, 1).key;
+    }
+    /// A body of /v1/responses that stores.
+    static std::string turn(const std::string& input, const std::string& more = "") {
+        return fmt::format(R"({{"model":"fake","input":"{}","store":true{}}})", input, more);
+    }
     static std::string chat(const std::string& content, const std::string& more = "") {
         return fmt::format(R"({{"model":"fake","messages":[{{"role":"user","content":"{}"}}]{}}})",
                            content, more);
@@ -231,6 +247,101 @@ TEST_F(ServerTest, SubjectsAreNamedByAHeader) {
     EXPECT_EQ(asks("x-etalon-subject: a,,b\r\n"), 400);
     EXPECT_EQ(asks("x-etalon-subject: a\r\nx-etalon-subject: b\r\n"), 400);
     EXPECT_EQ(asks("x-etalon-subject: " + std::string(300, 'a') + "\r\n"), 400);
+}
+
+TEST_F(ServerTest, AStoredResponseIsGivenToItsTenant) {
+    const std::string mine = key_;
+    const std::string theirs = other_key("other", kScopeInfer);
+    for (const char* more : {"", R"(,"stream":true)"}) {
+        key_ = mine;
+        const std::string response = ask(post("/v1/responses", turn("a b", more)));
+        EXPECT_EQ(status_of(response), 200) << response;
+        const std::size_t at = response.rfind("\"id\":\"resp_") + 6;
+        const std::string path = "/v1/responses/" + response.substr(at, 29);
+        const json stored = body_of(ask(get(path)));
+        EXPECT_EQ(stored["output"][0]["content"][0]["text"], "a b ");
+        EXPECT_EQ(stored["usage"]["output_tokens"], 3);
+        EXPECT_NE(response.find(stored["id"].get<std::string>()), std::string::npos);
+        const json items = body_of(ask(get(path + "/input_items")));
+        EXPECT_EQ(items["data"][0]["content"][0]["text"], "a b");
+        key_ = theirs;
+        EXPECT_EQ(status_of(ask(get(path))), 404);
+        EXPECT_EQ(status_of(ask(get(path + "/input_items"))), 404);
+        EXPECT_EQ(status_of(ask(remove(path))), 404);
+        key_ = mine;
+        EXPECT_EQ(body_of(ask(remove(path)))["deleted"], true);
+        EXPECT_EQ(status_of(ask(get(path))), 404);
+        EXPECT_EQ(status_of(ask(remove(path))), 404);
+    }
+    EXPECT_EQ(status_of(ask(remove("/v1/responses"))), 405);
+    EXPECT_EQ(status_of(ask(get("/v1/responses/a/b"))), 404);
+}
+
+/// What failed, or whose client left, is not there.
+TEST_F(ServerTest, OnlyWholeAnswersAreStored) {
+    EXPECT_EQ(status_of(ask(post("/v1/responses", turn("fail")))), 500);
+    {
+        RawClient client(port_);
+        client.send(post("/v1/responses", turn("forever", R"(,"stream":true)")));
+        EXPECT_FALSE(client.read_until("more ").empty());
+    }
+    EXPECT_TRUE(soon([&] { return log_->n_cancels == 1; }));
+    for (const auto& entry : fs::recursive_directory_iterator(options_.ledger / "responses"))
+        EXPECT_TRUE(entry.is_directory()) << entry.path();
+}
+
+TEST_F(ServerTest, WhoGoesOnIsAboutThoseOfBeforeToo) {
+    const auto with = [](const char* subject) {
+        return fmt::format("connection: close\r\nx-etalon-subject: {}\r\n", subject);
+    };
+    const auto id_of = [&](const std::string& response) {
+        return body_of(response)["id"].get<std::string>();
+    };
+    const auto after = [](const std::string& id) {
+        return fmt::format(R"(,"previous_response_id":"{}")", id);
+    };
+    const std::string first = id_of(ask(post("/v1/responses", turn("a"), with("anna"))));
+    const std::string second =
+        id_of(ask(post("/v1/responses", turn("b", after(first)), with("bert"))));
+    (void)id_of(ask(post("/v1/responses", turn("c", after(second)))));
+    EXPECT_EQ(status_of(ask(post("/v1/responses", turn("d", after("resp_x"))))), 404);
+    ::kill(::getpid(), SIGTERM);
+    thread_.join();
+    std::vector<std::size_t> counts;
+    bool is_account_last = false;
+    const auto files = ledger::log_files(options_.ledger);
+    const auto size = tlog::parse_checkpoint(tlog::parse_note(*files("checkpoint")).text).size;
+    tlog::read_entries(files, 0, size, size, [&](std::uint64_t, std::string_view entry) {
+        const ledger::Record record = ledger::parse_record(entry);
+        const auto* intent = std::get_if<ledger::Intent>(&record.body);
+        if (intent == nullptr) return;
+        counts.push_back(intent->subjects.size());
+        is_account_last = intent->subjects.back() == intent->tenant;
+    });
+    EXPECT_EQ(counts, (std::vector<std::size_t>{1, 2, 3}));
+    EXPECT_TRUE(is_account_last);
+}
+
+TEST_F(ServerTest, ContentIsReadForAReasonThatIsRecorded) {
+    const json stored = body_of(ask(post("/v1/responses", turn("a b"))));
+    const std::string receipt = stored["etalon"]["receipt"];
+    const std::string path = "/ledger/content/" + receipt.substr(4, receipt.rfind('-') - 4);
+    const std::string body = R"({"reason":"complaint 17"})";
+    EXPECT_EQ(status_of(ask(post(path, body))), 403);
+    key_ = other_key("other", kScopeContentRead);
+    EXPECT_EQ(status_of(ask(post(path, body))), 404);
+    key_ = other_key("default", kScopeContentRead);
+    EXPECT_EQ(status_of(ask(post(path, "{}"))), 400);
+    EXPECT_EQ(status_of(ask(post(path + "0", body))), 404);
+    const json content = body_of(ask(post(path, body)));
+    EXPECT_EQ(content["input"][0]["content"][0]["text"], "a b");
+    EXPECT_EQ(content["response"], stored);
+    EXPECT_GT(content["record"], content["intent"]);
+    fs::rename(options_.ledger / "log", options_.ledger / "away");
+    { std::ofstream(options_.ledger / "log") << "a file where the folder was"; }
+    EXPECT_TRUE(soon([&] { return status_of(ask(post(path, body))) == 503; }));
+    fs::remove(options_.ledger / "log");
+    fs::rename(options_.ledger / "away", options_.ledger / "log");
 }
 
 TEST_F(ServerTest, RefusalsOfTheWorkerAreAnswersAlsoOfStreams) {
