@@ -24,6 +24,7 @@ void add_eval(CLI::App& app);
 void add_import(CLI::App& app);
 void add_key(CLI::App& app);
 void add_ledger(CLI::App& app);
+void add_licence(CLI::App& app);
 void add_ps(CLI::App& app);
 void add_replay(CLI::App& app);
 void add_run(CLI::App& app);

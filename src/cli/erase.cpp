@@ -26,6 +26,7 @@ namespace {
 using nlohmann::ordered_json;
 
 struct EraseOptions {
+    std::string ledger;
     std::string subject;
     std::string tenant = "default";
     std::string reason;
@@ -38,8 +39,8 @@ struct EraseOptions {
 };
 
 /// Without a ledger there is nobody to erase, and nothing is made to say so.
-ledger::LedgerOptions existing_ledger() {
-    ledger::LedgerOptions options = ledger_options();
+ledger::LedgerOptions existing_ledger(const EraseOptions& erase) {
+    ledger::LedgerOptions options = ledger_options(erase.ledger);
     options.stored = stored_limits(serve::load_config());
     if (!std::filesystem::exists(options.folder / "keys" / "subjects")) {
         throw Error(ExitCode::not_found,
@@ -61,7 +62,7 @@ void hold_or_release(const EraseOptions& options, const ledger::EraseRequest& re
     if (options.has_hold && options.hold.empty()) {
         throw Error(ExitCode::usage, "a legal hold has a reason", "--hold \"court, number\"");
     }
-    ledger::Subjects subjects(existing_ledger().folder / "keys" / "subjects");
+    ledger::Subjects subjects(existing_ledger(options).folder / "keys" / "subjects");
     const std::string name = ledger::subject_name(request.tenant, request.subject);
     if (!options.release) {
         subjects.hold(name, options.hold);
@@ -87,7 +88,7 @@ std::vector<std::string> erase_keys_and_rows(const EraseOptions& options,
     std::vector<std::string> ids;
     std::optional<Error> trouble;
     try {
-        ids = ledger::erase_on_request(existing_ledger(), request, configured_retention(),
+        ids = ledger::erase_on_request(existing_ledger(options), request, configured_retention(),
                                        unix_time_us());
     } catch (const Error& error) {
         const bool goes_on =
@@ -100,16 +101,16 @@ std::vector<std::string> erase_keys_and_rows(const EraseOptions& options,
     return ids;
 }
 
-void erase_due() {
+void erase_due(const EraseOptions& options) {
     const ledger::RetentionReport report =
-        ledger::apply_retention(existing_ledger(), configured_retention(), unix_time_us());
+        ledger::apply_retention(existing_ledger(options), configured_retention(), unix_time_us());
     std::fprintf(stderr, "etalon: %zu keys are destroyed, %zu are held, %zu names got new keys\n",
                  report.n_erased, report.n_held, report.n_retired);
 }
 
 void erase(const EraseOptions& options) {
     if (options.due) {
-        erase_due();
+        erase_due(options);
         return;
     }
     const ledger::EraseRequest request = request_of(options);
@@ -124,7 +125,7 @@ void erase(const EraseOptions& options) {
         for (const std::string& id : ids)
             print(id + "\n");
     }
-    for (const ledger::KeyBackup& backup : ledger::key_backups(ledger_options().folder)) {
+    for (const ledger::KeyBackup& backup : ledger::key_backups(ledger_folder(options.ledger))) {
         if (backup.expires_us <= unix_time_us()) continue;
         std::fprintf(stderr, "etalon: delete %s: it may hold a destroyed key\n",
                      printable(backup.folder).c_str());
@@ -142,6 +143,7 @@ void add_erase(CLI::App& app) {
     auto* subject =
         command->add_option("SUBJECT", options->subject, "as x-etalon-subject named it");
     command->add_option("--tenant", options->tenant, "whose subject it is")->capture_default_str();
+    command->add_option("--ledger", options->ledger, "folder of the ledger; absent: the server's");
     command->add_flag("--account", options->account,
                       "SUBJECT is a tenant: its account, API keys and usage");
     command->add_option("--reason", options->reason, "for the journal of erasures");

@@ -46,15 +46,15 @@ std::int32_t next_token(const exact::SamplingParameters& sampling,
 
 }  // namespace
 
-Answer generate(model::Session& session, const text::Tokenizer& tokenizer,
-                const std::vector<std::int32_t>& prompt, const GenerateOptions& options) {
+void generate(model::Session& session, const text::Tokenizer& tokenizer,
+              const std::vector<std::int32_t>& prompt, const GenerateOptions& options,
+              Answer& answer) {
     if (prompt.empty()) throw Error(ExitCode::usage, "the prompt is empty");
     const auto room = static_cast<std::size_t>(session.n_tokens_max());
     if (prompt.size() >= room) {
         throw Error(ExitCode::usage, fmt::format("the prompt has {} tokens, the context holds {}",
                                                  prompt.size(), room));
     }
-    Answer answer;
     const std::size_t kept = keep_common_prefix(session, prompt, options.all_checksums);
     answer.n_prompt_computed = static_cast<int>(prompt.size() - kept);
     const auto wanted =
@@ -66,6 +66,7 @@ Answer generate(model::Session& session, const text::Tokenizer& tokenizer,
     start = Clock::now();
     text::StreamDecoder decoder(tokenizer);
     const auto emit = [&](const std::string& text) {
+        answer.text += text;
         if (options.on_text && !text.empty()) options.on_text(text);
     };
     for (;;) {
@@ -91,7 +92,6 @@ Answer generate(model::Session& session, const text::Tokenizer& tokenizer,
     }
     emit(decoder.finish());
     answer.answer_seconds = seconds_since(start);
-    return answer;
 }
 
 Sha256Digest session_digest(const model::Session& session, const std::vector<std::int32_t>& prompt,

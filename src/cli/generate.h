@@ -18,6 +18,7 @@ enum class FinishReason : std::uint8_t { stop, max_tokens, context_full, interru
 
 struct Answer {
     std::vector<std::int32_t> tokens;  ///< with the token that ended it, if one did
+    std::string text;                  ///< of them, as on_text got it
     FinishReason finish = FinishReason::stop;
     double prompt_seconds = 0.0;
     double answer_seconds = 0.0;
@@ -34,9 +35,11 @@ struct GenerateOptions {
 };
 
 /// Brings the session to `prompt` (reusing the tokens it shares with it), then answers. Errors:
-/// usage (the prompt does not fit in the session, with both counts), failure (ERR-1, ERR-3).
-Answer generate(model::Session& session, const text::Tokenizer& tokenizer,
-                const std::vector<std::int32_t>& prompt, const GenerateOptions& options);
+/// usage (the prompt does not fit in the session, with both counts), failure (ERR-1, ERR-3; then
+/// `answer` has the tokens before it).
+void generate(model::Session& session, const text::Tokenizer& tokenizer,
+              const std::vector<std::int32_t>& prompt, const GenerateOptions& options,
+              Answer& answer);
 
 /// DIG-1 over prompt and answer, from the checksums that the session holds.
 Sha256Digest session_digest(const model::Session& session, const std::vector<std::int32_t>& prompt,

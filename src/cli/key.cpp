@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `etalon key create|list|revoke`: who may ask the server.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstdio>
@@ -10,9 +11,11 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/ledger_place.h"
 #include "cli/output.h"
 
 #include "base/error.h"
+#include "ledger/subjects.h"
 #include "serve/accounts.h"
 #include "serve/config.h"
 
@@ -68,6 +71,20 @@ ordered_json date_json(const std::optional<std::int64_t>& time) {
     return time ? ordered_json(date_text(*time)) : ordered_json(nullptr);
 }
 
+/// In the ledger, without its secret, when this returns.
+void record(std::int64_t id, const char* action, serve::Accounts& accounts) {
+    const auto keys = accounts.list_keys();
+    const auto key =
+        std::find_if(keys.begin(), keys.end(), [&](const auto& one) { return one.id == id; });
+    ETALON_ASSERT(key != keys.end());
+    ledger::ApiKey record;
+    record.action = action;
+    record.key = static_cast<std::uint64_t>(id);
+    record.scopes = serve::scope_names(key->scopes);
+    record.tenant = ledger::subject_id(ledger_folder(""), ledger::tenant_subject(key->tenant));
+    ledger::record_now(ledger_options(), {record});
+}
+
 void create(const KeyOptions& options) {
     const std::int64_t now = unix_time();
     serve::NewKey key;
@@ -78,6 +95,13 @@ void create(const KeyOptions& options) {
     key.expires = expiry_of(options.expires, now);
     serve::Accounts accounts(serve::database_path());
     const auto created = accounts.create_key(key, now);
+    try {
+        record(created.id, "created", accounts);
+    } catch (const Error& error) {
+        (void)accounts.revoke_key(created.id, now);  // nobody has seen it
+        throw Error(error.code(),
+                    "no key is given, for it cannot be recorded: " + error.message(), error.hint());
+    }
     if (options.json) {
         print_json({{"id", created.id},
                     {"key", created.key},
@@ -126,6 +150,13 @@ void revoke(const KeyOptions& options) {
     if (!accounts.revoke_key(options.id, unix_time())) {
         throw Error(ExitCode::not_found, fmt::format("there is no key {}", options.id),
                     "etalon key list");
+    }
+    try {
+        record(options.id, "revoked", accounts);
+    } catch (const Error& error) {
+        throw Error(error.code(), "the key is revoked, but the ledger does not say so: " +
+                                      error.message(),
+                    error.hint());
     }
 }
 

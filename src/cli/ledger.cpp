@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// `etalon ledger tail|show|open|verify|receipt`: the published log of the server, as a person reads
-// it.
+// `etalon ledger tail|show|open|review|verify|receipt`: the published log of the server, as a
+// person reads it.
 #include "ledger/ledger.h"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -16,6 +15,8 @@
 #include "cli/commands.h"
 #include "cli/ledger_place.h"
 #include "cli/output.h"
+#include "cli/record_text.h"
+#include "cli/review.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -34,7 +35,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr std::uint64_t kMicroseconds = 1'000'000;
 constexpr std::size_t kBodyBytesMax = 16 << 20;
 constexpr std::size_t kReceiptBytesMax = 64 << 20;
 
@@ -73,50 +73,11 @@ Log open_log(const LedgerCommand& options) {
     if (!note) {
         throw Error(ExitCode::not_found,
                     fmt::format("{} has no ledger", printable(log.folder.string())),
-                    "etalon serve begins one");
+                    "etalon run and etalon serve begin one");
     }
     log.note = *note;
     log.checkpoint = tlog::parse_checkpoint(tlog::parse_note(log.note).text);
     return log;
-}
-
-std::string time_text(std::uint64_t time_us) {
-    return fmt::format("{:%Y-%m-%dT%H:%M:%S}Z",
-                       fmt::gmtime(static_cast<std::time_t>(time_us / kMicroseconds)));
-}
-
-/// What one line says beside index, time and kind.
-std::string summary(const ledger::Record& record) {
-    constexpr std::size_t kShown = 12;
-    if (const auto* intent = std::get_if<ledger::Intent>(&record.body)) {
-        return fmt::format("request {} model {} prompt {} tokens, {} answers",
-                           intent->request.substr(0, kShown), intent->model.substr(0, kShown),
-                           intent->prompt_tokens, intent->answers);
-    }
-    if (const auto* complete = std::get_if<ledger::Complete>(&record.body)) {
-        std::string text = fmt::format("intent {}:", complete->intent);
-        for (const auto& answer : complete->answers)
-            text += fmt::format(" {} ({} tokens)", answer.finish, answer.tokens);
-        return text;
-    }
-    if (const auto* load = std::get_if<ledger::ModelLoad>(&record.body)) {
-        return fmt::format("{} {} {}", load->name, load->model.substr(0, kShown), load->backend);
-    }
-    if (const auto* boot = std::get_if<ledger::Boot>(&record.body)) return boot->program;
-    if (const auto* erase = std::get_if<ledger::Erase>(&record.body)) {
-        return fmt::format("subject {} ({})", erase->subject.substr(0, kShown), erase->basis);
-    }
-    if (const auto* read = std::get_if<ledger::LogRead>(&record.body)) {
-        return fmt::format("{} of {} to {}", read->what, read->first, read->end);
-    }
-    if (const auto* read = std::get_if<ledger::ContentRead>(&record.body)) {
-        return fmt::format("{} of intent {}: {}", read->what, read->intent, read->reason);
-    }
-    if (const auto* refused = std::get_if<ledger::EraseRefused>(&record.body)) {
-        return fmt::format("subject {} ({})", refused->subjects.back().substr(0, kShown),
-                           refused->basis);
-    }
-    return "";
 }
 
 /// The id that the records of a tenant have; nullopt: all of them are wanted.
@@ -160,8 +121,9 @@ void tail(const LedgerCommand& options) {
             if (!is_wanted(record, options, tenant)) return;
             found.push_back(
                 options.json ? std::string(entry)
-                             : fmt::format("{:>8} {} {:<11} {}", index, time_text(record.time_us),
-                                           printable(ledger::kind_of(record)), summary(record)));
+                             : fmt::format("{:>8} {} {:<13} {}", index, time_text(record.time_us),
+                                           printable(ledger::kind_of(record)),
+                                           record_summary(record)));
         };
         tlog::read_entries(log.files, begin, end, log.checkpoint.size, take);
         lines.insert(lines.end(), found.rbegin(), found.rend());
@@ -219,7 +181,8 @@ void show(const LedgerCommand& options) {
         print_field("time", time_text(record.time_us));
         const auto members = nlohmann::json::parse(entry);
         for (const auto& [name, value] : members.items()) {
-            const bool is_told = name == "seq" || name == "kind" || name == "v";
+            const bool is_told =
+                name == "seq" || name == "kind" || name == "v" || name == "time_us";
             if (!is_told)
                 print_field(name, value.is_string() ? value.get<std::string>() : value.dump());
         }
@@ -294,7 +257,7 @@ void receipt(const LedgerCommand& options) {
 }  // namespace
 
 void add_ledger(CLI::App& app) {
-    CLI::App* command = app.add_subcommand("ledger", "read the records of answers");
+    CLI::App* command = app.add_subcommand("ledger", "read and review the records of answers");
     command->require_subcommand(1);
     const auto options = std::make_shared<LedgerCommand>();
     const auto add_folder = [&](CLI::App* sub) {
@@ -326,6 +289,7 @@ void add_ledger(CLI::App& app) {
     for (const char* flag : {"--server", "--ca-file"})
         opened->get_option(flag)->needs(key_file);
     opened->callback([options] { open(*options); });
+    add_review(*command);
     CLI::App* whole = command->add_subcommand("verify", "compute the whole log again");
     whole->add_option("--ledger", options->ledger, "folder of the ledger; absent: the server's");
     whole->add_option("--policy", options->policy,

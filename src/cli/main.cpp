@@ -72,6 +72,7 @@ void describe(CLI::App& app) {
     etalon::cli::add_audit(app);
     etalon::cli::add_config(app);
     etalon::cli::add_show(app);
+    etalon::cli::add_licence(app);
     etalon::cli::add_tokenize(app);
     etalon::cli::add_import(app);
     etalon::cli::add_sign(app);

@@ -171,8 +171,8 @@ class Chooser {
             if (one.file.empty()) {
                 add_answers(one.intent, key, sources);
             } else {
-                sources.push_back(
-                    {one.file, [file = one.file] { return read_payload_file(file); }});
+                const auto read = [file = one.file] { return read_payload_file(file); };
+                sources.push_back({one.file, std::nullopt, read});
             }
         }
         return sources;
@@ -184,11 +184,11 @@ class Chooser {
         for (std::uint64_t i = 0; i < n; ++i) {
             const std::string label = n == 1 ? fmt::format("record {}", intent)
                                              : fmt::format("record {} answer {}", intent, i);
-            sources.push_back({label, [ledger = ledger_, key, intent, i, label] {
-                                   const auto payloads =
-                                       ledger::payloads_in(ledger->open(intent, *key));
-                                   return read_payload_bytes(payloads.at(i), label);
-                               }});
+            const auto read = [ledger = ledger_, key, intent, i, label] {
+                const auto payloads = ledger::payloads_in(ledger->open(intent, *key));
+                return read_payload_bytes(payloads.at(i), label);
+            };
+            sources.push_back({label, RecordedAnswer{intent, i}, read});
         }
     }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,8 +17,15 @@
 
 namespace etalon::cli {
 
+/// An answer in this machine's ledger.
+struct RecordedAnswer {
+    std::uint64_t intent = 0;  ///< index
+    std::uint64_t choice = 0;
+};
+
 struct PayloadSource {
     std::string label;  ///< the file, or "record 17"
+    std::optional<RecordedAnswer> recorded;  ///< nullopt: of a file
     /// Errors: those of read_payload_file and of ledger::OwnPayloads::open.
     std::function<std::pair<engine::Payload, Sha256Digest>()> read;
 };

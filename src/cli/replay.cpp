@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/ledger_place.h"
 #include "cli/load.h"
 #include "cli/machine.h"
 #include "cli/output.h"
@@ -23,6 +24,7 @@
 
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "ledger/json.h"
 #include "model/memory.h"
 #include "weights/model_hash.h"
 
@@ -49,6 +51,8 @@ struct Outcome {
     int n_tokens = 0;
     std::string digest;          ///< DIG-3
     std::string payload_sha256;  ///< of its bytes
+    std::optional<RecordedAnswer> recorded;
+    std::string backend;
     double seconds = 0.0;
 };
 
@@ -161,6 +165,7 @@ class Replay {
         for (const Waiting& waiting : group) {
             try {
                 outcomes_.push_back(replay_one(replayer, waiting.source));
+                outcomes_.back().backend = backend->name();
             } catch (const Error& error) {
                 fail_all({waiting}, error);
             }
@@ -181,6 +186,7 @@ class Replay {
         outcome.seconds =
             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         outcome.label = source.label;
+        outcome.recorded = source.recorded;
         outcome.code = outcome.verdict->match() ? ExitCode::ok : ExitCode::invalid;
         outcome.n_tokens = static_cast<int>(payload.answer.size());
         outcome.text = outcome.verdict->text();
@@ -194,6 +200,7 @@ class Replay {
         for (const Waiting& waiting : group) {
             Outcome outcome;
             outcome.label = waiting.source.label;
+            outcome.recorded = waiting.source.recorded;
             outcome.code = error.code();
             outcome.text = "not replayed: " + error.message();
             outcomes_.push_back(std::move(outcome));
@@ -204,6 +211,44 @@ class Replay {
     int n_threads_;
     std::vector<Outcome> outcomes_;
 };
+
+/// --- what is recorded ---
+
+const char* verdict_word(const Outcome& outcome) {
+    if (!outcome.verdict) return "failed";
+    switch (outcome.verdict->difference) {
+        case engine::Difference::none:
+            break;
+        case engine::Difference::token:
+            return "token";
+        case engine::Difference::checksum:
+            return "checksum";
+        case engine::Difference::token_and_checksum:
+            return "both";
+        case engine::Difference::finish:
+            return "end";
+    }
+    return "match";
+}
+
+/// Verdicts about answers of the ledger are in it before they are shown.
+void record_outcomes(const ReplayOptions& options, const std::vector<Outcome>& outcomes) {
+    std::vector<ledger::Body> records;
+    for (const Outcome& outcome : outcomes) {
+        if (!outcome.recorded) continue;
+        ledger::Replay record;
+        record.intent = outcome.recorded->intent;
+        record.answer = outcome.recorded->choice;
+        record.verdict = verdict_word(outcome);
+        record.backend = ledger::plain(outcome.backend);
+        if (outcome.verdict && !outcome.verdict->match()) {
+            record.position = static_cast<std::uint64_t>(std::max(outcome.verdict->position, 0));
+        }
+        records.emplace_back(std::move(record));
+    }
+    if (records.empty()) return;
+    ledger::record_now(ledger_options(options.choice.auditor.ledger), records);
+}
 
 /// --- what is printed ---
 
@@ -296,6 +341,7 @@ void raise_worst(const std::vector<Outcome>& outcomes) {
 
 void replay(const ReplayOptions& options) {
     const std::vector<Outcome> outcomes = Replay(options).run(choose_payloads(options.choice));
+    record_outcomes(options, outcomes);
     print_outcomes(outcomes, options.json);
     raise_worst(outcomes);
 }

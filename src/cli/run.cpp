@@ -4,11 +4,13 @@
 #include <csignal>
 #include <cstdio>
 #include <fmt/format.h>
+#include <future>
 #include <iostream>
 #include <optional>
 #include <random>
 #include <unistd.h>
 
+#include "cli/answer_ledger.h"
 #include "cli/commands.h"
 #include "cli/generate.h"
 #include "cli/input.h"
@@ -19,9 +21,9 @@
 
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "exact/version.h"
 #include "model/memory.h"
 #include "text/prompt_layout.h"
-#include "weights/model_hash.h"
 
 namespace etalon::cli {
 
@@ -49,6 +51,7 @@ struct RunOptions {
     bool digest = false;
     bool prove = false;
     std::string payload;
+    std::string ledger;
     SignatureFlags signature;
 };
 
@@ -71,7 +74,8 @@ class Run {
     explicit Run(const RunOptions& options)
         : options_(options),
           n_threads_(threads_or_all(options.device.threads)),
-          file_(open_admitted(options.model, options.signature, n_threads_)),
+          model_(options.model, options.signature, n_threads_),
+          file_(model_.file()),
           tokenizer_(load_tokenizer(file_)),
           backend_(make_backend(options.device)) {
         if (!options.raw) {
@@ -90,18 +94,15 @@ class Run {
     ExitCode answer_once(const std::string& prompt) {
         const std::vector<std::int32_t> tokens = encode({{text::Role::user, prompt}}, prompt);
         const int context = context_or(file_.config().context_length);
-        if (tokens.size() >= static_cast<std::size_t>(context)) {
-            throw Error(ExitCode::usage,
-                        fmt::format("the prompt has {} tokens, the context holds {}", tokens.size(),
-                                    context));
-        }
+        check_prompt(tokens, context);
         std::optional<NewPayloadFile> payload_file;
         if (!options_.payload.empty()) payload_file.emplace(options_.payload);
         const auto room = std::min(static_cast<std::size_t>(context),
                                    tokens.size() + static_cast<std::size_t>(options_.max_tokens));
-        model::Transformer transformer = load(static_cast<int>(room));
+        model::Transformer transformer = load(static_cast<int>(room), context);
         model::Session session(transformer, static_cast<int>(room));
-        const Answer answer = generate(session, tokenizer_, tokens, generate_options());
+        Answer answer;
+        const engine::Payload payload = record_answer(session, tokens, context, answer);
         print("\n");
         print_rates(answer);
         if (options_.digest || options_.prove) {
@@ -110,14 +111,14 @@ class Run {
             if (!options_.prove) print(fmt::format("digest: {}\n", hex));
             if (options_.prove) prove(tokens, answer, hex);
         }
-        if (payload_file) payload_file->write(payload_of(session, tokens, answer, context));
+        if (payload_file) payload_file->write(payload);
         return answer.finish == FinishReason::interrupted ? ExitCode::interrupted : ExitCode::ok;
     }
 
     /// A chat on the terminal; ends at the end of the input.
     ExitCode chat() {
         const int context = context_or(std::min(kChatContext, file_.config().context_length));
-        model::Transformer transformer = load(context);
+        model::Transformer transformer = load(context, context);
         model::Session session(transformer, context);
         std::vector<text::Message> messages;
         std::fprintf(stderr, "%s, %s; end with Ctrl-D\n", printable(file_.config().name).c_str(),
@@ -129,8 +130,8 @@ class Run {
             if (!std::getline(std::cin, line)) break;
             if (line.empty()) continue;
             messages.push_back({text::Role::user, line});
-            const Answer answer =
-                generate(session, tokenizer_, encode(messages, line), generate_options());
+            Answer answer;
+            (void)record_answer(session, encode(messages, line), context, answer);
             std::string reply = tokenizer_.decode(answer.tokens);
             messages.push_back({text::Role::assistant, std::move(reply)});
             print("\n");
@@ -146,10 +147,64 @@ class Run {
         return std::min(options_.context, file_.config().context_length);
     }
 
-    model::Transformer load(int room) {
+    /// The weights are hashed and the ledger is opened while they are brought to the device.
+    model::Transformer load(int room, int context) {
         const int batch = batch_tokens_max(*backend_);
         model::check_memory(file_, *backend_, room, batch, model::available_memory(*backend_));
-        return {file_, *backend_, std::min(batch, room)};
+        ledger_.emplace(options_.ledger);
+        auto hash = std::async(std::launch::async, [this] { return model_.hash(); });
+        model::Transformer transformer(file_, *backend_, std::min(batch, room));
+        model_sha256_ = hash.get();
+        ledger::ModelLoad load;
+        load.model = to_hex(model_sha256_);
+        load.name = name();
+        load.architecture = printable(file_.config().architecture);
+        load.backend = backend_->name();
+        load.arithmetic = exact::kArithmeticVersion;
+        load.context_tokens = static_cast<std::uint64_t>(context);
+        load.vocab_size = static_cast<std::uint64_t>(file_.config().vocab_size);
+        ledger_->set_model(std::move(load));
+        return transformer;
+    }
+
+    std::string name() const {
+        const std::string& name = file_.config().name;
+        return printable(name.empty() ? file_.path().stem().string() : name);
+    }
+
+    /// Nothing is computed before the ledger has the question, nothing is over before it has the
+    /// answer. Errors: those of generate() and of the ledger.
+    engine::Payload record_answer(model::Session& session, const std::vector<std::int32_t>& prompt,
+                                  int context, Answer& answer) {
+        check_prompt(prompt, session.n_tokens_max());
+        engine::Payload payload = payload_of(prompt, context);
+        ledger_->begin(payload);
+        const auto complete = [&](engine::FinishReason finish) {
+            payload.answer = answer.tokens;
+            const auto& checksums = session.checksums();
+            const auto first = checksums.begin() + static_cast<std::ptrdiff_t>(prompt.size()) - 1;
+            if (!answer.tokens.empty()) {
+                payload.checksums.assign(
+                    first, first + static_cast<std::ptrdiff_t>(answer.tokens.size()));
+            }
+            payload.finish = finish;
+            ledger_->complete(payload, answer.text);
+        };
+        try {
+            generate(session, tokenizer_, prompt, generate_options(), answer);
+        } catch (const Error&) {
+            complete(is_printing_ ? engine::FinishReason::cancelled : engine::FinishReason::error);
+            throw;
+        }
+        complete(finish_of(answer.finish));
+        return payload;
+    }
+
+    static void check_prompt(const std::vector<std::int32_t>& prompt, int room) {
+        if (prompt.empty()) throw Error(ExitCode::usage, "the prompt is empty");
+        if (prompt.size() < static_cast<std::size_t>(room)) return;
+        throw Error(ExitCode::usage, fmt::format("the prompt has {} tokens, the context holds {}",
+                                                 prompt.size(), room));
     }
 
     std::vector<std::int32_t> encode(std::vector<text::Message> messages,
@@ -161,33 +216,31 @@ class Run {
         return text::encode_conversation(tokenizer_, layout_, messages);
     }
 
-    GenerateOptions generate_options() const {
+    GenerateOptions generate_options() {
         GenerateOptions generate;
         generate.sampling = options_.sampling;
         generate.max_tokens = options_.max_tokens;
         generate.chunk = options_.chunk;
         generate.all_checksums = options_.digest || options_.prove;
-        generate.on_text = print;
+        generate.on_text = [this](std::string_view text) {
+            is_printing_ = true;
+            print(text);
+            is_printing_ = false;
+        };
         generate.interrupted = [] { return g_interrupted != 0; };
         return generate;
     }
 
-    engine::Payload payload_of(const model::Session& session,
-                               const std::vector<std::int32_t>& prompt, const Answer& answer,
-                               int context) const {
+    /// All but the answer.
+    engine::Payload payload_of(const std::vector<std::int32_t>& prompt, int context) const {
         engine::Payload payload;
-        payload.model_name = printable(file_.config().name);
-        payload.model_sha256 = weights::model_hash(file_);
+        payload.model_name = name();
+        payload.model_sha256 = model_sha256_;
         payload.prompt = prompt;
         payload.sampling = options_.sampling;
         // The last token is never computed and needs no place in the context.
         payload.max_tokens =
             std::min(options_.max_tokens, context + 1 - static_cast<int>(prompt.size()));
-        payload.answer = answer.tokens;
-        const auto& checksums = session.checksums();
-        const auto first = static_cast<std::ptrdiff_t>(prompt.size()) - 1;
-        payload.checksums.assign(checksums.begin() + first, checksums.end());
-        payload.finish = finish_of(answer.finish);
         return payload;
     }
 
@@ -217,10 +270,14 @@ class Run {
 
     RunOptions options_;
     int n_threads_;
-    weights::ModelFile file_;
+    HashedModel model_;
+    const weights::ModelFile& file_;
     text::Tokenizer tokenizer_;
     text::PromptLayout layout_ = text::PromptLayout::chatml;
     std::unique_ptr<backend::Backend> backend_;
+    std::optional<AnswerLedger> ledger_;
+    Sha256Digest model_sha256_{};
+    bool is_printing_ = false;  // still: it failed
 };
 
 void run(RunOptions options) {
@@ -284,6 +341,8 @@ void add_run(CLI::App& app) {
     command->add_flag("--prove", options->prove, "compute the answer again with src/exact");
     command->add_option("--payload", options->payload,
                         "write the answer and all it depends on to this new file, for replay");
+    command->add_option("--ledger", options->ledger,
+                        "folder of the ledger that records the answer; absent: the user's");
     add_signature_flags(*command, options->signature);
     command->callback([options, prompt, seed] {
         options->has_prompt = prompt->count() > 0;

@@ -17,7 +17,9 @@
 #include "cli/signature_flags.h"
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "base/thread_pool.h"
+#include "ledger/subjects.h"
 #include "serve/config.h"
 #include "serve/local_key.h"
 #include "serve/running_server.h"
@@ -27,6 +29,9 @@
 namespace etalon::cli {
 
 namespace {
+
+/// As many stand in the record of the configuration.
+constexpr std::size_t kListensMax = 64;
 
 struct ServeOptions {
     std::vector<std::string> listen;
@@ -62,12 +67,36 @@ serve::Config with_flags(const ServeOptions& options) {
                     "--certificate FILE --private-key FILE");
     }
     if (!options.device.empty()) config.device = options.device;
+    config.require_signature = config.require_signature || options.signature.require;
+    if (!options.signature.public_key.empty()) config.public_key = options.signature.public_key;
+    if (!options.signature.verify.empty()) config.verify = options.signature.verify;
+    if (config.listen.size() > kListensMax) {
+        throw Error(ExitCode::usage,
+                    fmt::format("{} addresses to listen on, at most {} are accepted",
+                                config.listen.size(), kListensMax));
+    }
     const std::string why = check_device_name(config.device);
     if (!why.empty()) throw Error(ExitCode::usage, "device: " + why);
     config.threads = options.threads.value_or(config.threads);
     config.context = options.context.value_or(config.context);
     config.cache_bytes = options.cache_bytes.value_or(config.cache_bytes);
     return config;
+}
+
+/// What the ledger says of it. Tenants get the ids that records have for them.
+ledger::Configuration configuration_of(const serve::Config& config) {
+    ledger::Configuration record;
+    const std::string text = serve::config_text(config);
+    record.hash = to_hex(sha256(std::as_bytes(std::span(text))));
+    record.sandbox = config.sandbox;
+    record.signatures = config.require_signature ? config.verify : "none";
+    const ledger::Retention retention = configured_retention();
+    for (const ledger::RetentionRule& rule : retention.rules()) {
+        const std::string id =
+            ledger::subject_id(ledger_folder(""), ledger::tenant_subject(rule.tenant));
+        record.retention.push_back({id, rule.min_days, rule.max_days});
+    }
+    return record;
 }
 
 serve::ServerOptions server_options(const serve::Config& config,
@@ -94,13 +123,24 @@ serve::ServerOptions server_options(const serve::Config& config,
         server.models.push_back(std::move(worker));
     }
     server.database = serve::database_path();
-    server.ledger = serve::data_folder() / "ledger";
+    server.ledger = ledger_folder("");
     server.stored = stored_limits(config);
+    server.configuration = configuration_of(config);
     server.hosts = config.hosts;
     server.cors_origins = config.cors_origins;
     server.certificate = config.certificate;
     server.private_key = config.private_key;
     return server;
+}
+
+/// The server writes it as it opens the ledger.
+void record_local_key(const serve::KeyInfo& key) {
+    ledger::ApiKey record;
+    record.action = "created";
+    record.key = static_cast<std::uint64_t>(key.id);
+    record.scopes = serve::scope_names(key.scopes);
+    record.tenant = ledger::subject_id(ledger_folder(""), ledger::tenant_subject(key.tenant));
+    ledger::record_next(ledger_options(), {record});
 }
 
 bool is_loopback(const std::string& address) {
@@ -137,7 +177,9 @@ void serve_models(const ServeOptions& options) {
                                    [](const auto& listen) { return is_loopback(listen.address); });
     if (local) {
         serve::Accounts accounts(server.database);
-        serve::ensure_local_key(accounts, serve::local_key_path(), unix_time());
+        const auto made =
+            serve::ensure_local_key(accounts, serve::local_key_path(), unix_time());
+        if (made) record_local_key(*made);
     }
     const serve::ServiceManager manager;
     std::vector<serve::Listen> bound;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/model_licence.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -113,15 +114,6 @@ ordered_json tokenizer_json(const text::TokenizerData& data) {
         json["prompt_layout"] = text::layout_name(*layout);
     }
     return json;
-}
-
-/// Files give their licence under different names.
-std::string licence_of(const weights::ModelFile& file) {
-    for (const char* key : {"general.license", "license", "licence"}) {
-        const auto found = file.metadata().find(key);
-        if (found != file.metadata().end()) return found->second;
-    }
-    return "";
 }
 
 ordered_json to_json(const weights::ModelFile& file, bool with_tensors) {

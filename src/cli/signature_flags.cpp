@@ -12,6 +12,12 @@ namespace {
 
 constexpr const char* kRecordFile = "verified-files";
 
+/// Where hashes are kept; empty: nowhere.
+std::filesystem::path record_of(const SignatureFlags& flags, const serve::Config& config) {
+    const bool always = (flags.verify.empty() ? config.verify : flags.verify) == "always";
+    return always ? std::filesystem::path() : serve::data_folder() / kRecordFile;
+}
+
 }  // namespace
 
 void add_signature_flags(CLI::App& command, SignatureFlags& flags) {
@@ -41,8 +47,7 @@ weights::AdmissionOptions admission_options(const SignatureFlags& flags,
         throw Error(ExitCode::usage, "a signature is required, and no key is named",
                     "--public-key FILE, or public_key in etalon.toml");
     }
-    const bool always = (flags.verify.empty() ? config.verify : flags.verify) == "always";
-    if (!always) options.record = serve::data_folder() / kRecordFile;
+    options.record = record_of(flags, config);
     return options;
 }
 
@@ -51,6 +56,12 @@ weights::ModelFile open_admitted(const std::string& model, const SignatureFlags&
     weights::Admission admission(model, admission_options(flags, serve::load_config()));
     return weights::ModelFile::open(model, admission.verify(n_threads));
 }
+
+HashedModel::HashedModel(const std::string& model, const SignatureFlags& flags, int n_threads)
+    : record_(record_of(flags, serve::load_config())), file_([&] {
+          weights::Admission admission(model, admission_options(flags, serve::load_config()));
+          return weights::ModelFile::open(model, opened_.watch(admission.verify(n_threads)));
+      }()) {}
 
 std::string signing_key_file(const std::string& flag) {
     return flag.empty() ? serve::load_config().signing_key : flag;

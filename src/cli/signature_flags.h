@@ -7,6 +7,7 @@
 #include "serve/config.h"
 #include "weights/admission.h"
 #include "weights/model_file.h"
+#include "weights/model_hash.h"
 
 namespace CLI {
 class App;
@@ -32,6 +33,23 @@ weights::AdmissionOptions admission_options(const SignatureFlags& flags,
 /// admission_options(), weights::Admission and weights::ModelFile.
 weights::ModelFile open_admitted(const std::string& model, const SignatureFlags& flags,
                                  int n_threads);
+
+/// A model and the hash of its weights. A file that was hashed before and has not changed since is
+/// not read again, unless `verify` is "always".
+class HashedModel {
+  public:
+    /// Errors: as above.
+    HashedModel(const std::string& model, const SignatureFlags& flags, int n_threads);
+    const weights::ModelFile& file() const noexcept { return file_; }
+    /// May take as long as the model takes to be read. Errors: refused (others may change the
+    /// record of hashes).
+    Sha256Digest hash() const { return weights::model_hash(file_, opened_, record_); }
+
+  private:
+    std::filesystem::path record_;
+    weights::OpenedFiles opened_;
+    weights::ModelFile file_;
+};
 
 /// What the flag says, else signing_key of etalon.toml, else empty.
 std::string signing_key_file(const std::string& flag);

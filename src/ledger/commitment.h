@@ -17,6 +17,7 @@ inline constexpr std::string_view kSampling = "sampling";
 inline constexpr std::string_view kDigest = "digest";
 inline constexpr std::string_view kPayload = "payload";
 inline constexpr std::string_view kText = "text";
+inline constexpr std::string_view kNote = "note";
 }  // namespace label
 
 /// HMAC(commit key, label || "\n" || content), as hex.

@@ -17,6 +17,10 @@ bool Ledger::made_local_auditor() const {
     return writer_->made_local_auditor();
 }
 
+bool Ledger::seals_to_local_auditor() const {
+    return writer_->seals_to_local_auditor();
+}
+
 std::filesystem::path Ledger::local_auditor_key() const {
     return writer_->local_auditor_key();
 }
@@ -32,6 +36,13 @@ std::string Ledger::log_key() const {
 std::uint64_t Ledger::model_loaded(const ModelLoad& load) {
     std::uint64_t index = 0;
     writer_->run_now([&] { index = writer_->add_load(load); });
+    return index;
+}
+
+std::uint64_t Ledger::record(const Body& body) {
+    (void)parse_record(write_record({kIntegerMax, 0, 0, body}));  // a log keeps what it gets
+    std::uint64_t index = 0;
+    writer_->run_now([&] { index = writer_->add(body); });
     return index;
 }
 
@@ -53,6 +64,15 @@ void Ledger::complete(Completion completion, std::function<void(const Error* err
 Ticket Ledger::begin_now(RequestIntent request) {
     Ticket ticket;
     writer_->run_now([&] { ticket = writer_->add_intents(request); });
+    return ticket;
+}
+
+Ticket Ledger::load_and_begin_now(const ModelLoad& load, RequestIntent& request) {
+    Ticket ticket;
+    writer_->run_now([&] {
+        request.load = writer_->add_load(load);
+        ticket = writer_->add_intents(request);
+    });
     return ticket;
 }
 

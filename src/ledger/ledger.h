@@ -11,6 +11,7 @@
 // payloads/, responses/ (response_store.h). docs/ledger.md is the format of all that leaves it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -33,6 +34,11 @@ struct LedgerOptions {
     std::string program;                        ///< name and version
     std::string origin_start = "etalon.local";  ///< a new log's origin is this, "/" and 16 digits
     StoredLimits stored;
+    /// Other processes write the log too, each for a moment; so does this one, and it makes no
+    /// receipts.
+    bool shared = false;
+    /// How long to wait for another process that writes the log.
+    std::chrono::milliseconds wait{0};
     /// Called by the ledger's thread with what went wrong beside requests.
     std::function<void(const Error& error)> on_trouble;
 };
@@ -110,12 +116,17 @@ class Ledger {
 
     /// The payloads' auditor is a key pair of this machine, made now because there was none.
     bool made_local_auditor() const;
+    /// The one auditor that payloads are sealed to is a key pair of this machine.
+    bool seals_to_local_auditor() const;
     std::filesystem::path local_auditor_key() const;
     const std::string& origin() const;
     std::string log_key() const;  ///< verifier key, as text
 
     /// The index of the record. Errors: failure.
     std::uint64_t model_loaded(const ModelLoad& load);
+    /// A record of another kind, likewise; not of boots, answers or erasures. Errors: failure,
+    /// invalid (a value that docs/ledger.md does not allow).
+    std::uint64_t record(const Body& body);
 
     /// `done` is called once, by the ledger's thread or at once when the queue is full.
     void begin(RequestIntent request, std::function<void(Began)> done);
@@ -125,8 +136,11 @@ class Ledger {
     /// The same, waiting. Errors: failure.
     Ticket begin_now(RequestIntent request);
     void complete_now(Completion completion);
+    /// Both records with one wait; `request` gets the index of the load.
+    Ticket load_and_begin_now(const ModelLoad& load, RequestIntent& request);
 
-    /// May be called by any thread. Errors: failure, invalid (files of the log).
+    /// May be called by any thread; not of a shared ledger. Errors: failure, invalid (files of the
+    /// log).
     ReceiptResult receipt(const std::string& id, const std::string& tenant) const;
 
     /// What is stored; may be used by any thread.
@@ -144,10 +158,16 @@ class Ledger {
     std::unique_ptr<Writer> writer_;
 };
 
-/// Writes records of kinds LogRead, ContentRead and EraseRefused, whether or not another process
-/// writes the ledger: they are on disk when this returns. Errors: unavailable (the other process
-/// does not write them in time; it will), usage (too many), as Ledger.
+/// Writes records of the kinds that other programs than the server write, whether or
+/// not another process writes the ledger: they are on disk when this returns. Errors: unavailable
+/// (the other process does not write them in time; it will), usage (too many), as Ledger.
 void record_now(const LedgerOptions& options, const std::vector<Body>& records);
+/// The same, for whoever opens the ledger next: nothing is waited for. Errors: usage, failure.
+void record_next(const LedgerOptions& options, const std::vector<Body>& records);
+
+/// The id that records give this name now (subjects.h: tenant_subject, named_subject); made where
+/// it has none. Errors: failure, refused, invalid.
+std::string subject_id(const std::filesystem::path& ledger_folder, std::string_view name);
 
 /// The log's own key, no witness: what the machine itself needs. Errors: not_found, refused,
 /// invalid (the key).

@@ -28,7 +28,8 @@ inline constexpr std::size_t kPemBytesMax = 64 << 10;
 
 /// Requests that wait for the ledger's thread; more are told that it cannot keep up.
 inline constexpr std::size_t kQueueMax = 65536;
-inline constexpr const char* kLocalAuditorKey = "local-auditor.key";  ///< beside its certificate
+inline constexpr const char* kLocalAuditorKey = "local-auditor.key";
+inline constexpr const char* kLocalAuditor = "auditors/local.pem";  ///< its certificate
 inline constexpr const char* kCosigned = "cosigned";      ///< beside the log's checkpoint
 inline constexpr const char* kPolicyFile = "policy.txt";  ///< the log and its witnesses
 inline constexpr const char* kAskedFolder = "asked";
@@ -36,10 +37,21 @@ inline constexpr const char* kAskedFolder = "asked";
 inline constexpr std::size_t kAskedBytesMax = std::size_t{64} << 20;
 /// A receipt is promised within two seconds; a signed checkpoint costs about a millisecond.
 inline constexpr std::chrono::milliseconds kPublishTime{500};
+/// A shared log is left so long after its last record: a complete record and the end of the program
+/// follow each other closely.
+inline constexpr std::chrono::milliseconds kHeldTime{50};
+/// The end of a program does not wait longer for another one that writes the log: its boot stays
+/// without a shutdown record.
+inline constexpr std::chrono::milliseconds kEndTime{1000};
+/// Between two looks whether another process still writes the log.
+inline constexpr std::chrono::milliseconds kBusyPause{5};
 
 /// --- erasure ---
 /// Of some 250 bytes a line: a million erasures.
 inline constexpr std::size_t kJournalBytesMax = std::size_t{256} << 20;
+/// Each takes under 80 bytes of the record of the configuration.
+inline constexpr std::size_t kRetentionRulesMax = 500;
+static_assert(kRetentionRulesMax * 80 < kRecordBytesMax * 2 / 3);
 inline constexpr std::uint64_t kRetentionDaysMax = 36500;  ///< a century; more is a typing error
 /// A backup of keys that is older could bring back what was erased since, if its journal were lost.
 inline constexpr std::uint64_t kKeyBackupDaysMax = 31;

@@ -5,9 +5,11 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "ledger/commitment.h"
 #include "ledger/internal/record_checks.h"
 #include "ledger/internal/sealed_answer.h"
 #include "ledger/ledger.h"
+#include "ledger/receipt.h"
 #include "tlog/checkpoint.h"
 #include "tlog/note.h"
 
@@ -60,6 +62,18 @@ const std::vector<std::uint64_t>& OwnPayloads::intents() const {
 std::uint64_t OwnPayloads::n_answers(std::uint64_t intent) const {
     const Complete* complete = parts_->records.complete_of(intent);
     return complete == nullptr ? 0 : complete->answers.size();
+}
+
+std::string OwnPayloads::commit_note(std::uint64_t intent, std::string_view note) const {
+    const Intent* record = parts_->records.intent_at(intent);
+    const auto keys =
+        record == nullptr ? std::nullopt : parts_->subjects.with_ids(record->subjects);
+    if (!keys) {
+        throw Error(ExitCode::not_found,
+                    fmt::format("record {} is no intent, or a subject of it was erased", intent));
+    }
+    const Key key = derive_commit_key(*keys, record->request, record->part);
+    return commitment(key, label::kNote, note);
 }
 
 std::string OwnPayloads::open(std::uint64_t intent, const AuditorKey& key) const {

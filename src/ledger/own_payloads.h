@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ledger/seal.h"
@@ -30,6 +31,10 @@ class OwnPayloads {
     const std::vector<std::uint64_t>& intents() const;
     /// How many answers the intent has; 0: it is none, or not complete.
     std::uint64_t n_answers(std::uint64_t intent) const;
+
+    /// The commitment to a note about the answers of the intent (Review::note). Errors: not_found
+    /// (no such intent, or a subject of it was erased).
+    std::string commit_note(std::uint64_t intent, std::string_view note) const;
 
     /// The plaintext (docs/ledger.md section 4), compared with its commitments. The reading is not
     /// recorded here: see record_now(). Errors: not_found (no such answer, or it was erased),

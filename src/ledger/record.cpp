@@ -15,14 +15,21 @@ namespace {
 
 constexpr std::uint64_t kVersion = 1;
 /// In the order of Body.
-constexpr std::array<std::string_view, 9> kKinds = {"boot",     "shutdown",     "model_load",
-                                                    "intent",   "complete",     "erase",
-                                                    "log_read", "content_read", "erase_refused"};
+constexpr std::array<std::string_view, 14> kKinds = {
+    "boot",     "shutdown",     "model_load",    "intent",        "complete", "erase",
+    "log_read", "content_read", "erase_refused", "configuration", "key",      "licence",
+    "replay",   "review"};
 static_assert(std::variant_size_v<Body> == kKinds.size() + 1);
 constexpr std::array<std::string_view, 4> kFinishes = {"stop", "length", "cancelled", "error"};
 constexpr std::array<std::string_view, 2> kBases = {"request", "retention"};
 constexpr std::array<std::string_view, 2> kRefusals = {"hold", "minimum"};
 constexpr std::array<std::string_view, 3> kUses = {"open", "replay", "stored"};
+constexpr std::array<std::string_view, 2> kSandboxes = {"best-effort", "strict"};
+constexpr std::array<std::string_view, 3> kSignatures = {"always", "changed", "none"};
+constexpr std::array<std::string_view, 3> kKeyActions = {"changed", "created", "revoked"};
+constexpr std::array<std::string_view, 6> kReplayVerdicts = {"both", "checksum", "end",
+                                                             "failed", "match", "token"};
+constexpr std::array<std::string_view, 2> kReviewVerdicts = {"objection", "ok"};
 
 /// --- writing ---
 
@@ -93,6 +100,52 @@ void put(Members& out, const ContentRead& read) {
 
 void put(Members& out, const EraseRefused& refused) {
     out.add("basis", refused.basis).add("subjects", refused.subjects);
+}
+
+void put(Members& out, const Configuration& configuration) {
+    std::vector<std::string> rules;
+    for (const Configuration::Rule& rule : configuration.retention) {
+        rules.push_back(Members()
+                            .add("max_days", rule.max_days)
+                            .add("min_days", rule.min_days)
+                            .add("tenant", rule.tenant)
+                            .text());
+    }
+    out.add("certificate", configuration.certificate)
+        .add("hash", configuration.hash)
+        .add("listen", configuration.listen)
+        .add_json("retention", json_array(rules))
+        .add("sandbox", configuration.sandbox)
+        .add("signatures", configuration.signatures);
+}
+
+void put(Members& out, const ApiKey& key) {
+    out.add("action", key.action)
+        .add("key", key.key)
+        .add("scopes", key.scopes)
+        .add("tenant", key.tenant);
+}
+
+void put(Members& out, const Licence& licence) {
+    out.add("by", licence.by)
+        .add("licence", licence.licence)
+        .add("model", licence.model)
+        .add("text", licence.text);
+}
+
+void put(Members& out, const Replay& replay) {
+    out.add("answer", replay.answer)
+        .add("backend", replay.backend)
+        .add("intent", replay.intent)
+        .add("position", replay.position)
+        .add("verdict", replay.verdict);
+}
+
+void put(Members& out, const Review& review) {
+    out.add("by", review.by)
+        .add("intent", review.intent)
+        .add("note", review.note)
+        .add("verdict", review.verdict);
 }
 
 void put(Members& /*out*/, const Unknown& /*unknown*/) {
@@ -226,6 +279,70 @@ Body read_erase_refused(Taker& taker) {
     return refused;
 }
 
+Body read_configuration(Taker& taker) {
+    Configuration configuration;
+    configuration.certificate = taker.text("certificate");
+    const std::string& certificate = configuration.certificate;
+    if (!certificate.empty() && !is_hex(certificate, kHashDigits)) {
+        taker.refuse("certificate", "is neither empty nor a hash");
+    }
+    configuration.hash = taker.hex("hash", kHashDigits);
+    for (const Value& value : taker.array("listen")) {
+        const auto* text = std::get_if<std::string>(&value.content);
+        if (text == nullptr) taker.refuse("listen", "holds no string");
+        configuration.listen.push_back(*text);
+    }
+    for (const Value& value : taker.array("retention")) {
+        const auto* object = std::get_if<Object>(&value.content);
+        if (object == nullptr) taker.refuse("retention", "holds no object");
+        Taker rule(*object, "retention");
+        const std::uint64_t max_days = rule.integer("max_days");
+        const std::uint64_t min_days = rule.integer("min_days");
+        configuration.retention.push_back({rule.hex("tenant", kIdDigits), min_days, max_days});
+        rule.end();
+    }
+    configuration.sandbox = one_of(taker, "sandbox", kSandboxes);
+    configuration.signatures = one_of(taker, "signatures", kSignatures);
+    return configuration;
+}
+
+Body read_key(Taker& taker) {
+    ApiKey key;
+    key.action = one_of(taker, "action", kKeyActions);
+    key.key = taker.integer("key");
+    key.scopes = taker.text("scopes");
+    key.tenant = taker.hex("tenant", kIdDigits);
+    return key;
+}
+
+Body read_licence(Taker& taker) {
+    Licence licence;
+    licence.by = taker.hex("by", kIdDigits);
+    licence.licence = taker.text("licence");
+    licence.model = taker.hex("model", kHashDigits);
+    licence.text = taker.hex("text", kHashDigits);
+    return licence;
+}
+
+Body read_replay(Taker& taker) {
+    Replay replay;
+    replay.answer = taker.integer("answer");
+    replay.backend = taker.text("backend");
+    replay.intent = taker.integer("intent");
+    replay.position = taker.integer("position");
+    replay.verdict = one_of(taker, "verdict", kReplayVerdicts);
+    return replay;
+}
+
+Body read_review(Taker& taker) {
+    Review review;
+    review.by = taker.hex("by", kIdDigits);
+    review.intent = taker.integer("intent");
+    review.note = taker.hex("note", kHashDigits);
+    review.verdict = one_of(taker, "verdict", kReviewVerdicts);
+    return review;
+}
+
 Body read_body(const std::string& kind, Taker& taker) {
     if (kind == "boot") return read_boot(taker);
     if (kind == "shutdown") return Shutdown{};
@@ -236,6 +353,11 @@ Body read_body(const std::string& kind, Taker& taker) {
     if (kind == "log_read") return read_log_read(taker);
     if (kind == "content_read") return read_content_read(taker);
     if (kind == "erase_refused") return read_erase_refused(taker);
+    if (kind == "configuration") return read_configuration(taker);
+    if (kind == "key") return read_key(taker);
+    if (kind == "licence") return read_licence(taker);
+    if (kind == "replay") return read_replay(taker);
+    if (kind == "review") return read_review(taker);
     return Unknown{kind};
 }
 
@@ -252,10 +374,7 @@ void check_record(const Record& record) {
         earlier("boot", record.boot);
     }
     if (const auto* intent = std::get_if<Intent>(&record.body)) earlier("load", intent->load);
-    if (const auto* complete = std::get_if<Complete>(&record.body)) {
-        earlier("intent", complete->intent);
-    }
-    if (const auto* read = std::get_if<ContentRead>(&record.body)) earlier("intent", read->intent);
+    if (const auto about = intent_of(record.body)) earlier("intent", *about);
 }
 
 }  // namespace
@@ -263,6 +382,14 @@ void check_record(const Record& record) {
 std::string_view kind_of(const Record& record) noexcept {
     if (const auto* unknown = std::get_if<Unknown>(&record.body)) return unknown->kind;
     return kKinds[record.body.index()];
+}
+
+std::optional<std::uint64_t> intent_of(const Body& body) noexcept {
+    if (const auto* complete = std::get_if<Complete>(&body)) return complete->intent;
+    if (const auto* read = std::get_if<ContentRead>(&body)) return read->intent;
+    if (const auto* replay = std::get_if<Replay>(&body)) return replay->intent;
+    if (const auto* review = std::get_if<Review>(&body)) return review->intent;
+    return std::nullopt;
 }
 
 std::string write_record(const Record& record) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -87,13 +88,62 @@ struct EraseRefused {
     std::vector<std::string> subjects;  ///< ids, at least one
     bool operator==(const EraseRefused&) const = default;
 };
+/// What a server was started with, or goes on with.
+struct Configuration {
+    struct Rule {
+        std::string tenant;  ///< id
+        std::uint64_t min_days = 0;
+        std::uint64_t max_days = 0;
+        bool operator==(const Rule&) const = default;
+    };
+    std::string hash;                 ///< of all of it, docs/ledger.md
+    std::vector<std::string> listen;  ///< HOST:PORT
+    std::string certificate;          ///< hash of the file; empty: no TLS
+    std::string sandbox;              ///< "strict", "best-effort"
+    std::string signatures;           ///< "none", "changed", "always"
+    std::vector<Rule> retention;
+    bool operator==(const Configuration&) const = default;
+};
+/// An API key of the server. Nothing here opens anything.
+struct ApiKey {
+    std::string action;     ///< "created", "revoked", "changed"
+    std::uint64_t key = 0;  ///< its number, as `etalon key list` shows it
+    std::string scopes;     ///< as there
+    std::string tenant;     ///< id
+    bool operator==(const ApiKey&) const = default;
+};
+/// A person accepted the licence of a model.
+struct Licence {
+    std::string by;       ///< id
+    std::string licence;  ///< as the model's file names it
+    std::string model;    ///< hash
+    std::string text;     ///< hash of what was accepted
+    bool operator==(const Licence&) const = default;
+};
+/// An answer was derived again.
+struct Replay {
+    std::uint64_t intent = 0;    ///< index
+    std::uint64_t answer = 0;    ///< choice
+    std::string verdict;         ///< "match", "token", "checksum", "both", "end", "failed"
+    std::uint64_t position = 0;  ///< the first token that differs
+    std::string backend;         ///< what derived it; empty: nothing could
+    bool operator==(const Replay&) const = default;
+};
+/// A person judged an answer.
+struct Review {
+    std::uint64_t intent = 0;  ///< index
+    std::string by;            ///< id
+    std::string verdict;       ///< "ok", "objection"
+    std::string note;          ///< commitment
+    bool operator==(const Review&) const = default;
+};
 /// A kind that this program does not know; its other members are not looked at.
 struct Unknown {
     std::string kind;
     bool operator==(const Unknown&) const = default;
 };
 using Body = std::variant<Boot, Shutdown, ModelLoad, Intent, Complete, Erase, LogRead, ContentRead,
-                          EraseRefused, Unknown>;
+                          EraseRefused, Configuration, ApiKey, Licence, Replay, Review, Unknown>;
 
 struct Record {
     std::uint64_t seq = 0;  ///< its index in the log
@@ -105,6 +155,9 @@ struct Record {
 
 /// "intent", ...
 std::string_view kind_of(const Record& record) noexcept;
+
+/// The intent that a record of another kind is about.
+std::optional<std::uint64_t> intent_of(const Body& body) noexcept;
 
 /// The entry of the log. An Unknown is not written.
 std::string write_record(const Record& record);

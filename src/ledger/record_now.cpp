@@ -45,6 +45,16 @@ void record_now(const LedgerOptions& options, const std::vector<Body>& records) 
     wait_for_writer(options, [&] { return !std::filesystem::exists(file); });
 }
 
+void record_next(const LedgerOptions& options, const std::vector<Body>& records) {
+    require_own(options.folder);
+    (void)AskedRecords(options.folder / kAskedFolder).put(records);
+}
+
+std::string subject_id(const std::filesystem::path& ledger_folder, std::string_view name) {
+    require_own(ledger_folder);
+    return Subjects(ledger_folder / "keys" / "subjects").get(name).id;
+}
+
 void record_erasures(const LedgerOptions& options, const std::vector<std::string>& ids) {
     const std::filesystem::path folder = options.folder / "keys" / "subjects";
     (void)Subjects(folder).begun_erasures();  // the keys go now, whoever writes the record

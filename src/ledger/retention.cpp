@@ -88,6 +88,10 @@ RetentionRule parse_retention_rule(std::string_view text) {
 }
 
 Retention::Retention(std::vector<RetentionRule> rules) : rules_(std::move(rules)) {
+    if (rules_.size() > kRetentionRulesMax) {
+        throw Error(ExitCode::usage, fmt::format("{} rules of retention, at most {} are accepted",
+                                                 rules_.size(), kRetentionRulesMax));
+    }
     std::set<std::string> tenants;
     for (const RetentionRule& rule : rules_) {
         const std::string tenant = printable(rule.tenant);

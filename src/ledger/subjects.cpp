@@ -76,6 +76,7 @@ std::string named_subject(std::string_view tenant, std::string_view name) {
 Subjects::Subjects(std::filesystem::path folder) : folder_(std::move(folder)) {
     for (const char* part : {"ids", "names", "past", "holds", "erasing"})
         make_private_folder(folder_ / part);
+    const FolderLock lock(folder_);  // two programs may begin it
     secret_ = read_or_make_secret(folder_ / "secret");
 }
 

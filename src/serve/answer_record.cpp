@@ -49,6 +49,19 @@ std::string_view trimmed(std::string_view text) {
 
 }  // namespace
 
+ledger::RequestIntent::Part intent_part(const engine::Payload& payload) {
+    const std::string bytes = engine::write_payload(payload);
+    return {between(bytes, R"("prompt":)", R"(,"sampling":)"),
+            between(bytes, R"("sampling":)", R"(,"version":)"), payload.prompt.size(),
+            static_cast<std::uint64_t>(payload.n), static_cast<std::uint64_t>(payload.max_tokens)};
+}
+
+ledger::Completion::Answer completed_answer(const engine::Payload& payload, std::string text) {
+    return {std::string(engine::finish_name(payload.finish)), payload.answer.size(),
+            to_hex(engine::answer_digest(payload)), engine::write_payload(payload),
+            std::move(text)};
+}
+
 void AnswerRecord::add_part(const wire::Sampling& sampling) {
     Part part;
     engine::Payload& payload = part.payload;
@@ -102,14 +115,8 @@ void AnswerRecord::take(std::size_t index, const wire::ToFront& message) {
 }
 
 ledger::RequestIntent AnswerRecord::take_intent() {
-    for (const Part& part : parts_) {
-        const std::string payload = engine::write_payload(part.payload);
-        plan_.intent.parts.push_back({between(payload, R"("prompt":)", R"(,"sampling":)"),
-                                      between(payload, R"("sampling":)", R"(,"version":)"),
-                                      part.payload.prompt.size(),
-                                      static_cast<std::uint64_t>(part.payload.n),
-                                      static_cast<std::uint64_t>(part.payload.max_tokens)});
-    }
+    for (const Part& part : parts_)
+        plan_.intent.parts.push_back(intent_part(part.payload));
     return std::move(plan_.intent);
 }
 
@@ -122,9 +129,7 @@ ledger::Completion AnswerRecord::completion(std::size_t index, std::uint64_t int
         payload.answer = part.tokens[choice];
         payload.checksums = part.checksums[choice];
         payload.finish = part.finishes[choice];
-        completion.answers.push_back({std::string(engine::finish_name(payload.finish)),
-                                      payload.answer.size(), to_hex(engine::answer_digest(payload)),
-                                      engine::write_payload(payload), part.texts[choice]});
+        completion.answers.push_back(completed_answer(payload, part.texts[choice]));
     }
     return completion;
 }

@@ -14,6 +14,12 @@
 
 namespace etalon::serve {
 
+/// What the intent of this answer commits to; nothing of the answer is looked at. Errors: invalid
+/// (it is no payload).
+ledger::RequestIntent::Part intent_part(const engine::Payload& payload);
+/// What the complete record of it commits to; `text` as it was sent. Errors: as above.
+ledger::Completion::Answer completed_answer(const engine::Payload& payload, std::string text);
+
 /// Known before the worker is asked.
 struct RecordPlan {
     ledger::RequestIntent intent;  ///< its parts are still to come

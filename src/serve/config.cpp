@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "ledger/json.h"
 #include "ledger/limits.h"
 
 namespace etalon::serve {
@@ -191,6 +192,26 @@ const std::vector<ConfigKey>& config_keys() {
         {"stored_responses", &Config::stored_responses, ledger::kStoredResponsesMax, {}},
     };
     return keys;
+}
+
+std::string config_text(const Config& config) {
+    struct Json {
+        std::string operator()(const Texts& texts) const {
+            std::vector<std::string> all;
+            for (const std::string& text : texts)
+                all.push_back(ledger::json_string(text));
+            return ledger::json_array(all);
+        }
+        std::string operator()(const std::string& text) const { return ledger::json_string(text); }
+        std::string operator()(std::int64_t number) const { return fmt::format("{}", number); }
+        std::string operator()(bool flag) const { return flag ? "true" : "false"; }
+    };
+    ledger::Members members;
+    for (const ConfigKey& key : config_keys()) {
+        const auto text = [&](auto field) { return Json{}(config.*field); };
+        members.add_json(key.name, std::visit(text, key.field));
+    }
+    return members.text();
 }
 
 std::string config_variable(const ConfigKey& key) {

@@ -52,6 +52,10 @@ struct ConfigKey {
 };
 const std::vector<ConfigKey>& config_keys();
 
+/// All keys and their values as one canonical JSON object (RFC 8785): the same text, the same
+/// configuration.
+std::string config_text(const Config& config);
+
 /// "ETALON_CORS_ORIGINS" for cors_origins.
 std::string config_variable(const ConfigKey& key);
 

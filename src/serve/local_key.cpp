@@ -51,16 +51,21 @@ std::string read_local_key(const std::filesystem::path& path) {
     return key;
 }
 
-void ensure_local_key(Accounts& accounts, const std::filesystem::path& path, std::int64_t now) {
+std::optional<KeyInfo> ensure_local_key(Accounts& accounts, const std::filesystem::path& path,
+                                        std::int64_t now) {
     std::error_code error;
     if (std::filesystem::exists(path, error)) {
         const auto known = accounts.find(read_local_key(path));
-        if (known && !known->revoked && (!known->expires || *known->expires > now)) return;
+        if (known && !known->revoked && (!known->expires || *known->expires > now)) {
+            return std::nullopt;
+        }
     }
     NewKey key;
     key.tenant = "local";
     key.scopes = kScopeInfer | kScopeMetrics;
-    write_private(path, accounts.create_key(key, now).key + "\n");
+    const Accounts::Created created = accounts.create_key(key, now);
+    write_private(path, created.key + "\n");
+    return accounts.find(created.key);
 }
 
 }  // namespace etalon::serve

@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/sha256.h"
 #include "exact/version.h"
 #include "ledger/ledger.h"
 #include "serve/boost.h"
@@ -30,6 +32,8 @@ namespace {
 constexpr std::chrono::milliseconds kAcceptPause{100};  // when descriptors have run out
 constexpr std::chrono::seconds kCloseTime{2};           // for sessions that are told to end now
 constexpr const char* kAlias = "devstral";              // what one client asks for by default
+constexpr std::chrono::seconds kLedgerTime{5};  // for `etalon run`, which writes it for a moment
+constexpr std::size_t kCertificateBytesMax = 1 << 20;
 
 std::int64_t unix_time() {
     return std::chrono::duration_cast<std::chrono::seconds>(
@@ -61,6 +65,11 @@ std::shared_ptr<asio::ssl::context> load_tls(const ServerOptions& options) {
                     "both are PEM files: the chain, and the key that belongs to it");
     }
     return context;
+}
+
+std::string file_hash(const std::filesystem::path& path) {
+    const std::string bytes = read_file(path, kCertificateBytesMax);
+    return to_hex(sha256(std::as_bytes(std::span(bytes))));
 }
 
 class Server {
@@ -106,6 +115,7 @@ class Server {
         options.folder = options_.ledger;
         options.program = std::string("etalon ") + ETALON_VERSION;
         options.stored = options_.stored;
+        options.wait = kLedgerTime;
         options.on_trouble = [](const Error& error) {
             log_note(fmt::format("ledger: {}", error.message()));
         };
@@ -114,11 +124,20 @@ class Server {
         ledger::sweep_responses(options_.ledger, options_.stored,
                                 static_cast<std::uint64_t>(unix_time()));
         site_.log_files = ledger::log_files(options_.ledger);
-        if (!ledger_->made_local_auditor()) return;
+        ledger_->record(configuration());
+        if (!ledger_->seals_to_local_auditor()) return;
         log_note(fmt::format(
             "no auditor's certificate is in {}: payloads are sealed to a key of "
             "this machine, {}",
             (options_.ledger / "auditors").string(), ledger_->local_auditor_key().string()));
+    }
+
+    ledger::Configuration configuration() const {
+        ledger::Configuration configuration = options_.configuration;
+        for (const Listen& listen : listens_)
+            configuration.listen.push_back(listen_text(listen));
+        if (tls_) configuration.certificate = file_hash(options_.certificate);
+        return configuration;
     }
 
     /// What its thread has posted is looked at before the loop goes.
@@ -300,7 +319,9 @@ class Server {
     void reload_tls() {
         if (!tls_) return;
         try {
-            tls_ = load_tls(options_);
+            auto tls = load_tls(options_);
+            if (ledger_) ledger_->record(configuration());
+            tls_ = std::move(tls);
             log_note("the certificate was read again");
         } catch (const Error& error) {
             log_note(error.message());

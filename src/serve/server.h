@@ -28,6 +28,8 @@ struct ServerOptions {
     std::filesystem::path database;
     std::filesystem::path ledger;           ///< folder
     ledger::StoredLimits stored;            ///< what clients may store
+    /// What the ledger says of the configuration, but for `listen`, which is that of the sockets.
+    ledger::Configuration configuration;
     std::vector<std::string> hosts;         ///< further values of Host, without a port
     std::vector<std::string> cors_origins;  ///< "https://chat.example.org"
     std::filesystem::path certificate;      ///< PEM; with `private_key`: all listeners speak TLS

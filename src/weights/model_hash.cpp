@@ -5,21 +5,60 @@
 #include <fmt/format.h>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
+#include "weights/internal/verified_record.h"
 
 namespace etalon::weights {
 
-Sha256Digest model_hash(const ModelFile& file) {
+namespace {
+
+/// `hash_of` gives the hexadecimal hash of one file.
+template <typename HashOf>
+Sha256Digest combined_hash(const ModelFile& file, const HashOf& hash_of) {
     ETALON_ASSERT(!file.files().empty());
-    if (file.files().size() == 1) return sha256(file.files().front().bytes());
+    if (file.files().size() == 1) {
+        const auto digest = digest_from_hex(hash_of(file.files().front()));
+        ETALON_ASSERT(digest);
+        return *digest;
+    }
     std::map<std::string, std::string> hashes;  // by name, the bytes of which give the order
     for (const MappedFile& mapped : file.files())
-        hashes[mapped.path().filename().string()] = to_hex(sha256(mapped.bytes()));
+        hashes[mapped.path().filename().string()] = hash_of(mapped);
     Sha256 lines;
     for (const auto& [name, hex] : hashes)
         lines.update(fmt::format("{}  {}\n", hex, name));
     return lines.finish();
+}
+
+}  // namespace
+
+Sha256Digest model_hash(const ModelFile& file) {
+    return combined_hash(
+        file, [](const MappedFile& mapped) { return to_hex(sha256(mapped.bytes())); });
+}
+
+FileCheck OpenedFiles::watch(FileCheck next) {
+    return [this, next = std::move(next)](const std::filesystem::path& path,
+                                          const FileIdentity& identity) {
+        files_[path] = identity;
+        if (next) next(path, identity);
+    };
+}
+
+Sha256Digest model_hash(const ModelFile& file, const OpenedFiles& opened,
+                        const std::filesystem::path& record) {
+    VerifiedRecord known(record);
+    return combined_hash(file, [&](const MappedFile& mapped) {
+        const auto found = opened.files().find(mapped.path());
+        ETALON_ASSERT(found != opened.files().end());
+        std::string hash = known.whole_sha256(found->second);
+        if (!hash.empty()) return hash;
+        hash = to_hex(sha256(mapped.bytes()));
+        known.learn_whole(found->second, hash);
+        return hash;
+    });
 }
 
 }  // namespace etalon::weights

@@ -21,6 +21,9 @@ FOLDER_FLIPS = 60
 FOLDER_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json",
                 "model-00001-of-00002.safetensors", "tokenizer.json", "tokenizer_config.json")
 OK, INVALID = 0, 5
+# The ledger of all these answers: in memory where there is such a file system, for each is synced.
+MEMORY = pathlib.Path("/dev/shm")
+DATA = tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
 
 
 def commands(path):
@@ -32,6 +35,7 @@ def commands(path):
 
 def run(etalon, words):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ETALON_")}
+    environment["XDG_DATA_HOME"] = DATA.name
     return subprocess.run([etalon, *words], env=environment, capture_output=True, check=False,
                           stdin=subprocess.DEVNULL, timeout=120)
 
@@ -140,6 +144,7 @@ def main():
         folder = pathlib.Path(name)
         gguf, imported = folder / "tiny.gguf", folder / "tiny.safetensors"
         tiny_model.write(gguf)
+        run(etalon, list(commands(gguf))[-1])  # the first answer of an account says more
         done = run(etalon, ["import", str(gguf), str(imported), "--as", "e8"])
         if done.returncode != OK:
             print(done.stderr.decode("utf-8", "replace"))

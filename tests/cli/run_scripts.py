@@ -11,7 +11,8 @@
 
 `>` lines are all of stdout, `!` lines all of stderr; `...` stands for any text within a line, a
 line of `...` alone for any lines. {model} is the default model, {tiny} and its kin are made here,
-{tmp} is an empty folder. Assignments before the command set its environment.
+{tmp} is an empty folder, {data} that of the account's data. Assignments before the command set its
+environment.
 """
 import os
 import pathlib
@@ -60,6 +61,7 @@ def run_case(case, etalon, names):
     fill = lambda text: re.sub(r"\{(\w+)\}", lambda m: str(names.get(m[1], m[0])), text)
     words = shlex.split(fill(case["command"]))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ETALON_")}
+    environment["XDG_DATA_HOME"] = str(names["data"])
     while re.fullmatch(r"[A-Z_]+=.*", words[0]):
         key, value = words.pop(0).split("=", 1)
         environment[key] = value
@@ -94,6 +96,7 @@ def make_models(folder):
     names = {name: folder / f"{name}.gguf"
              for name in ("tiny", "no_chat", "wide", "cut", "text", "empty")}
     (folder / "work").mkdir()
+    names["data"] = folder / "data"
     tiny_folder.write(folder / "shards", folder / "tiny.gguf")
     names["shards"] = folder / "shards"
     names["tmp"] = folder / "work"
@@ -113,6 +116,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         names = make_models(pathlib.Path(folder))
         names["model"] = os.environ["ETALON_TEST_MODEL"]
+        # The first answer of an account says where the key is that it is sealed to.
+        first = {"line": 0, "command": "etalon run {tiny} --raw --max-tokens 1 hello", "stdin": [],
+                 "stdout": ["..."], "stderr": ["..."], "exit": 0}
+        assert not run_case(first, etalon, names), "no first answer"
         for path in sorted(HERE.glob("*.txt")):
             if path.name == "CMakeLists.txt":
                 continue

@@ -13,11 +13,13 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "serve"))
 from served import Checks  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
+DATA = tempfile.TemporaryDirectory()  # the ledger of the answers
 PROMPT = "What is the capital of Belgium?"
 MAX_TOKENS = 16
 THREADS = (1, 2, 4)
@@ -30,6 +32,7 @@ LONG_PROMPT = "The quick brown fox jumps over the lazy dog. " * 115
 
 def run(etalon, *arguments, isa=None, stdin=None):
     environment = {k: v for k, v in os.environ.items() if k != "ETALON_ISA"}
+    environment["XDG_DATA_HOME"] = DATA.name
     if isa:
         environment["ETALON_ISA"] = isa
     done = subprocess.run([str(a) for a in (etalon, *arguments)], env=environment, check=False,

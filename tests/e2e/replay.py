@@ -39,10 +39,11 @@ class Program:
         self.etalon = pathlib.Path(os.environ["ETALON_BINARY"]).resolve()
         self.model = pathlib.Path(os.environ["ETALON_TEST_MODEL"]).resolve()
         self.folder = folder
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("ETALON_")}
+        self.environment["XDG_DATA_HOME"] = str(folder / "data")
 
     def run(self, *arguments, isa=None, **variables):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("ETALON_")}
-        environment.update(variables)
+        environment = self.environment | variables
         if isa:
             environment["ETALON_ISA"] = isa
         return subprocess.run([str(a) for a in (self.etalon, *arguments)], env=environment,
@@ -113,7 +114,7 @@ def check_interrupt(checks, program):
     command = [program.etalon, "run", program.model, "--payload", path, "--temperature", "0",
                "--max-tokens", "4000", "Count to ten thousand, one number a line."]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL) as running:
+                          stderr=subprocess.DEVNULL, env=program.environment) as running:
         running.stdout.read(1)  # the first text is there
         running.send_signal(signal.SIGINT)
         running.stdout.read()

@@ -57,6 +57,35 @@ TEST(Asked, records_find_their_place_whether_or_not_somebody_writes) {
         EXPECT_EQ(count_in(options, body), 1);
 }
 
+TEST(Asked, all_that_people_and_their_programs_record_may_be_asked) {
+    const Folder folder;
+    const LedgerOptions options = options_in(folder);
+    const std::string hash(kHashDigits, 'a');
+    std::uint64_t intent = 0;
+    {
+        Ledger ledger(options);
+        intent = ledger.begin_now(some_request(ledger.model_loaded(some_model()))).intent;
+        ledger.complete_now(some_completion(intent));
+    }
+    const std::string id = subject_id(options.folder, named_subject("default", "anna"));
+    EXPECT_EQ(subject_id(options.folder, named_subject("default", "anna")), id);
+    const std::string note = OwnPayloads(options.folder, 0).commit_note(intent, "it is wrong");
+    EXPECT_NE(note, OwnPayloads(options.folder, 0).commit_note(intent, "it is right"));
+    const std::vector<Body> records{
+        ApiKey{"created", 7, "infer", id}, Licence{id, "apache-2.0", hash, hash},
+        Replay{intent, 0, "match", 0, "cpu"}, Review{intent, id, "objection", note}};
+    record_now(options, {records[0], records[1]});
+    record_next(options, {records[2], records[3]});
+    EXPECT_EQ(count_in(options, records[0]), 1);
+    EXPECT_EQ(count_in(options, records[2]), 0);
+    { const Ledger ledger(options); }
+    for (const Body& body : records)
+        EXPECT_EQ(count_in(options, body), 1);
+    EXPECT_THROW((void)OwnPayloads(options.folder, 0).commit_note(0, ""), Error);
+    (void)erase_subject(options, tenant_subject("default"), "request");
+    EXPECT_THROW((void)OwnPayloads(options.folder, 0).commit_note(intent, ""), Error);
+}
+
 TEST(Asked, what_a_crash_left_waiting_is_written_by_the_next_program) {
     const Folder folder;
     const LedgerOptions options = options_in(folder);

@@ -25,12 +25,36 @@ std::string hex(std::uint64_t seed, std::size_t n) {
     return text;
 }
 
+/// What people and their programs record; the server's configuration is one of these.
+Body random_deed(std::uint64_t seed) {
+    const std::string hash = hex(seed, kHashDigits);
+    const std::string id = hex(seed + 1, kIdDigits);
+    switch (seed / 16 % 5) {
+        case 0:
+            return ApiKey{"created", seed % 999, "infer,audit", id};
+        case 1:
+            return Licence{id, "apache-2.0", hash, hex(seed + 6, kHashDigits)};
+        case 2:
+            return Replay{seed % 10, seed % 3, "checksum", seed % 500, "cpu/avx2"};
+        case 3:
+            return Review{seed % 10, id, "objection", hash};
+        default:
+            break;
+    }
+    Configuration configuration{hash, {}, seed % 2 == 0 ? hash : "", "strict", "none", {}};
+    for (std::uint64_t k = 0; k < seed % 4; ++k) {
+        configuration.listen.push_back("127.0.0.1:8080");
+        configuration.retention.push_back({hex(seed + k, kIdDigits), k, 10 + k});
+    }
+    return configuration;
+}
+
 /// A record of each kind in turn, with values drawn from the seed.
 Record random_record(std::uint64_t seed) {
     Record record{10 + seed % 1000, seed % 10, seed % kIntegerMax, Shutdown{}};
     const std::string hash = hex(seed, kHashDigits);
     const std::string id = hex(seed + 1, kIdDigits);
-    switch (seed % 9) {
+    switch (seed % 14) {
         case 0:
             record.body = Boot{{hash}, "etalon 0.1.0"};
             record.boot = record.seq;
@@ -72,8 +96,11 @@ Record random_record(std::uint64_t seed) {
         case 7:
             record.body = EraseRefused{seed % 2 == 0 ? "hold" : "minimum", {id, hex(seed + 5, 32)}};
             break;
-        default:
+        case 8:
             record.body = LogRead{seed % 10, 10 + seed % 90, "export"};
+            break;
+        default:
+            record.body = random_deed(seed);
             break;
     }
     return record;
@@ -143,6 +170,53 @@ TEST(Record, other_forms_of_the_same_values_are_refused) {
              "",
          })
         EXPECT_TRUE(refused(bad)) << bad;
+}
+
+/// Words and forms of the kinds that people and their programs write.
+TEST(Record, values_that_no_kind_has_are_refused) {
+    const std::string id = hex(1, kIdDigits);
+    const std::string hash = hex(2, kHashDigits);
+    const auto is_refused = [](const Body& body) {
+        return refused(write_record({20, 3, 5, body}));
+    };
+    const Configuration configuration{hash, {"[::1]:8080"}, hash, "best-effort", "always", {}};
+    EXPECT_FALSE(is_refused(configuration));
+    Configuration changed = configuration;
+    changed.certificate = id;
+    EXPECT_TRUE(is_refused(changed));
+    changed = configuration;
+    changed.sandbox = "none";
+    EXPECT_TRUE(is_refused(changed));
+    changed = configuration;
+    changed.signatures = "";
+    EXPECT_TRUE(is_refused(changed));
+    changed = configuration;
+    changed.retention = {{hash, 1, 2}};
+    EXPECT_TRUE(is_refused(changed));
+    EXPECT_FALSE(is_refused(ApiKey{"revoked", 0, "", id}));
+    EXPECT_TRUE(is_refused(ApiKey{"shown", 0, "", id}));
+    EXPECT_FALSE(is_refused(Licence{id, "", hash, hash}));
+    EXPECT_TRUE(is_refused(Licence{"anna", "", hash, hash}));
+    for (const char* verdict : {"match", "token", "checksum", "both", "end", "failed"})
+        EXPECT_FALSE(is_refused(Replay{19, 0, verdict, 0, ""})) << verdict;
+    EXPECT_TRUE(is_refused(Replay{19, 0, "none", 0, ""}));
+    EXPECT_TRUE(is_refused(Replay{20, 0, "match", 0, ""}));
+    EXPECT_FALSE(is_refused(Review{19, id, "ok", hash}));
+    EXPECT_TRUE(is_refused(Review{20, id, "ok", hash}));
+    EXPECT_TRUE(is_refused(Review{19, id, "maybe", hash}));
+    EXPECT_TRUE(is_refused(Review{19, id, "ok", "it is fine"}));
+}
+
+TEST(Record, the_largest_configuration_is_an_entry) {
+    Configuration configuration{hex(1, 64), {}, hex(2, 64), "best-effort", "changed", {}};
+    for (int i = 0; i < 64; ++i)
+        configuration.listen.push_back("[1234:1234:1234:1234:1234:1234:123.123.123.123]:65535");
+    for (std::size_t i = 0; i < kRetentionRulesMax; ++i)
+        configuration.retention.push_back(
+            {hex(i, kIdDigits), kRetentionDaysMax, kRetentionDaysMax});
+    const std::string bytes = write_record({kIntegerMax, 0, kIntegerMax, configuration});
+    EXPECT_LE(bytes.size(), kRecordBytesMax);
+    EXPECT_FALSE(refused(bytes));
 }
 
 TEST(Record, an_unknown_kind_is_read_with_what_every_record_has) {

@@ -37,6 +37,7 @@ class ServerTest : public ::testing::Test {
         wanted.scopes = kScopeInfer | kScopeMetrics;
         key_ = Accounts(options_.database).create_key(wanted, 1).key;
         std::promise<std::uint16_t> port;
+        options_.configuration = {std::string(64, 'c'), {}, "", "best-effort", "none", {}};
         std::promise<void> ready;
         options_.on_listening = [&](const auto& listens) { port.set_value(listens[0].port); };
         options_.on_ready = [&](const Site& /*site*/) { ready.set_value(); };

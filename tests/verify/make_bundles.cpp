@@ -108,9 +108,21 @@ void make(const fs::path& folder, int n_requests) {
     (void)export_bundle(ledger, {0, 0}, folder / "middle");
     const std::string receipt = run(folder, n_requests);
     const std::uint64_t answered = std::stoull(receipt.substr(receipt.find("rcp-") + 4));
+    const std::string id(kIdDigits, 'b');
+    const std::string hash(kHashDigits, 'c');
     record_now(options_in(folder), {ContentRead{answered, "complaint 17", "replay"},
                                     ContentRead{answered, "complaint 18", "stored"},
-                                    EraseRefused{"hold", {std::string(kIdDigits, 'a')}}});
+                                    EraseRefused{"hold", {std::string(kIdDigits, 'a')}},
+                                    ApiKey{"revoked", 3, "infer,audit", id},
+                                    Licence{id, "apache-2.0", hash, hash},
+                                    Replay{answered, 0, "both", 5, "cpu/avx2"},
+                                    Review{answered, id, "objection", hash}});
+    {
+        Ledger server(options_in(folder));
+        server.record(
+            Configuration{hash, {"127.0.0.1:8080"}, hash, "strict", "none", {{id, 1, 2}}});
+        server.record(Configuration{hash, {}, "", "best-effort", "always", {}});
+    }
     std::string text = get(ledger / "keys" / "log.key");
     text.pop_back();
     const tlog::SigningKey log = tlog::SigningKey::parse(text);

@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 
+from bad_records import BAD_VALUES, bad_value
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETALON = str(pathlib.Path(os.environ["ETALON_BINARY"]).resolve())
 N_CHANGES = 500 if os.environ.get("ETALON_SLOW") else 60
@@ -55,6 +57,10 @@ class Key:
                                    "-in", file.name], capture_output=True, check=True)
         data = (key_id or self.id) + time + done.stdout
         return f"\u2014 {name or self.name} {base64.b64encode(data).decode()}\n".encode()
+
+
+def canonical(record):
+    return json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
 
 
 def sha256(*parts):
@@ -155,13 +161,16 @@ class Bundle:
                 record[name] = hashlib.sha256(value.encode()).hexdigest()[:len(value)]
             elif isinstance(value, str):
                 record[name] = value + "x"
+            elif isinstance(value, list) and not value:
+                value.append("x")
             elif isinstance(value, list) and isinstance(value[0], dict):
-                value[0]["tokens"] += 1
+                number = next(one for one in value[0] if isinstance(value[0][one], int))
+                value[0][number] += 1
             elif isinstance(value, list):
                 value[0] = hashlib.sha256(value[0].encode()).hexdigest()[:len(value[0])]
             else:
                 value["bytes"] += 1
-            entries[i] = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
+            entries[i] = canonical(record)
             at["index"], at["entry"] = record["seq"], entries[i]
 
         self.change_records(change)
@@ -351,11 +360,17 @@ def bad_record(bundle, world):
     at = {}
 
     def change(entries):
-        kinds = ("intent", "complete")
-        i = bundle.numbers.choice([i for i, entry in enumerate(entries)
-                                   if json.loads(entry)["seq"] >= world["held"]
-                                   and json.loads(entry)["kind"] in kinds])
-        record = json.loads(entries[i])
+        records = [json.loads(entry) for entry in entries]
+        new = [i for i, record in enumerate(records) if record["seq"] >= world["held"]]
+        answers = [i for i in new if records[i]["kind"] in ("intent", "complete")]
+        others = [i for i in new if records[i]["kind"] in BAD_VALUES]
+        i = bundle.numbers.choice(others if others and bundle.numbers.random() < 0.5 else answers)
+        record = records[i]
+        at["index"] = i
+        if record["kind"] in BAD_VALUES:
+            bad_value(record, bundle.numbers)
+            at["entry"] = entries[i] = canonical(record)
+            return
         is_intent = record["kind"] == "intent"
         what = bundle.numbers.randrange(8)
         name, value = [("v", 2), ("seq", record["seq"] + 1), ("time_us", 0), ("extra", 1),
@@ -363,11 +378,11 @@ def bad_record(bundle, world):
                        ("load", record["seq"]) if is_intent else ("request", "0" * 32),
                        ("subjects", erased) if is_intent else ("intent", record["boot"])][what]
         record[name] = value
-        entries[i] = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
+        entries[i] = canonical(record)
         if what == 3 and bundle.numbers.random() < 0.5:  # the same values, a space more
             del record[name]
             entries[i] = json.dumps(record, separators=(",", ": "), sort_keys=True).encode()
-        at["index"], at["entry"] = i, entries[i]
+        at["entry"] = entries[i]
     first, _ = bundle.change_records(change)
     bundle.fork(first + at["index"], sha256(b"\0", at["entry"]), cosigners=["court", "audit"])
 

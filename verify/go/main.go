@@ -13,11 +13,11 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io/fs"
 	"math/bits"
 	"os"
 	"path/filepath"
 	"regexp"
+	"sort"
 	"strings"
 	"unicode/utf8"
 
@@ -25,8 +25,7 @@ import (
 )
 
 var (
-	noteForm = regexp.MustCompile(`^([^\x00-\x09\x0b-\x1f\x7f]*\n)\n` +
-		`(\x{2014} [!-*,-~]{1,256} [0-9A-Za-z+/=]{8,}\n)+$`)
+	noteForm     = regexp.MustCompile(`^([^\x00-\x09\x0b-\x1f\x7f]*\n)\n(\x{2014} [!-*,-~]{1,256} [0-9A-Za-z+/=]{8,}\n)+$`)
 	manifestForm = regexp.MustCompile(`^etalon\.audit-bundle/v1\norigin ([^ \n]+)\nsize (\d+)\n` +
 		`range (\d+) (\d+)\nmade (\d+)\n((?:file [0-9a-f]{64} \d+ [^ \n]+\n)*)$`)
 	pathForm    = regexp.MustCompile(`^(/(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*)+$`)
@@ -56,8 +55,7 @@ func main() {
 	if len(words) > 0 && words[0] == "receipt" {
 		words, verify = words[1:], verifyReceipt
 	}
-	require(len(words)%2 == 1, "usage: verify BUNDLE [--policy FILE] [--checkpoint FILE], or\n"+
-		"verify receipt FILE --policy FILE [--body FILE] [--text FILE]")
+	require(len(words)%2 == 1, "usage: verify BUNDLE [--policy FILE] [--checkpoint FILE], or\nverify receipt FILE --policy FILE [--body FILE] [--text FILE]")
 	for i := 1; i < len(words); i += 2 {
 		_, isOption := given[words[i]]
 		require(isOption, "%s is no option", words[i])
@@ -176,54 +174,57 @@ func openCheckpoint(policy, data []byte) (origin string, tree tlog.Tree) {
 
 // root is that of RFC 6962 section 2.1.
 func root(leaves []tlog.Hash) tlog.Hash {
-	if len(leaves) == 0 {
-		return sha256.Sum256(nil)
-	} else if len(leaves) == 1 {
-		return leaves[0]
+	if len(leaves) <= 1 {
+		return append(leaves[:len(leaves):len(leaves)], sha256.Sum256(nil))[0]
 	}
 	k := 1 << (bits.Len(uint(len(leaves)-1)) - 1) // the largest power of two below their number
 	return tlog.NodeHash(root(leaves[:k]), root(leaves[k:]))
 }
 
-// A record is canonical, so that it has one form of each kind. INT, HASH, ID, TEXT are values.
+// A record is canonical: the members of its kind and the common ones, sorted; commas as JSON has them.
 var forms = map[string]*regexp.Regexp{
-	"boot":     form(`{"auditors":\[HASH(,HASH){0,15}\],"boot":INT,KIND,"program":TEXT,SEQ,TIME,"v":1}`),
-	"shutdown": form(`{"boot":INT,KIND,SEQ,TIME,"v":1}`),
-	"model_load": form(`{"architecture":TEXT,"arithmetic":INT,"backend":TEXT,"boot":INT,` +
-		`"context_tokens":INT,KIND,"model":HASH,"name":TEXT,SEQ,TIME,"v":1,"vocab_size":INT}`),
-	"intent": form(`{"answers":INT,"body":HASH,"boot":INT,KIND,"load":INT,"max_tokens":INT,` +
-		`"model":HASH,"part":INT,"parts":INT,"prompt":HASH,"prompt_tokens":INT,"request":ID,` +
-		`"sampling":HASH,SEQ,"subjects":\[ID(,ID){0,15}\],"tenant":ID,TIME,"v":1}`),
-	"complete": form(`{"answers":\[ANSWER(,ANSWER)*\],"boot":INT,"intent":INT,KIND,` +
-		`"payload":{"bytes":INT,"ciphertext":HASH,"envelope":HASH},"request":ID,SEQ,TIME,"v":1}`),
-	"erase":         form(`{"basis":"(request|retention)","boot":INT,KIND,SEQ,"subject":ID,TIME,"v":1}`),
-	"log_read":      form(`{"boot":INT,"end":INT,"first":INT,KIND,SEQ,TIME,"v":1,"what":TEXT}`),
-	"content_read":  form(`{"boot":INT,"intent":INT,KIND,"reason":TEXT,SEQ,TIME,"v":1,"what":"(open|replay|stored)"}`),
-	"erase_refused": form(`{"basis":"(hold|minimum)","boot":INT,KIND,SEQ,"subjects":\[ID(,ID)*\],TIME,"v":1}`),
+	"boot":       form(`auditors:\[HASH(,HASH){0,15}\] program:TEXT`),
+	"shutdown":   form(``),
+	"model_load": form(`architecture:TEXT arithmetic:INT backend:TEXT context_tokens:INT model:HASH name:TEXT vocab_size:INT`),
+	"complete": form(`answers:\[({"digest":HASH,"finish":"(stop|length|cancelled|error)","payload":HASH,` +
+		`"text":HASH,"tokens":INT},?)+\] intent:INT payload:{"bytes":INT,"ciphertext":HASH,"envelope":HASH} request:ID`),
+	"erase":         form(`basis:"(request|retention)" subject:ID`),
+	"log_read":      form(`end:INT first:INT what:TEXT`),
+	"content_read":  form(`intent:INT reason:TEXT what:"(open|replay|stored)"`),
+	"erase_refused": form(`basis:"(hold|minimum)" subjects:\[(ID,?)+\]`),
+	"key":           form(`action:"(created|revoked|changed)" key:INT scopes:TEXT tenant:ID`),
+	"licence":       form(`by:ID licence:TEXT model:HASH text:HASH`),
+	"replay":        form(`answer:INT backend:TEXT intent:INT position:INT verdict:"(match|token|checksum|both|end|failed)"`),
+	"review":        form(`by:ID intent:INT note:HASH verdict:"(ok|objection)"`),
+	"configuration": form(`certificate:"([0-9a-f]{64})?" hash:HASH listen:\[(TEXT,?)*\] ` +
+		`retention:\[({"max_days":INT,"min_days":INT,"tenant":ID},?)*\] sandbox:"(strict|best-effort)" signatures:"(none|changed|always)"`),
+	"intent": form(`answers:INT body:HASH load:INT max_tokens:INT model:HASH part:INT parts:INT prompt:HASH ` +
+		`prompt_tokens:INT request:ID sampling:HASH subjects:\[(ID,?){1,16}\] tenant:ID`),
 }
 
-func form(text string) *regexp.Regexp {
-	text = strings.ReplaceAll(text, "ANSWER", `{"digest":HASH,"finish":"(stop|length|cancelled|error)",`+
-		`"payload":HASH,"text":HASH,"tokens":INT}`)
-	return regexp.MustCompile("^" + strings.NewReplacer("INT", `[0-9]+`, "HASH", `"[0-9a-f]{64}"`,
-		"ID", `"[0-9a-f]{32}"`, "TEXT", `"[^"]*"`, "SEQ", `"seq":[0-9]+`, "TIME", `"time_us":[0-9]+`,
-		"KIND", `"kind":"[a-z_]+"`).Replace(text) + "$")
+func form(members string) *regexp.Regexp {
+	list := strings.Fields(members + ` boot:INT kind:"[a-z_]+" seq:INT time_us:INT v:1`)
+	for i, member := range list {
+		list[i] = `"` + strings.Replace(member, ":", `":`, 1)
+	}
+	sort.Strings(list)
+	return regexp.MustCompile("^{" + strings.NewReplacer("INT", `[0-9]+`, "HASH", `"[0-9a-f]{64}"`,
+		"ID", `"[0-9a-f]{32}"`, "TEXT", `"[^"]*"`).Replace(strings.Join(list, ",")) + "}$")
 }
 
 // checkValue refuses what no record holds; a value in an object is one level below it.
 func checkValue(value any, depth int) {
 	require(depth <= 8 && value != nil, "it is nested too deep, or has a null")
-	switch v := value.(type) {
-	case json.Number:
-		number(string(v))
-	case []any:
-		for _, item := range v {
-			checkValue(item, depth+1)
-		}
-	case map[string]any:
-		for _, item := range v {
-			checkValue(item, depth+1)
-		}
+	items, _ := value.([]any)
+	members, _ := value.(map[string]any)
+	for _, item := range members {
+		items = append(items, item)
+	}
+	for _, item := range items {
+		checkValue(item, depth+1)
+	}
+	if n, isNumber := value.(json.Number); isNumber {
+		number(string(n))
 	}
 }
 
@@ -250,7 +251,7 @@ func parseRecord(entry []byte) (r record) {
 	n := r.integer
 	good = (n("boot") == n("seq")) == (kind == "boot") && n("boot") <= n("seq") && n("time_us") >= 0
 	good = good && (kind != "complete" || len(r.list("answers")) <= 128) && (kind != "log_read" || n("first") <= n("end"))
-	good = good && (kind != "complete" && kind != "content_read" || n("intent") < n("seq")) && (kind != "erase_refused" || len(r.list("subjects")) <= 1000)
+	good = good && (forms[kind] == nil || r["intent"] == nil || n("intent") < n("seq")) && (kind != "erase_refused" || len(r.list("subjects")) <= 1000)
 	good = good && (kind != "intent" || n("answers") >= 1 && n("answers") <= 128 &&
 		n("part") < n("parts") && n("parts") <= 4096 && n("load") < n("seq"))
 	for i := 1; kind == "boot" && i < len(r.list("auditors")); i++ {
@@ -318,8 +319,8 @@ func (b *bundle) openManifest(policy []byte) {
 	for _, line := range strings.Split(strings.TrimSuffix("file   \n"+parts[6], "\n"), "\n")[1:] {
 		words := strings.Split(line, " ")
 		path := words[3]
-		good := len(path) <= 200 && pathForm.MatchString("/"+path)
-		require(good && last < path && path != "MANIFEST", "MANIFEST lists %q there", path)
+		good := len(path) <= 200 && pathForm.MatchString("/"+path) && last < path
+		require(good && path != "MANIFEST", "MANIFEST lists %q there", path)
 		last, b.files[path] = path, fmt.Sprintf("%s %d", words[1], number(words[2]))
 	}
 }
@@ -327,13 +328,13 @@ func (b *bundle) openManifest(policy []byte) {
 // checkFiles compares the folder with the manifest.
 func (b *bundle) checkFiles() {
 	found := 0
-	err := filepath.WalkDir(b.folder+"/", func(name string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(b.folder+"/", func(name string, entry os.DirEntry, err error) error {
 		require(err == nil && (entry.IsDir() || entry.Type().IsRegular()), "%q is no file", name)
 		path, _ := filepath.Rel(b.folder, name)
 		if !entry.IsDir() && path != "MANIFEST" {
 			data := read(name)
-			same := b.files[path] == fmt.Sprintf("%x %d", sha256.Sum256(data), len(data))
-			require(same, "%q was changed or is not in the MANIFEST", path)
+			is := fmt.Sprintf("%x %d", sha256.Sum256(data), len(data))
+			require(b.files[path] == is, "%q was changed or is not in the MANIFEST", path)
 			found++
 		}
 		return nil
@@ -393,7 +394,7 @@ func (b *bundle) take(index int64, entry []byte) {
 			require(same, "record %d is not the end of its intent", index)
 			b.kinds["intent without complete"]--
 		}
-	case "content_read":
+	case "content_read", "replay", "review":
 		b.named(r, "intent", "intent")
 	case "erase":
 		b.erased[r["subject"].(string)] = true
@@ -492,8 +493,7 @@ func verifyReceipt(path string, held map[string][]byte) {
 			require(held["--"+label] == nil || same, "part %d: the %s is another one", i, label)
 		}
 		check("body", intent["body"])
-		if i == 0 {
-			check("text", complete.list("answers")[0].(map[string]any)["text"])
-		}
+		check("text", complete.list("answers")[0].(map[string]any)["text"])
+		held["--text"] = nil // it is of the first part
 	}
 }

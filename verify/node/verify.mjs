@@ -17,9 +17,7 @@ function check(good, why) {
 }
 
 function sha256(...parts) {
-    const hash = createHash("sha256");
-    for (const part of parts) hash.update(part);
-    return hash.digest();
+    return parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
 }
 
 function number(text) {
@@ -52,8 +50,7 @@ function isSigned(key, kind, text, signatures) {
     }
     const der = Buffer.concat([ED25519, bytes.subarray(1)]);
     const publicKey = createPublicKey({ key: der, format: "der", type: "spki" });
-    const is = verify(null, Buffer.from(message), publicKey, signature);
-    check(is, `a signature of ${name} is wrong`);
+    check(verify(null, Buffer.from(message), publicKey, signature), `${name} signed wrongly`);
     return { name, code, signed: true };
 }
 
@@ -160,8 +157,9 @@ const isText = (value) => typeof value === "string";
 const isHash = (value) => isText(value) && /^[0-9a-f]{64}$/.test(value);
 const isId = (value) => isText(value) && /^[0-9a-f]{32}$/.test(value);
 const isOneOf = (...words) => (value) => words.includes(value);
+const isArray = (isItem) => (value) => Array.isArray(value) && value.every(isItem);
 const isList = (isItem, most) => (value) =>
-    Array.isArray(value) && value.length >= 1 && value.length <= most && value.every(isItem);
+    isArray(isItem)(value) && value.length >= 1 && value.length <= most;
 const isObject = (form) => (value) => typeof value === "object" && !Array.isArray(value) &&
     Object.keys(value).length === Object.keys(form).length && hasMembers(value, form);
 const hasMembers = (value, form) => Object.entries(form).every(
@@ -170,6 +168,7 @@ const hasMembers = (value, form) => Object.entries(form).every(
 const COMMON = { boot: isInteger, kind: isText, seq: isInteger, time_us: isInteger, v: isOneOf(1) };
 const ANSWER = { digest: isHash, finish: isOneOf("stop", "length", "cancelled", "error"),
     payload: isHash, text: isHash, tokens: isInteger };
+const RULE = { max_days: isInteger, min_days: isInteger, tenant: isId };
 const FORMS = new Map(Object.entries({
     shutdown: {}, boot: { auditors: isList(isHash, 16), program: isText },
     model_load: { architecture: isText, arithmetic: isInteger, backend: isText,
@@ -183,6 +182,15 @@ const FORMS = new Map(Object.entries({
     log_read: { end: isInteger, first: isInteger, what: isText },
     content_read: { intent: isInteger, reason: isText, what: isOneOf("open", "replay", "stored") },
     erase_refused: { basis: isOneOf("hold", "minimum"), subjects: isList(isId, 1000) },
+    configuration: { certificate: (value) => value === "" || isHash(value), hash: isHash,
+        listen: isArray(isText), sandbox: isOneOf("strict", "best-effort"),
+        retention: isArray(isObject(RULE)), signatures: isOneOf("none", "changed", "always") },
+    key: { action: isOneOf("created", "revoked", "changed"), key: isInteger, scopes: isText,
+        tenant: isId },
+    licence: { by: isId, licence: isText, model: isHash, text: isHash },
+    replay: { answer: isInteger, backend: isText, intent: isInteger, position: isInteger,
+        verdict: isOneOf("match", "token", "checksum", "both", "end", "failed") },
+    review: { by: isId, intent: isInteger, note: isHash, verdict: isOneOf("ok", "objection") },
 }));
 
 /// The text of a value as records have it; refuses what no record holds.
@@ -211,7 +219,7 @@ function parseRecord(entry) {
         (kind !== "boot" || auditors.every((hash, i) => i === 0 || auditors[i - 1] < hash)) &&
         (kind !== "intent" || answers >= 1 && answers <= 128 && part < parts && parts <= 4096) &&
         (kind !== "intent" || load < seq) &&
-        (kind !== "complete" && kind !== "content_read" || intent < seq) &&
+        (!FORMS.has(kind) || intent === undefined || intent < seq) &&
         (kind !== "log_read" || first <= end);
     check(good, `a value of this ${kind} is out of its range`);
     return record;
@@ -223,11 +231,9 @@ class Bundle {
     records = new Map();    // by index
     completes = new Map();  // by the index of their intent
     erased = new Set();
-    counts = {};
-    time = 0;
 
     constructor(folder, policy) {
-        Object.assign(this, { folder, policy });
+        Object.assign(this, { folder, policy, counts: {}, time: 0 });
     }
 
     count(what, n = 1) {
@@ -306,8 +312,7 @@ class Bundle {
                 const size = bytes.length >= 2 ? bytes.readUInt16BE() : bytes.length;
                 check(bytes.length >= 2 + size, `record ${index} is cut`);
                 const entry = bytes.subarray(2, 2 + size);
-                const is = leafHash(entry).equals(this.leaves[index]);
-                check(is, `record ${index} is not the one in the tree`);
+                check(leafHash(entry).equals(this.leaves[index]), `record ${index} was changed`);
                 this.take(index, entry, base);
                 bytes = bytes.subarray(2 + size);
             }
@@ -327,12 +332,11 @@ class Bundle {
         stage = "step 8";
         const named = (member, kind) => {  // undefined: it is before those of the bundle
             const other = this.records.get(record[member]);
-            const good = record[member] < base || other?.kind === kind;
-            check(good, `record ${index}: its ${member} is no ${kind}`);
+            check(record[member] < base || other?.kind === kind, `record ${index} has no ${kind}`);
             return other;
         };
         named("boot", "boot");
-        if (record.kind === "content_read") named("intent", "intent");
+        if (["content_read", "replay", "review"].includes(record.kind)) named("intent", "intent");
         if (record.kind === "intent") {
             const load = named("load", "model_load");
             check(!load || load.model === record.model, `record ${index}: it has another model`);
@@ -372,8 +376,7 @@ class Bundle {
 
     /// Nothing else is in the folder than what was read and the auditors' certificates.
     checkPaths() {
-        this.read("README.md");
-        this.read("policy.txt");
+        for (const path of ["README.md", "policy.txt"]) this.read(path);
         for (const path of this.files.keys()) {
             const [, hash] = /^auditors\/([0-9a-f]{64})\.pem$/.exec(path) ?? [];
             if (hash) {
@@ -402,18 +405,16 @@ function verifyBundle(folder, given) {
     bundle.checkFiles();
     stage = "step 3";
     const { origin, size, root } = openCheckpoint(policy, bundle.read("log/checkpoint"));
-    const is = origin === bundle.origin && size === bundle.size;
-    check(is, "the checkpoint is not that of MANIFEST");
+    check(origin === bundle.origin && size === bundle.size, "the checkpoint is not MANIFEST's");
     stage = "step 4";
     bundle.readTiles();
-    const { leaves } = bundle;
-    check(rootOf(leaves).equals(root), "the hashes have another root");
+    check(rootOf(bundle.leaves).equals(root), "the hashes have another root");
     if (given["--checkpoint"]) {
         stage = "step 5";
         const held = openCheckpoint(policy, given["--checkpoint"]);
         check(held.origin === origin, "the held checkpoint is of another log");
         check(held.size <= size, `the log was rolled back: it had ${held.size} records`);
-        const before = rootOf(leaves.slice(0, held.size));
+        const before = rootOf(bundle.leaves.slice(0, held.size));
         check(before.equals(held.root), "the held checkpoint is of another history");
     }
     bundle.checkEntries();
@@ -436,8 +437,8 @@ function openProof(policy, kind, entry, proof) {
     check(hashes.every((hash) => hash.length === 32), "a hash of the proof has not 32 bytes");
     const index = number(parts[2]);
     check(index === record.seq, `the proof of the ${kind} is of another record`);
-    const found = rootOfProof(leafHash(entry), index, size, hashes);
-    check(found.equals(root), `record ${index} is not in the tree of the checkpoint`);
+    const is = rootOfProof(leafHash(entry), index, size, hashes).equals(root);
+    check(is, `record ${index} is not in the tree of the checkpoint`);
     return record;
 }
 
@@ -463,10 +464,9 @@ function verifyReceipt(path, given) {
         check(isHash(part.commit_key), `part ${i}: commit_key is none`);
         const compare = (label, recorded) => {
             const content = given[`--${label}`];
-            if (!content) return;
             const mac = createHmac("sha256", Buffer.from(part.commit_key, "hex"));
-            const is = mac.update(`${label}\n`).update(content).digest("hex") === recorded;
-            check(is, `part ${i}: the ${label} is another one`);
+            const is = mac.update(`${label}\n`).update(content ?? "").digest("hex") === recorded;
+            check(!content || is, `part ${i}: the ${label} is another one`);
         };
         compare("body", intent.body);
         if (i === 0) compare("text", complete.answers[0].text);
@@ -480,8 +480,8 @@ function main(words) {
         "FILE], or verify.mjs receipt FILE --policy FILE [--body FILE] [--text FILE]");
     const given = {};
     for (let i = 0; i < options.length; i += 2) {
-        const isOption = ["--policy", "--checkpoint", "--body", "--text"].includes(options[i]);
-        check(isOption, `${options[i]} is no option`);
+        const names = ["--policy", "--checkpoint", "--body", "--text"];
+        check(names.includes(options[i]), `${options[i]} is no option`);
         given[options[i]] = readFileSync(options[i + 1]);
     }
     verifyIt(path, given);

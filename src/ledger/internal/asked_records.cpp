@@ -13,7 +13,9 @@ namespace {
 
 bool may_be_asked(const Body& body) {
     return std::holds_alternative<LogRead>(body) || std::holds_alternative<ContentRead>(body) ||
-           std::holds_alternative<EraseRefused>(body);
+           std::holds_alternative<EraseRefused>(body) || std::holds_alternative<ApiKey>(body) ||
+           std::holds_alternative<Licence>(body) || std::holds_alternative<Replay>(body) ||
+           std::holds_alternative<Review>(body);
 }
 
 std::vector<Body> parse(std::string_view text) {

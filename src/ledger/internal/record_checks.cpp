@@ -50,16 +50,14 @@ void RecordChecks::check_links(const Record& record) const {
                         [&](const std::string& id) { return erased_.count(id) > 0; });
         if (names_erased) refuse(8, index, "it names a subject that was erased");
     }
-    if (const auto* read = std::get_if<ContentRead>(&record.body)) {
-        if (was_seen(read->intent) && intent_at(read->intent) == nullptr) {
-            refuse(8, index, "its intent is no intent record");
-        }
+    const auto about = intent_of(record.body);
+    if (about && was_seen(*about) && intent_at(*about) == nullptr) {
+        refuse(8, index, "its intent is no intent record");
     }
     if (const auto* complete = std::get_if<Complete>(&record.body)) {
         if (completes_.count(complete->intent) > 0) refuse(8, index, "its intent is complete");
         if (!was_seen(complete->intent)) return;
         const Intent* intent = intent_at(complete->intent);
-        if (intent == nullptr) refuse(8, index, "its intent is no intent record");
         if (intent->request != complete->request) refuse(8, index, "its request is another one");
         if (intent->answers != complete->answers.size()) refuse(8, index, "it lacks answers");
     }

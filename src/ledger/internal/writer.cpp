@@ -44,6 +44,11 @@ void check(const RequestIntent& request) {
     }
 }
 
+std::unique_ptr<FolderLock> locked(const std::filesystem::path& folder) {
+    make_private_folder(folder);
+    return std::make_unique<FolderLock>(folder);
+}
+
 std::vector<std::string> ids_of(const std::vector<Subject>& subjects) {
     std::vector<std::string> ids;
     for (const Subject& subject : subjects)
@@ -55,6 +60,7 @@ std::vector<std::string> ids_of(const std::vector<Subject>& subjects) {
 
 Ledger::Writer::Writer(LedgerOptions options)
     : options_(std::move(options)),
+      beginning_(locked(options_.folder)),
       key_(read_or_make_log_key(options_.folder, options_.origin_start)),
       subjects_(options_.folder / "keys" / "subjects"),
       asked_(options_.folder / kAskedFolder),
@@ -64,14 +70,19 @@ Ledger::Writer::Writer(LedgerOptions options)
       payloads_(options_.folder / "payloads"),
       responses_(options_.folder, options_.stored),
       files_(log_files(options_.folder)) {
+    beginning_.reset();
     open_log();
     boot_ = log_->size();
     add(Boot{auditors_.hashes(), plain(options_.program)});
     write_asked();  // a refusal was asked for before the erasure that came after all
     write_erasures();
-    publish();
-    completions_ = std::make_unique<Completions>(options_.folder / "completions.index", files_,
-                                                 log_->checkpoint().size);
+    if (options_.shared) {
+        log_->commit();  // what comes later names the boot record
+    } else {
+        publish();
+        completions_ = std::make_unique<Completions>(options_.folder / "completions.index", files_,
+                                                     log_->checkpoint().size);
+    }
     thread_ = std::thread([this] { work(); });
 }
 
@@ -82,6 +93,7 @@ Ledger::Writer::~Writer() {
     }
     wake_.notify_one();
     thread_.join();
+    options_.wait = std::min(options_.wait, kEndTime);
     try {
         open_log();
         add(Shutdown{});
@@ -95,7 +107,7 @@ Ledger::Writer::~Writer() {
 void Ledger::Writer::open_log() {
     if (log_) return;
     disk_.reset();
-    disk_ = std::make_unique<tlog::FolderDisk>(options_.folder / "log");
+    take_disk();
     log_ = std::make_unique<tlog::LogWriter>(*disk_, key_);
     log_->publish();
     published_ = std::chrono::steady_clock::now();
@@ -106,8 +118,34 @@ void Ledger::Writer::open_log() {
     });
 }
 
+void Ledger::Writer::take_disk() {
+    const auto end = std::chrono::steady_clock::now() + options_.wait;
+    while (!disk_) {
+        try {
+            disk_ = std::make_unique<tlog::FolderDisk>(options_.folder / "log");
+        } catch (const Error& error) {
+            const bool is_busy = error.code() == ExitCode::unavailable;
+            if (!is_busy || std::chrono::steady_clock::now() >= end) throw;
+            std::this_thread::sleep_for(kBusyPause);
+        }
+    }
+}
+
+/// For the next process that wants it.
+void Ledger::Writer::leave_log() {
+    publish();
+    log_.reset();
+    disk_.reset();
+}
+
 void Ledger::Writer::report(const Error& error) const {
     if (options_.on_trouble) options_.on_trouble(error);
+}
+
+bool Ledger::Writer::seals_to_local_auditor() const {
+    return auditors_.hashes().size() == 1 &&
+           std::filesystem::exists(options_.folder / kLocalAuditor) &&
+           std::filesystem::exists(local_auditor_key());
 }
 
 std::uint64_t Ledger::Writer::add(Body body) {
@@ -304,7 +342,9 @@ void Ledger::Writer::run_now(const std::function<void()>& make) {
 /// False: the end.
 bool Ledger::Writer::take(std::vector<Task>& tasks) {
     std::unique_lock lock(mutex_);
-    wake_.wait_for(lock, kPublishTime, [&] { return stop_ || !queue_.empty(); });
+    const bool is_leaving = options_.shared && log_;
+    wake_.wait_for(lock, is_leaving ? kHeldTime : kPublishTime,
+                   [&] { return stop_ || !queue_.empty(); });
     tasks.assign(std::make_move_iterator(queue_.begin()), std::make_move_iterator(queue_.end()));
     queue_.clear();
     return !stop_ || !tasks.empty();
@@ -314,6 +354,10 @@ void Ledger::Writer::work() {
     std::vector<Task> tasks;
     while (take(tasks)) {
         try {
+            if (options_.shared && tasks.empty()) {
+                if (log_) leave_log();
+                continue;
+            }
             open_log();
             write_group(tasks);
             write_asked();
@@ -322,6 +366,7 @@ void Ledger::Writer::work() {
         } catch (const Error& error) {
             // The group is not known to be safe: nobody is told that it is.
             log_.reset();
+            if (options_.shared) disk_.reset();
             opened_.clear();
             completed_.clear();
             written_.clear();
@@ -355,7 +400,7 @@ void Ledger::Writer::write_group(std::vector<Task>& tasks) {
     opened_.clear();
     for (const auto& [intent, complete] : completed_) {
         open_.erase(intent);
-        completions_->put(intent, complete);
+        if (completions_) completions_->put(intent, complete);
     }
     completed_.clear();
     for (Task& task : tasks)
@@ -364,6 +409,7 @@ void Ledger::Writer::write_group(std::vector<Task>& tasks) {
 
 ReceiptResult Ledger::Writer::receipt(const std::string& id, const std::string& tenant) const {
     using State = ReceiptResult::State;
+    ETALON_ASSERT(completions_);
     const auto first = intent_of_receipt(subjects_, id, tenant);
     if (!first) return {State::unknown, ""};
     const ReceiptSource source{files_, key_.verifier(), subjects_, *completions_, boot_};

@@ -11,6 +11,7 @@
 
 #include "ledger/internal/asked_records.h"
 #include "ledger/internal/completions.h"
+#include "ledger/internal/files.h"
 #include "ledger/ledger.h"
 #include "ledger/limits.h"
 #include "ledger/payload_store.h"
@@ -53,6 +54,7 @@ class Ledger::Writer {
     const LedgerOptions& options() const { return options_; }
     ResponseStore& responses() { return responses_; }
     bool made_local_auditor() const { return made_local_auditor_; }
+    bool seals_to_local_auditor() const;
     std::filesystem::path local_auditor_key() const { return options_.folder / kLocalAuditorKey; }
     const tlog::SigningKey& key() const { return key_; }
 
@@ -68,6 +70,8 @@ class Ledger::Writer {
     };
 
     void open_log();
+    void take_disk();
+    void leave_log();
     void work();
     bool take(std::vector<Task>& tasks);
     void write_group(std::vector<Task>& tasks);
@@ -81,6 +85,7 @@ class Ledger::Writer {
                                     const std::string& origin);
 
     LedgerOptions options_;
+    std::unique_ptr<FolderLock> beginning_;  // until there are keys: two programs may begin
     tlog::SigningKey key_;
     Subjects subjects_;
     AskedRecords asked_;
