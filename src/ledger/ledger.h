@@ -33,6 +33,8 @@ struct LedgerOptions {
     std::string origin_start = "etalon.local";  ///< a new log's origin is this, "/" and 16 digits
     /// Called by the ledger's thread with what went wrong beside requests.
     std::function<void(const Error& error)> on_trouble;
+    /// Likewise: subjects were erased, and the records are on disk.
+    std::function<void()> on_erased;
 };
 
 /// One request as it is about to be computed. Contents are committed to and not kept.

@@ -224,6 +224,10 @@ void Dispatcher::abandon(wire::RequestId id) {
     }
 }
 
+void Dispatcher::forget() {
+    if (is_ready_) send(wire::Forget{});
+}
+
 void Dispatcher::drain() {
     draining_ = true;
     if (!worker_) {

@@ -108,6 +108,12 @@ class Server {
         options.on_trouble = [](const Error& error) {
             log_note(fmt::format("ledger: {}", error.message()));
         };
+        options.on_erased = [this] {
+            asio::post(io_, [this] {
+                for (const auto& dispatcher : dispatchers_)
+                    dispatcher->forget();
+            });
+        };
         ledger_ = std::make_unique<ledger::Ledger>(std::move(options));
         site_.ledger = ledger_.get();
         site_.log_files = ledger::log_files(options_.ledger);

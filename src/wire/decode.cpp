@@ -148,6 +148,10 @@ AskCounters read(Copier&, const schema::AskCounters& ask) {
     return {ask.id()};
 }
 
+Forget read(Copier&, const schema::Forget&) {
+    return {};
+}
+
 Drain read(Copier&, const schema::Drain&) {
     return {};
 }
@@ -329,6 +333,8 @@ ToWorker decode_to_worker(std::string_view frame) {
             return as(root.message_as_Embed());
         case Type::AskCounters:
             return as(root.message_as_AskCounters());
+        case Type::Forget:
+            return as(root.message_as_Forget());
         case Type::Drain:
             return as(root.message_as_Drain());
         case Type::NONE:

@@ -154,6 +154,10 @@ auto write(Builder& out, const AskCounters& ask) {
     return schema::CreateAskCounters(out, ask.id);
 }
 
+auto write(Builder& out, const Forget&) {
+    return schema::CreateForget(out);
+}
+
 auto write(Builder& out, const Drain&) {
     return schema::CreateDrain(out);
 }

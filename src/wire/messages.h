@@ -127,12 +127,17 @@ struct AskCounters {
     RequestId id = 0;
     bool operator==(const AskCounters&) const = default;
 };
+/// A subject was erased: no prefix that was computed until now serves a later request.
+struct Forget {
+    bool operator==(const Forget&) const = default;
+};
 /// Finish what was prepared or runs, accept nothing new, then leave.
 struct Drain {
     bool operator==(const Drain&) const = default;
 };
 
-using ToWorker = std::variant<Prepare, Go, Cancel, Tokenize, Detokenize, Embed, AskCounters, Drain>;
+using ToWorker = std::variant<Prepare, Go, Cancel, Tokenize, Detokenize, Embed, AskCounters, Forget,
+                              Drain>;
 
 /// --- worker to front ---
 

@@ -67,7 +67,7 @@ bool ProtocolCheck::sent(const ToWorker& message) {
         open(embed->id, std::move(asked));
     } else if (const auto* ask = std::get_if<AskCounters>(&message)) {
         open(ask->id, Open(Phase::counting));
-    } else {
+    } else if (std::holds_alternative<Drain>(message)) {
         draining_ = true;
     }
     return true;

@@ -274,6 +274,10 @@ void Service::take(const wire::AskCounters& ask, engine::Time) {
                                           {"pages_total", n(now.pages_total)}}});
 }
 
+void Service::take(const wire::Forget&, engine::Time) {
+    model_->engine().forget_prefixes();
+}
+
 void Service::take(const wire::Drain&, engine::Time) {
     draining_ = true;
 }

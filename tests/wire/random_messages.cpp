@@ -123,7 +123,7 @@ ChoiceEnd random_choice_end(Source& in) {
 
 ToWorker random_to_worker(std::uint64_t seed) {
     Source in(seed);
-    switch (in.below(8)) {
+    switch (in.below(9)) {
         case 0:
             return Prepare{in.bits(),         in.text(),           in.text(), in.number(),
                            random_prompt(in), random_sampling(in), in.flag()};
@@ -140,6 +140,8 @@ ToWorker random_to_worker(std::uint64_t seed) {
                          in.flag()};
         case 6:
             return AskCounters{in.bits()};
+        case 7:
+            return Forget{};
         default:
             return Drain{};
     }
