@@ -4,11 +4,12 @@
 // every weight, and is the same on every device.
 #include <algorithm>
 #include <numeric>
+#include <string_view>
 #include <vector>
 
 #include "model/transformer.h"
 
-#include "base/error.h"
+#include "exact/attention.h"
 
 namespace etalon::model {
 

@@ -162,6 +162,7 @@ const std::vector<Route>& all_routes() {
         {"POST", "/v1/fim/completions", kScopeInfer, handle_fim},
         {"POST", "/v1/embeddings", kScopeInfer, handle_embeddings},
         {"GET", "/v1/receipts/", kScopeInfer, handle_receipt},
+        {"POST", "/v1/live", kScopeAudit, handle_live_digest},
         {"GET", "/ledger/*", kScopeAudit, handle_log_file},
         {"POST", "/tokenize", kScopeInfer, handle_tokenize},
         {"POST", "/detokenize", kScopeInfer, handle_detokenize},

@@ -96,7 +96,7 @@ TEST_P(LiveDigest, any_bit_that_changes_is_seen) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, LiveDigest, testing::Values("e8", "gguf"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace etalon::model

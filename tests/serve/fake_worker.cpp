@@ -56,6 +56,9 @@ class FakeWorker : public Worker {
         if (const auto* ask = std::get_if<wire::AskCounters>(&message)) {
             say(wire::Counters{ask->id, {{"steps", 7.0}}});
         }
+        if (const auto* ask = std::get_if<wire::AskLive>(&message)) {
+            say(wire::Live{ask->id, ask->nonce});
+        }
         if (std::holds_alternative<wire::Drain>(message)) {
             left_ = true;
             wake();
