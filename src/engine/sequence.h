@@ -50,9 +50,7 @@ struct Sequence {
     int n_missing() const noexcept { return n_tokens() - n_computed; }
     /// All but the newest token are computed: one token a step.
     bool decodes() const noexcept { return n_missing() == 1; }
-    PrefixTree::Partition partition() const {
-        return {request->tenant, request->cache_key, epoch};
-    }
+    PrefixTree::Partition partition() const { return {request->tenant, request->cache_key, epoch}; }
 
     const Request* request;
     RequestId request_id;

@@ -7,9 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "model/transformer.h"
-
 #include "exact/attention.h"
+#include "model/transformer.h"
 
 namespace etalon::model {
 
@@ -55,8 +54,7 @@ class LiveHash {
         const auto n = static_cast<std::size_t>(n_at_once);
         const auto v = device_->make_floats(n * n_cols);
         const auto y = device_->make_floats(n * n_rows);
-        const auto x =
-            device_->make_activations(n_at_once, matrix.n_cols, matrix.forms_needed);
+        const auto x = device_->make_activations(n_at_once, matrix.n_cols, matrix.forms_needed);
         for (int probe = 0; probe < kProbes; probe += n_at_once) {
             const int n_now = std::min(n_at_once, kProbes - probe);
             PlainBatch batch(static_cast<std::size_t>(n_now));

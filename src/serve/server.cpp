@@ -239,10 +239,10 @@ class Server {
                       "the next worker reads the file again"));
             return false;
         };
-        asio::co_spawn(io_,
-                       watch_weights(io_, *dispatchers_[index], options_.live_check_time,
-                                     std::move(on_check)),
-                       [](const std::exception_ptr& fault) { report(fault); });
+        asio::co_spawn(
+            io_,
+            watch_weights(io_, *dispatchers_[index], options_.live_check_time, std::move(on_check)),
+            [](const std::exception_ptr& fault) { report(fault); });
     }
 
     /// False: it could not be recorded, and the server ends.

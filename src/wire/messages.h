@@ -142,8 +142,8 @@ struct Drain {
     bool operator==(const Drain&) const = default;
 };
 
-using ToWorker = std::variant<Prepare, Go, Cancel, Tokenize, Detokenize, Embed, AskCounters, AskLive,
-                              Forget, Drain>;
+using ToWorker = std::variant<Prepare, Go, Cancel, Tokenize, Detokenize, Embed, AskCounters,
+                              AskLive, Forget, Drain>;
 
 /// --- worker to front ---
 

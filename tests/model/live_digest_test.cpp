@@ -12,10 +12,9 @@
 
 #include "backend/conformance.h"
 #include "backend/cuda/cuda.h"
+#include "base/error.h"
 #include "model/tiny_model.h"
 #include "model/transformer.h"
-
-#include "base/error.h"
 
 namespace etalon::model {
 namespace {

@@ -392,7 +392,8 @@ TEST_F(WatchedServerTest, AWorkerWhoseWeightsChangeIsReplaced) {
     EXPECT_EQ(log_->n_starts, 1);
     log_->weights_changed = true;
     EXPECT_TRUE(soon([&] { return log_->n_starts == 2; }));
-    EXPECT_TRUE(soon([&] { return status_of(ask(post("/v1/chat/completions", chat("a b")))) == 200; }));
+    EXPECT_TRUE(
+        soon([&] { return status_of(ask(post("/v1/chat/completions", chat("a b")))) == 200; }));
     ::kill(::getpid(), SIGTERM);
     thread_.join();
     const auto records = live_records();
