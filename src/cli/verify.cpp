@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `etalon verify MODEL --public-key FILE`: is this model, bit for bit, what was signed?
+// `etalon verify MODEL --live NONCE`: what a server that has it in memory must have answered.
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <memory>
@@ -13,7 +14,10 @@
 #include "cli/signature_flags.h"
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "base/thread_pool.h"
+#include "model/memory.h"
+#include "model/transformer.h"
 #include "weights/signature.h"
 
 namespace etalon::cli {
@@ -26,7 +30,8 @@ struct VerifyOptions {
     std::string model;
     std::string signature;
     std::string public_key;
-    int threads = 0;
+    std::string live;  ///< nonce; empty: the signature is verified
+    DeviceOptions device;
     bool json = false;
 };
 
@@ -62,7 +67,26 @@ void print_plain(const weights::Verification& found, const std::string& model,
     print_field("key sha256", found.model.key_hint);
 }
 
+void print_live_digest(const VerifyOptions& options) {
+    const auto nonce = digest_from_hex(options.live);
+    if (!nonce) {
+        throw Error(ExitCode::usage, "--live: a nonce is 64 lower-case hexadecimal digits");
+    }
+    const auto file = weights::ModelFile::open(options.model);
+    const auto device = make_backend(options.device);
+    const int batch = batch_tokens_max(*device);
+    model::check_memory(file, *device, batch, batch, model::available_memory(*device));
+    model::Transformer transformer(file, *device, batch);
+    const std::string digest = to_hex(transformer.live_digest(*nonce));
+    if (options.json) {
+        print_json({{"nonce", options.live}, {"digest", digest}});
+    } else {
+        print_field("live digest", digest);
+    }
+}
+
 void verify(const VerifyOptions& options) {
+    if (!options.live.empty()) return print_live_digest(options);
     const std::string key_file = public_key_file(options.public_key);
     const std::filesystem::path signature = options.signature.empty()
                                                 ? weights::signature_path(options.model)
@@ -72,7 +96,7 @@ void verify(const VerifyOptions& options) {
         const weights::PublicKey key = weights::PublicKey::read(key_file);
         Progress progress("verify");
         found = weights::verify_model(options.model, signature, key,
-                                      {.n_threads = threads_or_all(options.threads),
+                                      {.n_threads = threads_or_all(options.device.threads),
                                        .progress = [&](std::uint64_t done, std::uint64_t total) {
                                            progress.show(done, total);
                                        }});
@@ -108,8 +132,10 @@ void add_verify(CLI::App& app) {
                         "file to read; MODEL.sig, or model.sig in a folder");
     command->add_option("--public-key", options->public_key,
                         "PEM file of the signer's key; public_key of etalon.toml if absent");
-    command->add_option("--threads", options->threads, "threads; 0: one a processor")
-        ->check(CLI::Range(0, kThreadsMax));
+    command->add_option("--live", options->live,
+                        "64 hex digits: print the hash of the weights that they key instead");
+    add_device_options(*command, options->device);
+    add_backend_option(*command, options->device);
     command->add_flag("--json", options->json, "print JSON");
     command->callback([options] { verify(*options); });
 }

@@ -94,6 +94,7 @@ std::variant<Accepted, Refusal> Engine::submit(Request request, Time now) {
     for (int choice = 0; choice < active->request.n; ++choice) {
         active->choices.push_back(std::make_unique<Sequence>(
             active->request, id, active->usage, choice, next_order_++, answer_max, *tokenizer_));
+        active->choices.back()->epoch = pages_.epoch();
     }
     scheduler_.add(*active->choices.front());
     release_choices(*active);

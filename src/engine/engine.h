@@ -66,6 +66,10 @@ class Engine {
     /// next step. False: there is no such request.
     bool cancel(RequestId id, Time now);
 
+    /// Nothing that was computed until now serves a later request: prefixes in the cache are
+    /// zeroed, those of running requests when they end. No answer changes.
+    void forget_prefixes() { pages_.forget(); }
+
     /// One pass of the model, or none when nothing is unfinished. Events of a choice are in order.
     std::vector<Event> step(Time now);
 

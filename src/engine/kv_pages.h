@@ -59,6 +59,10 @@ class KvPages {
     void publish(const PrefixTree::Partition& partition, std::span<const std::int32_t> computed,
                  PageTable& table);
 
+    /// PrefixTree::forget().
+    void forget() { tree_.forget(); }
+    std::uint64_t epoch() const noexcept { return tree_.epoch(); }
+
     /// Empties `table`: own pages are free and zeroed, shared ones stay in the prefix cache.
     void release(PageTable& table);
 

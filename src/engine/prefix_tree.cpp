@@ -86,12 +86,23 @@ void PrefixTree::touch(Node& node) {
 }
 
 void PrefixTree::detach(Node* node) {
-    for (; node != nullptr; node = node->parent) {
+    while (node != nullptr) {
+        Node* const parent = node->parent;
         ETALON_ASSERT(node->users > 0);
-        if (--node->users > 0) continue;
-        ++n_unused_;
-        touch(*node);
+        if (--node->users == 0) {
+            ++n_unused_;
+            touch(*node);
+            // A leaf by now: what was behind it had no user either.
+            if (node->partition->epoch < epoch_) remove(*node);
+        }
+        node = parent;
     }
+}
+
+void PrefixTree::forget() {
+    while (evict()) {
+    }
+    ++epoch_;
 }
 
 bool PrefixTree::evict() {

@@ -6,16 +6,17 @@
 // the tree has A - B - {C, D}. A new sequence ABE attaches to A and B and computes E itself.
 //
 // A page in the tree has users: the running sequences that attached to it or published it. Without
-// users it stays until room is needed; then the leaf that was used longest ago goes first.
+// users it stays until room is needed; then the leaf that was used longest ago goes first. After
+// forget() nothing from before is found again, and pages from before go with their last user.
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
-#include <utility>
 
 #include "engine/page_pool.h"
 #include "exact/attention.h"
@@ -24,7 +25,12 @@ namespace etalon::engine {
 
 class PrefixTree {
   public:
-    using Partition = std::pair<std::string, std::string>;  ///< tenant, cache key
+    struct Partition {
+        std::string tenant;
+        std::string cache_key;
+        std::uint64_t epoch = 0;  ///< epoch() when the request came
+        auto operator<=>(const Partition&) const = default;
+    };
     using PageTokens = std::array<std::int32_t, exact::kPageTokens>;
     class Node;
 
@@ -51,6 +57,11 @@ class PrefixTree {
     /// Gives the page that was used longest ago back to the pool; false when all have users.
     bool evict();
 
+    /// Ends the epoch: its pages without users go back to the pool now, the others when their last
+    /// user detaches.
+    void forget();
+    std::uint64_t epoch() const noexcept { return epoch_; }
+
     static std::int32_t page_of(const Node& node) noexcept;
     /// Of `node` (may be null) and the nodes above it, those that have one user.
     static int n_single_user(const Node* node) noexcept;
@@ -73,6 +84,7 @@ class PrefixTree {
     std::uint64_t clock_ = 0;                // one tick for each use
     int n_pages_ = 0;
     int n_unused_ = 0;
+    std::uint64_t epoch_ = 0;
 };
 
 }  // namespace etalon::engine

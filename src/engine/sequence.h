@@ -50,13 +50,14 @@ struct Sequence {
     int n_missing() const noexcept { return n_tokens() - n_computed; }
     /// All but the newest token are computed: one token a step.
     bool decodes() const noexcept { return n_missing() == 1; }
-    PrefixTree::Partition partition() const { return {request->tenant, request->cache_key}; }
+    PrefixTree::Partition partition() const { return {request->tenant, request->cache_key, epoch}; }
 
     const Request* request;
     RequestId request_id;
     Usage* usage;
     int choice;
     std::uint64_t order;
+    std::uint64_t epoch = 0;           ///< of the prefix cache, when the request came
     int n_tokens_max;                  ///< of prompt and answer
     std::vector<std::int32_t> tokens;  ///< prompt, then the answer so far
     int n_computed = 0;                ///< leading tokens whose keys and values are in the pages

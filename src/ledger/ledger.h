@@ -41,6 +41,8 @@ struct LedgerOptions {
     std::chrono::milliseconds wait{0};
     /// Called by the ledger's thread with what went wrong beside requests.
     std::function<void(const Error& error)> on_trouble;
+    /// Likewise: subjects were erased, and the records are on disk.
+    std::function<void()> on_erased;
 };
 
 /// One request as it is about to be computed. Contents are committed to and not kept.

@@ -2,15 +2,20 @@
 // The Llama/Mistral transformer over a backend's operations (spec FWD-1 to FWD-4).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "backend/operations.h"
+#include "base/sha256.h"
 #include "weights/model_file.h"
 
 namespace etalon::model {
+
+/// What keys a live digest: 32 bytes that nobody could foresee.
+using LiveNonce = std::array<std::uint8_t, 32>;
 
 /// Weights on a device and the buffers of a forward pass. The backend outlives it, and so does the
 /// model file, whose pages the backend may use in place.
@@ -39,6 +44,11 @@ class Transformer {
               backend::FloatBuffer& logits);
     /// Likewise: the hidden state of every token of the batch, [batch.n_tokens(), dim] (VEC-1).
     std::vector<float> hidden_states(const backend::Batch& batch);
+
+    /// A hash over the weights as they lie on the device, keyed by the nonce: every matrix is
+    /// multiplied with inputs that the nonce draws, every other value is read (docs/live.md). The
+    /// same for the same weights on every backend; between passes only.
+    Sha256Digest live_digest(const LiveNonce& nonce);
 
   private:
     struct Layer {

@@ -224,6 +224,14 @@ void Dispatcher::abandon(wire::RequestId id) {
     }
 }
 
+void Dispatcher::replace_worker(const Error& why) {
+    if (is_ready_ && !draining_) lose(why);
+}
+
+void Dispatcher::forget() {
+    if (is_ready_) send(wire::Forget{});
+}
+
 void Dispatcher::drain() {
     draining_ = true;
     if (!worker_) {

@@ -94,6 +94,10 @@ class Dispatcher {
     /// that has ended, or is not known, is none of our business.
     void abandon(wire::RequestId id);
 
+    /// The worker is killed as one that was lost, and started again.
+    void replace_worker(const Error& why);
+    /// What the worker keeps of earlier prompts is zeroed. One that starts later has nothing.
+    void forget();
     /// The worker finishes what runs and leaves; it is not started again.
     void drain();
 

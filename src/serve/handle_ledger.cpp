@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The routes about the ledger: a receipt for who asked, the log's files for auditors.
+// The routes about proofs: a receipt for who asked; the log's files and a hash of the weights in
+// memory for auditors.
 #include <nlohmann/json.hpp>
 
+#include "base/sha256.h"
+#include "serve/fields.h"
 #include "serve/handlers.h"
+#include "serve/limits.h"
 #include "serve/log.h"
 
 namespace etalon::serve {
@@ -20,7 +24,47 @@ ApiError gone(const char* code, std::string message) {
     throw ApiError(500, "server_error", "ledger_unreadable", "the ledger cannot be read");
 }
 
+class LiveAnswer : public Answer {
+  public:
+    LiveAnswer(const ServedModel& model, std::string nonce)
+        : model_(model.id), hello_(*model.hello), nonce_(std::move(nonce)) {}
+
+    void take(std::size_t /*part*/, const wire::ToFront& message) override {
+        const auto* live = std::get_if<wire::Live>(&message);
+        if (live == nullptr) return;
+        text_ = json_text({{"object", "etalon.live"},
+                           {"model", model_},
+                           {"model_sha256", hello_.file_sha256},
+                           {"backend", hello_.backend},
+                           {"nonce", nonce_},
+                           {"digest", live->digest}});
+    }
+
+  private:
+    std::string model_;
+    wire::Hello hello_;
+    std::string nonce_;
+};
+
 }  // namespace
+
+Outcome handle_live_digest(const Site& site, const Call& call) {
+    const JsonBody json(call.request.body);
+    Fields fields(json.object(), "");
+    const auto name = fields.text("model", kModelBytesMax);
+    const std::size_t model =
+        find_model(site, name ? *name : std::string_view(site.models.front().id));
+    const auto nonce = fields.text("nonce", 2 * sizeof(Sha256Digest));
+    if (!nonce) throw field_error("nonce", "nonce is missing");
+    if (!digest_from_hex(*nonce)) {
+        throw field_error("nonce", "nonce is not 64 lower-case hexadecimal digits");
+    }
+    Job job;
+    add_ignored(fields.unread(), job.headers);
+    job.asks.push_back({model, wire::AskLive{0, std::string(*nonce)}});
+    job.answer = std::make_unique<LiveAnswer>(site.models[model], std::string(*nonce));
+    return job;
+}
 
 Outcome handle_receipt(const Site& site, const Call& call) {
     using State = ledger::ReceiptResult::State;

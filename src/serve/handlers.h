@@ -24,6 +24,7 @@ Outcome handle_fim(const Site& site, const Call& call);
 Outcome handle_embeddings(const Site& site, const Call& call);
 Outcome handle_tokenize(const Site& site, const Call& call);
 Outcome handle_detokenize(const Site& site, const Call& call);
+Outcome handle_live_digest(const Site& site, const Call& call);
 Outcome handle_receipt(const Site& site, const Call& call);
 Outcome handle_log_file(const Site& site, const Call& call);
 Outcome handle_openapi(const Site& site, const Call& call);

@@ -169,6 +169,11 @@ const std::vector<RouteNote>& route_notes() {
          R"({"model":"sample","input":"a"})",
          {"model", "input"}},
         {"/v1/receipts/", "the receipt of an answer; 202 until it is there", "", {}},
+        {"/v1/live",
+         "a hash over the weights in memory, keyed by 64 hex digits",
+         R"({"model":"sample","nonce":
+             "0000000000000000000000000000000000000000000000000000000000000000"})",
+         {"nonce"}},
         {"/ledger/*", "a file of the log", "", {}, false, "application/octet-stream"},
         {"/ledger/content/",
          "what the tenant stored with the record of that index; the reading is a record first",

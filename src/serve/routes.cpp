@@ -172,6 +172,7 @@ const std::vector<Route>& all_routes() {
         {"POST", "/v1/fim/completions", kScopeInfer, handle_fim},
         {"POST", "/v1/embeddings", kScopeInfer, handle_embeddings},
         {"GET", "/v1/receipts/", kScopeInfer, handle_receipt},
+        {"POST", "/v1/live", kScopeAudit, handle_live_digest},
         {"GET", "/ledger/*", kScopeAudit, handle_log_file},
         {"POST", "/ledger/content/", kScopeContentRead, handle_content},
         {"POST", "/tokenize", kScopeInfer, handle_tokenize},

@@ -20,6 +20,7 @@
 #include "serve/limits.h"
 #include "serve/log.h"
 #include "serve/session.h"
+#include "serve/weights_watch.h"
 
 namespace etalon::serve {
 
@@ -118,6 +119,12 @@ class Server {
         options.wait = kLedgerTime;
         options.on_trouble = [](const Error& error) {
             log_note(fmt::format("ledger: {}", error.message()));
+        };
+        options.on_erased = [this] {
+            asio::post(io_, [this] {
+                for (const auto& dispatcher : dispatchers_)
+                    dispatcher->forget();
+            });
         };
         ledger_ = std::make_unique<ledger::Ledger>(std::move(options));
         site_.ledger = ledger_.get();
@@ -228,6 +235,7 @@ class Server {
         model.hello.reset();
         if (!hello || !record_load(model, *hello)) return;
         model.hello = hello;
+        watch_model(index);
         auto& aliases = model.aliases;
         const bool is_new =
             hello->model != model.id && !hello->model.empty() &&
@@ -238,6 +246,25 @@ class Server {
         if (!all || was_ready_) return;
         was_ready_ = true;
         if (options_.on_ready) options_.on_ready(site_);
+    }
+
+    void watch_model(std::size_t index) {
+        const std::uint64_t load = site_.models[index].load;
+        auto on_check = [this, index, load](const WeightsCheck& check) {
+            // Another worker, which has a watch of its own.
+            if (!site_.models[index].hello || site_.models[index].load != load) return false;
+            ledger_->record(ledger::LiveCheck{check.digest, load, check.nonce, check.verdict});
+            if (check.verdict != "changed") return true;
+            dispatchers_[index]->replace_worker(
+                Error(ExitCode::invalid,
+                      fmt::format("{}: its weights in memory have changed", site_.models[index].id),
+                      "the next worker reads the file again"));
+            return false;
+        };
+        asio::co_spawn(
+            io_,
+            watch_weights(io_, *dispatchers_[index], options_.live_check_time, std::move(on_check)),
+            [](const std::exception_ptr& fault) { report(fault); });
     }
 
     /// False: it could not be recorded, and the server ends.

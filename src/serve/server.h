@@ -6,12 +6,14 @@
 //   run_server(options);   // returns once it was told to end
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "serve/limits.h"
 #include "serve/site.h"
 #include "serve/worker_link.h"
 
@@ -35,6 +37,8 @@ struct ServerOptions {
     std::filesystem::path certificate;      ///< PEM; with `private_key`: all listeners speak TLS
     std::filesystem::path private_key;
     StartWorker start_worker = start_worker_process;
+    /// Between two looks at the weights in a worker's memory.
+    std::chrono::milliseconds live_check_time = kLiveCheckTime;
     /// The sockets listen: the addresses with the ports that they got.
     std::function<void(const std::vector<Listen>& listens)> on_listening;
     /// Every model is loaded.

@@ -148,6 +148,14 @@ AskCounters read(Copier&, const schema::AskCounters& ask) {
     return {ask.id()};
 }
 
+AskLive read(Copier& in, const schema::AskLive& ask) {
+    return {ask.id(), in.text(ask.nonce(), "nonce", kNameBytesMax)};
+}
+
+Forget read(Copier&, const schema::Forget&) {
+    return {};
+}
+
 Drain read(Copier&, const schema::Drain&) {
     return {};
 }
@@ -270,6 +278,10 @@ Counters read(Copier& in, const schema::Counters& counters) {
     return {counters.id(), in.list(counters.values(), "values", kCountersMax, read_counter)};
 }
 
+Live read(Copier& in, const schema::Live& live) {
+    return {live.id(), in.text(live.digest(), "digest", kNameBytesMax)};
+}
+
 /// --- roots ---
 
 /// The frame at an address where its numbers can be read: the verifier checks alignment within the
@@ -329,6 +341,10 @@ ToWorker decode_to_worker(std::string_view frame) {
             return as(root.message_as_Embed());
         case Type::AskCounters:
             return as(root.message_as_AskCounters());
+        case Type::AskLive:
+            return as(root.message_as_AskLive());
+        case Type::Forget:
+            return as(root.message_as_Forget());
         case Type::Drain:
             return as(root.message_as_Drain());
         case Type::NONE:
@@ -366,6 +382,8 @@ ToFront decode_to_front(std::string_view frame) {
             return as(root.message_as_Counters());
         case Type::PromptLogprobs:
             return as(root.message_as_PromptLogprobs());
+        case Type::Live:
+            return as(root.message_as_Live());
         case Type::NONE:
             break;
     }

@@ -154,6 +154,14 @@ auto write(Builder& out, const AskCounters& ask) {
     return schema::CreateAskCounters(out, ask.id);
 }
 
+auto write(Builder& out, const AskLive& ask) {
+    return schema::CreateAskLive(out, ask.id, text(out, ask.nonce, "nonce", kNameBytesMax));
+}
+
+auto write(Builder& out, const Forget&) {
+    return schema::CreateForget(out);
+}
+
 auto write(Builder& out, const Drain&) {
     return schema::CreateDrain(out);
 }
@@ -262,6 +270,10 @@ auto write(Builder& out, const Counters& counters) {
             return schema::CreateCounter(out, name, counter.second);
         });
     return schema::CreateCounters(out, counters.id, values);
+}
+
+auto write(Builder& out, const Live& live) {
+    return schema::CreateLive(out, live.id, text(out, live.digest, "digest", kNameBytesMax));
 }
 
 /// Root, direction and the bound of the whole.

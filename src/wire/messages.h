@@ -12,7 +12,7 @@
 //   < RequestEnd  the last message of the request; after a Cancel too
 // What is prepared has its place in the engine: Go cannot fail. A Cancel may cross the last message
 // of its request; the worker then ignores it. Tokenize, Detokenize and Embed have one answer each,
-// or Refused (an Embed that is cancelled too); AskCounters has its answer.
+// or Refused (an Embed that is cancelled too); AskCounters and AskLive have theirs.
 #pragma once
 
 #include <cstdint>
@@ -127,12 +127,23 @@ struct AskCounters {
     RequestId id = 0;
     bool operator==(const AskCounters&) const = default;
 };
+/// A hash over the weights as they lie on the device (docs/live.md).
+struct AskLive {
+    RequestId id = 0;
+    std::string nonce;  ///< 32 bytes as lower-case hex
+    bool operator==(const AskLive&) const = default;
+};
+/// A subject was erased: no prefix that was computed until now serves a later request.
+struct Forget {
+    bool operator==(const Forget&) const = default;
+};
 /// Finish what was prepared or runs, accept nothing new, then leave.
 struct Drain {
     bool operator==(const Drain&) const = default;
 };
 
-using ToWorker = std::variant<Prepare, Go, Cancel, Tokenize, Detokenize, Embed, AskCounters, Drain>;
+using ToWorker = std::variant<Prepare, Go, Cancel, Tokenize, Detokenize, Embed, AskCounters,
+                              AskLive, Forget, Drain>;
 
 /// --- worker to front ---
 
@@ -252,7 +263,13 @@ struct Counters {
     bool operator==(const Counters&) const = default;
 };
 
+struct Live {
+    RequestId id = 0;
+    std::string digest;  ///< 32 bytes as lower-case hex
+    bool operator==(const Live&) const = default;
+};
+
 using ToFront = std::variant<Hello, Failed, Prepared, Refused, Token, ChoiceEnd, RequestEnd,
-                             Tokenized, Embedded, Counters, PromptLogprobs>;
+                             Tokenized, Embedded, Counters, PromptLogprobs, Live>;
 
 }  // namespace etalon::wire

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "wire/limits.h"
 
 namespace etalon::wire {
@@ -67,7 +68,9 @@ bool ProtocolCheck::sent(const ToWorker& message) {
         open(embed->id, std::move(asked));
     } else if (const auto* ask = std::get_if<AskCounters>(&message)) {
         open(ask->id, Open(Phase::counting));
-    } else {
+    } else if (const auto* live = std::get_if<AskLive>(&message)) {
+        open(live->id, Open(Phase::proving));
+    } else if (std::holds_alternative<Drain>(message)) {
         draining_ = true;
     }
     return true;
@@ -167,7 +170,7 @@ void ProtocolCheck::take(const Prepared& prepared) {
 void ProtocolCheck::take(const Refused& refused) {
     const Open& open = find(refused.id, "Refused");
     const bool may = open.phase != Phase::prepared && open.phase != Phase::running &&
-                     open.phase != Phase::counting;
+                     open.phase != Phase::counting && open.phase != Phase::proving;
     require(may, "Refused: out of order");
     open_.erase(refused.id);
 }
@@ -242,6 +245,12 @@ void ProtocolCheck::take(const Embedded& embedded) {
 void ProtocolCheck::take(const Counters& counters) {
     (void)find(counters.id, Phase::counting, "Counters");
     open_.erase(counters.id);
+}
+
+void ProtocolCheck::take(const Live& live) {
+    (void)find(live.id, Phase::proving, "Live");
+    require(digest_from_hex(live.digest).has_value(), "Live: the digest is no SHA-256");
+    open_.erase(live.id);
 }
 
 }  // namespace etalon::wire

@@ -40,6 +40,7 @@ class ProtocolCheck {
         tokenizing,  ///< Tokenize or Detokenize was sent: Tokenized or Refused
         embedding,   ///< Embed was sent: Embedded or Refused
         counting,    ///< AskCounters was sent: Counters
+        proving,     ///< AskLive was sent: Live
     };
     struct Choice {
         int n_tokens = 0;
@@ -80,6 +81,7 @@ class ProtocolCheck {
     void take(const Tokenized& tokenized);
     void take(const Embedded& embedded);
     void take(const Counters& counters);
+    void take(const Live& live);
 
     std::optional<Hello> hello_;
     bool has_failed_ = false;

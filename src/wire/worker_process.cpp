@@ -153,10 +153,10 @@ WorkerProcess::~WorkerProcess() {
 
 void WorkerProcess::send(const ToWorker& message) {
     const std::string frame = encode(message);
-    // Go and Cancel end work or let it end: they go out whatever waits.
-    const bool is_small = std::holds_alternative<Go>(message) ||
-                          std::holds_alternative<Cancel>(message) ||
-                          std::holds_alternative<Drain>(message);
+    // These end work or let it end: they go out whatever waits.
+    const bool is_small =
+        std::holds_alternative<Go>(message) || std::holds_alternative<Cancel>(message) ||
+        std::holds_alternative<Forget>(message) || std::holds_alternative<Drain>(message);
     if (!is_small && channel_.n_queued() + frame.size() > kQueuedBytesMax) {
         throw Error(ExitCode::try_later,
                     fmt::format("{} bytes wait for the worker", channel_.n_queued()));

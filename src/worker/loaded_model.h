@@ -45,6 +45,7 @@ class LoadedModel {
 
     const text::Tokenizer& tokenizer() const noexcept { return tokenizer_; }
     engine::Engine& engine() noexcept { return *engine_; }
+    model::Transformer& transformer() noexcept { return *transformer_; }
     const weights::ModelConfig& config() const noexcept { return file_.config(); }
     const engine::Room& room() const noexcept { return room_; }
     const std::optional<text::PromptLayout>& layout() const noexcept { return layout_; }

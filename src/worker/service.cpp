@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "engine/limits.h"
 #include "wire/limits.h"
 #include "worker/limits.h"
@@ -272,6 +273,17 @@ void Service::take(const wire::AskCounters& ask, engine::Time) {
                                           {"pages_free", n(now.pages_free)},
                                           {"pages_cached", n(now.pages_cached)},
                                           {"pages_total", n(now.pages_total)}}});
+}
+
+void Service::take(const wire::AskLive& ask, engine::Time) {
+    check_id(ask.id);
+    const auto nonce = digest_from_hex(ask.nonce);
+    if (!nonce) break_off("a nonce that is no 64 hex digits");
+    replies_.emplace_back(wire::Live{ask.id, to_hex(model_->transformer().live_digest(*nonce))});
+}
+
+void Service::take(const wire::Forget&, engine::Time) {
+    model_->engine().forget_prefixes();
 }
 
 void Service::take(const wire::Drain&, engine::Time) {

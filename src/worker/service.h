@@ -68,6 +68,8 @@ class Service {
     void take(const wire::Detokenize& detokenize, engine::Time now);
     void take(const wire::Embed& embed, engine::Time now);
     void take(const wire::AskCounters& ask, engine::Time now);
+    void take(const wire::AskLive& ask, engine::Time now);
+    void take(const wire::Forget& forget, engine::Time now);
     void take(const wire::Drain& drain, engine::Time now);
 
     void tell(const engine::TokenEvent& event);

@@ -66,9 +66,20 @@ def check_refusals(server, checks):
     checks.equal("another tenant's", server.start("erase", "anna").returncode, 3)
 
 
+def cached_tokens(server):
+    """Of a prompt of several pages, asked now."""
+    body = {"model": server.model, "messages": [{"role": "user", "content": "I am anna. " * 50}],
+            "max_tokens": 1}
+    usage = json.loads(server.post("/v1/chat/completions", body)[2])["usage"]
+    return usage["prompt_tokens_details"]["cached_tokens"]
+
+
 def check_erasure(server, checks, keys):
+    cached_tokens(server)
+    checks.true("a prompt is kept", cached_tokens(server) > 0)
     done = server.start("erase", "anna", "--tenant", "local", "--reason", "letter 17")
     checks.equal("erased", (done.returncode, len(done.stdout.split())), (0, 1))
+    checks.equal("the worker has forgotten it", cached_tokens(server), 0)
     checks.true("the backup of keys is named", str(keys) in done.stderr)
     checks.equal("erased twice", server.start("erase", "anna", "--tenant", "local").returncode, 3)
     listed = server.run("ledger", "tail", "--count", "1000", "--kind", "erase")

@@ -98,6 +98,29 @@ TEST(Engine, a_prefix_serves_its_tenant_and_key_only) {
     EXPECT_EQ(desk.run(request).usage.computed_tokens, cold.computed_tokens);
 }
 
+TEST(Engine, what_is_forgotten_serves_nobody) {
+    Desk desk;
+    Request request = ask("ann", 200, 2);
+    request.speculate = false;
+    const Outcome before = desk.run(request);
+    desk.engine.forget_prefixes();
+    EXPECT_EQ(desk.engine.counters().pages_cached, 0);
+    const Outcome after = desk.run(request);
+    EXPECT_EQ(after.usage.cached_tokens, 0);
+    EXPECT_EQ(after.tokens, before.tokens);
+    EXPECT_EQ(desk.run(request).usage.cached_tokens, 192);  // of what came after
+
+    // A request that runs meanwhile gives its own answer and leaves nothing.
+    const RequestId running = desk.submit(request);
+    desk.step();
+    desk.engine.forget_prefixes();
+    while (desk.engine.has_work())
+        desk.step();
+    EXPECT_EQ(desk.outcomes[running].tokens, before.tokens);
+    EXPECT_EQ(desk.engine.counters().pages_cached, 0);
+    EXPECT_EQ(desk.engine.counters().pages_free, desk.engine.counters().pages_total);
+}
+
 TEST(Engine, choices_share_the_pages_of_the_prompt) {
     Desk desk;
     Request request = ask("ann", 150, 3);

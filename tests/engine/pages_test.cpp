@@ -131,6 +131,30 @@ TEST(PrefixTree, the_leaf_used_longest_ago_goes_first) {
     EXPECT_EQ(tree.n_pages(), 1);
 }
 
+TEST(PrefixTree, forgets_what_nobody_uses_now_and_the_rest_with_its_last_user) {
+    Cache cache(4);
+    PagePool pool(*cache.device, *cache.kv);
+    PrefixTree tree(pool);
+    const PrefixTree::Partition old{"ann", "", tree.epoch()};
+    auto* a = tree.publish(old, nullptr, page_of('A'), pool.take().value());
+    auto* b = tree.publish(old, a, page_of('B'), pool.take().value());
+    auto* c = tree.publish(old, nullptr, page_of('C'), pool.take().value());
+    tree.detach(c);
+    tree.forget();
+    EXPECT_EQ(tree.n_pages(), 2);  // C is gone
+    const PrefixTree::Partition now{"ann", "", tree.epoch()};
+    EXPECT_EQ(tree.attach(now, nullptr, page_of('A')), nullptr);
+    auto* again = tree.publish(now, nullptr, page_of('A'), pool.take().value());
+    EXPECT_NE(again, a);
+    EXPECT_EQ(tree.attach(old, nullptr, page_of('A')), a);  // by a choice of the old request
+    tree.detach(a);
+    tree.detach(b);
+    EXPECT_EQ(tree.n_pages(), 1);
+    EXPECT_EQ(pool.n_free(), 3);
+    tree.detach(again);
+    EXPECT_EQ(tree.n_unused(), 1);
+}
+
 /// What the cache must do, said slowly: prefixes of published page names, by their last use.
 struct NaiveCache {
     struct Entry {

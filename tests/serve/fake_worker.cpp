@@ -26,6 +26,7 @@ class FakeWorker : public Worker {
     explicit FakeWorker(std::shared_ptr<FakeLog> log)
         : log_(std::move(log)), fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
         ++log_->n_starts;
+        log_->weights_changed = false;
         wire::Hello hello;
         hello.model = "Fake";
         hello.layout = "chatml";
@@ -55,6 +56,10 @@ class FakeWorker : public Worker {
         if (const auto* ask = std::get_if<wire::Embed>(&message)) on_embed(*ask);
         if (const auto* ask = std::get_if<wire::AskCounters>(&message)) {
             say(wire::Counters{ask->id, {{"steps", 7.0}}});
+        }
+        if (const auto* ask = std::get_if<wire::AskLive>(&message)) {
+            ++log_->n_live;
+            say(wire::Live{ask->id, log_->weights_changed ? std::string(64, 'f') : ask->nonce});
         }
         if (std::holds_alternative<wire::Drain>(message)) {
             left_ = true;

@@ -19,7 +19,9 @@ namespace etalon::serve {
 struct FakeLog {
     std::atomic<int> n_starts{0};
     std::atomic<int> n_cancels{0};
-    std::atomic<int> n_ended{0};  ///< requests whose RequestEnd was sent
+    std::atomic<int> n_ended{0};               ///< requests whose RequestEnd was sent
+    std::atomic<int> n_live{0};                ///< live digests that were sent
+    std::atomic<bool> weights_changed{false};  ///< in the worker that runs now
 };
 
 /// Starts workers that write to `log`.

@@ -25,7 +25,8 @@ using nlohmann::json;
 
 class ServerTest : public ::testing::Test {
   protected:
-    ServerTest() {
+    explicit ServerTest(std::chrono::milliseconds live_check_time = kLiveCheckTime) {
+        options_.live_check_time = live_check_time;
         std::string pattern = (fs::temp_directory_path() / "etalon-server-XXXXXX").string();
         folder_ = ::mkdtemp(pattern.data());
         options_.listens = {{"127.0.0.1", 0}};
@@ -97,6 +98,20 @@ class ServerTest : public ::testing::Test {
     }
     static json body_of(const std::string& response) {
         return json::parse(response.substr(response.find("\r\n\r\n") + 4));
+    }
+    /// Verdicts of the records of kind live, in order.
+    std::vector<std::string> live_records() const {
+        std::vector<std::string> found;
+        const auto files = ledger::log_files(options_.ledger);
+        const auto note = tlog::parse_note(*files("checkpoint"));
+        const auto size = tlog::parse_checkpoint(note.text).size;
+        tlog::read_entries(files, 0, size, size, [&](std::uint64_t, std::string_view entry) {
+            const ledger::Record record = ledger::parse_record(entry);
+            if (const auto* live = std::get_if<ledger::LiveCheck>(&record.body)) {
+                found.push_back(live->verdict);
+            }
+        });
+        return found;
     }
     /// Waits until `done`, five seconds at most.
     static bool soon(const std::function<bool()>& done) {
@@ -477,6 +492,39 @@ TEST_F(ServerTest, ContinueIsSaidWhereTheBodyIsWanted) {
     EXPECT_NE(client.read_until("Continue\r\n\r\n").find("100 Continue"), std::string::npos);
     client.send(std::string_view(whole).substr(body));
     EXPECT_EQ(status_of(client.read_all()), 200);
+}
+
+class WatchedServerTest : public ServerTest {
+  protected:
+    WatchedServerTest() : ServerTest(std::chrono::milliseconds(20)) {}
+};
+
+TEST_F(WatchedServerTest, AWorkerWhoseWeightsChangeIsReplaced) {
+    EXPECT_TRUE(soon([&] { return log_->n_live >= 3; }));
+    EXPECT_EQ(log_->n_starts, 1);
+    log_->weights_changed = true;
+    EXPECT_TRUE(soon([&] { return log_->n_starts == 2; }));
+    EXPECT_TRUE(
+        soon([&] { return status_of(ask(post("/v1/chat/completions", chat("a b")))) == 200; }));
+    ::kill(::getpid(), SIGTERM);
+    thread_.join();
+    const auto records = live_records();
+    EXPECT_EQ(std::count(records.begin(), records.end(), "changed"), 1);
+    EXPECT_EQ(std::count(records.begin(), records.end(), "first"), 2);
+    EXPECT_GE(std::count(records.begin(), records.end(), "same"), 2);
+}
+
+TEST_F(ServerTest, ALiveDigestIsForAuditors) {
+    const std::string body = R"({"nonce":")" + std::string(64, 'a') + R"("})";
+    EXPECT_EQ(status_of(ask(post("/v1/live", body))), 403);
+    NewKey wanted;
+    wanted.scopes = kScopeAudit;
+    key_ = Accounts(options_.database).create_key(wanted, 1).key;
+    const std::string answer = ask(post("/v1/live", body));
+    ASSERT_EQ(status_of(answer), 200);
+    EXPECT_EQ(body_of(answer)["digest"], std::string(64, 'a'));
+    EXPECT_EQ(status_of(ask(post("/v1/live", "{}"))), 400);
+    EXPECT_EQ(status_of(ask(post("/v1/live", R"({"nonce":"A"})"))), 400);
 }
 
 TEST_F(ServerTest, TheFirstSignalLetsAnswersEnd) {

@@ -283,6 +283,10 @@ TEST(ProtocolCheck, answers_are_of_the_kind_that_was_asked) {
     talk.check.sent(AskCounters{3});
     talk.refuses(Refused{3, RefusalKind::invalid, "", ""});
     talk.check.received(Counters{3, {{"steps", 1.0}}});
+    talk.check.sent(AskLive{4, std::string(64, '0')});
+    talk.refuses(Refused{4, RefusalKind::failed, "", ""});
+    talk.refuses(Live{4, "0"});
+    talk.check.received(Live{4, std::string(64, '0')});
 }
 
 TEST(ProtocolCheckDeathTest, the_front_keeps_its_own_order) {

@@ -123,7 +123,7 @@ ChoiceEnd random_choice_end(Source& in) {
 
 ToWorker random_to_worker(std::uint64_t seed) {
     Source in(seed);
-    switch (in.below(8)) {
+    switch (in.below(10)) {
         case 0:
             return Prepare{in.bits(),         in.text(),           in.text(), in.number(),
                            random_prompt(in), random_sampling(in), in.flag()};
@@ -140,6 +140,10 @@ ToWorker random_to_worker(std::uint64_t seed) {
                          in.flag()};
         case 6:
             return AskCounters{in.bits()};
+        case 7:
+            return Forget{};
+        case 8:
+            return AskLive{in.bits(), in.text()};
         default:
             return Drain{};
     }
@@ -147,7 +151,7 @@ ToWorker random_to_worker(std::uint64_t seed) {
 
 ToFront random_to_front(std::uint64_t seed) {
     Source in(seed);
-    switch (in.below(11)) {
+    switch (in.below(12)) {
         case 0:
             return random_hello(in);
         case 1:
@@ -168,6 +172,8 @@ ToFront random_to_front(std::uint64_t seed) {
         case 8:
             return Embedded{in.bits(), in.list([&] { return in.list([&] { return in.real(); }); }),
                             in.number()};
+        case 10:
+            return Live{in.bits(), in.text()};
         case 9:
             return PromptLogprobs{in.bits(), in.list([&] {
                                       return Logprobs{random_logprob(in),

@@ -282,6 +282,7 @@ void Ledger::Writer::write_erasures() {
     for (const Subjects::Erasure& erasure : erasures)
         add(Erase{erasure.id, erasure.basis});
     log_->commit();
+    if (options_.on_erased) options_.on_erased();
     for (const Subjects::Erasure& erasure : erasures)
         subjects_.end_erase(erasure.id);
 }

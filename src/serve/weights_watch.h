@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Asks a worker for the live digest of its weights again and again, with the nonce that it was
+// asked with first: the file had just been compared with its hash then (docs/live.md).
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <functional>
+#include <string>
+
+#include "serve/dispatcher.h"
+
+namespace etalon::serve {
+
+struct WeightsCheck {
+    std::string nonce;  ///< 64 hex digits, as is the digest
+    std::string digest;
+    std::string verdict;  ///< "first", "same", "changed"
+};
+
+/// Runs until the worker is lost, or its weights have changed, or `on_check` returns false. The
+/// first check is made now, the others after `period` each. The dispatcher outlives it.
+boost::asio::awaitable<void> watch_weights(boost::asio::io_context& io, Dispatcher& dispatcher,
+                                           std::chrono::milliseconds period,
+                                           std::function<bool(const WeightsCheck& check)> on_check);
+
+}  // namespace etalon::serve
