@@ -92,6 +92,10 @@ std::string text_of(const ledger::Review& review) {
     return fmt::format("intent {}: {}, by {}", review.intent, review.verdict, start_of(review.by));
 }
 
+std::string text_of(const ledger::LiveCheck& live) {
+    return fmt::format("weights of load {}: {}, {}", live.load, live.verdict, start_of(live.digest));
+}
+
 std::string text_of(const ledger::Unknown& /*unknown*/) {
     return "";
 }

@@ -15,10 +15,10 @@ namespace {
 
 constexpr std::uint64_t kVersion = 1;
 /// In the order of Body.
-constexpr std::array<std::string_view, 14> kKinds = {
+constexpr std::array<std::string_view, 15> kKinds = {
     "boot",     "shutdown",     "model_load",    "intent",        "complete", "erase",
     "log_read", "content_read", "erase_refused", "configuration", "key",      "licence",
-    "replay",   "review"};
+    "replay",   "review",       "live"};
 static_assert(std::variant_size_v<Body> == kKinds.size() + 1);
 constexpr std::array<std::string_view, 4> kFinishes = {"stop", "length", "cancelled", "error"};
 constexpr std::array<std::string_view, 2> kBases = {"request", "retention"};
@@ -29,6 +29,7 @@ constexpr std::array<std::string_view, 3> kSignatures = {"always", "changed", "n
 constexpr std::array<std::string_view, 3> kKeyActions = {"changed", "created", "revoked"};
 constexpr std::array<std::string_view, 6> kReplayVerdicts = {"both", "checksum", "end",
                                                              "failed", "match", "token"};
+constexpr std::array<std::string_view, 3> kLiveVerdicts = {"changed", "first", "same"};
 constexpr std::array<std::string_view, 2> kReviewVerdicts = {"objection", "ok"};
 
 /// --- writing ---
@@ -146,6 +147,13 @@ void put(Members& out, const Review& review) {
         .add("intent", review.intent)
         .add("note", review.note)
         .add("verdict", review.verdict);
+}
+
+void put(Members& out, const LiveCheck& live) {
+    out.add("digest", live.digest)
+        .add("load", live.load)
+        .add("nonce", live.nonce)
+        .add("verdict", live.verdict);
 }
 
 void put(Members& /*out*/, const Unknown& /*unknown*/) {
@@ -343,6 +351,15 @@ Body read_review(Taker& taker) {
     return review;
 }
 
+Body read_live(Taker& taker) {
+    LiveCheck live;
+    live.digest = taker.hex("digest", kHashDigits);
+    live.load = taker.integer("load");
+    live.nonce = taker.hex("nonce", kHashDigits);
+    live.verdict = one_of(taker, "verdict", kLiveVerdicts);
+    return live;
+}
+
 Body read_body(const std::string& kind, Taker& taker) {
     if (kind == "boot") return read_boot(taker);
     if (kind == "shutdown") return Shutdown{};
@@ -358,6 +375,7 @@ Body read_body(const std::string& kind, Taker& taker) {
     if (kind == "licence") return read_licence(taker);
     if (kind == "replay") return read_replay(taker);
     if (kind == "review") return read_review(taker);
+    if (kind == "live") return read_live(taker);
     return Unknown{kind};
 }
 

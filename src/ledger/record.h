@@ -137,13 +137,22 @@ struct Review {
     std::string note;          ///< commitment
     bool operator==(const Review&) const = default;
 };
+/// A look at the weights in a worker's memory (docs/live.md).
+struct LiveCheck {
+    std::string digest;      ///< hash
+    std::uint64_t load = 0;  ///< index of the model's ModelLoad
+    std::string nonce;       ///< as a hash
+    std::string verdict;     ///< "first", "same", "changed"
+    bool operator==(const LiveCheck&) const = default;
+};
 /// A kind that this program does not know; its other members are not looked at.
 struct Unknown {
     std::string kind;
     bool operator==(const Unknown&) const = default;
 };
 using Body = std::variant<Boot, Shutdown, ModelLoad, Intent, Complete, Erase, LogRead, ContentRead,
-                          EraseRefused, Configuration, ApiKey, Licence, Replay, Review, Unknown>;
+                          EraseRefused, Configuration, ApiKey, Licence, Replay, Review,
+                          LiveCheck, Unknown>;
 
 struct Record {
     std::uint64_t seq = 0;  ///< its index in the log

@@ -29,7 +29,7 @@ std::string hex(std::uint64_t seed, std::size_t n) {
 Body random_deed(std::uint64_t seed) {
     const std::string hash = hex(seed, kHashDigits);
     const std::string id = hex(seed + 1, kIdDigits);
-    switch (seed / 16 % 5) {
+    switch (seed / 16 % 6) {
         case 0:
             return ApiKey{"created", seed % 999, "infer,audit", id};
         case 1:
@@ -38,6 +38,8 @@ Body random_deed(std::uint64_t seed) {
             return Replay{seed % 10, seed % 3, "checksum", seed % 500, "cpu/avx2"};
         case 3:
             return Review{seed % 10, id, "objection", hash};
+        case 4:
+            return LiveCheck{hash, seed % 10, hex(seed + 7, kHashDigits), "same"};
         default:
             break;
     }
@@ -205,6 +207,9 @@ TEST(Record, values_that_no_kind_has_are_refused) {
     EXPECT_TRUE(is_refused(Review{20, id, "ok", hash}));
     EXPECT_TRUE(is_refused(Review{19, id, "maybe", hash}));
     EXPECT_TRUE(is_refused(Review{19, id, "ok", "it is fine"}));
+    EXPECT_FALSE(is_refused(LiveCheck{hash, 0, hash, "changed"}));
+    EXPECT_TRUE(is_refused(LiveCheck{hash, 0, hash, "other"}));
+    EXPECT_TRUE(is_refused(LiveCheck{hash, 0, "1", "same"}));
 }
 
 TEST(Record, the_largest_configuration_is_an_entry) {

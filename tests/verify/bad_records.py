@@ -7,6 +7,7 @@ BAD_VALUES = {
                       "retention": [["x"], [{}], [{"max_days": 1, "min_days": 0, "tenant": "x"}],
                                     [{"day": 1, "max_days": 1, "min_days": 0, "tenant": "b" * 32}]],
                       "sandbox": ["none", 1], "signatures": ["", "some"]},
+    "live": {"digest": ["0"], "load": ["0"], "nonce": [""], "verdict": ["other"]},
     "key": {"action": ["shown", 1], "key": ["1", True], "scopes": [1], "tenant": ["default"]},
     "licence": {"by": ["anna"], "licence": [[]], "model": ["b" * 32], "text": ["the text"]},
     "replay": {"answer": ["0"], "backend": [[]], "intent": ["0", 1 << 52], "position": [False],

@@ -195,6 +195,7 @@ var forms = map[string]*regexp.Regexp{
 	"key":           form(`action:"(created|revoked|changed)" key:INT scopes:TEXT tenant:ID`),
 	"licence":       form(`by:ID licence:TEXT model:HASH text:HASH`),
 	"replay":        form(`answer:INT backend:TEXT intent:INT position:INT verdict:"(match|token|checksum|both|end|failed)"`),
+	"live":          form(`digest:HASH load:INT nonce:HASH verdict:"(first|same|changed)"`),
 	"review":        form(`by:ID intent:INT note:HASH verdict:"(ok|objection)"`),
 	"configuration": form(`certificate:"([0-9a-f]{64})?" hash:HASH listen:\[(TEXT,?)*\] ` +
 		`retention:\[({"max_days":INT,"min_days":INT,"tenant":ID},?)*\] sandbox:"(strict|best-effort)" signatures:"(none|changed|always)"`),

@@ -190,6 +190,7 @@ const FORMS = new Map(Object.entries({
     licence: { by: isId, licence: isText, model: isHash, text: isHash },
     replay: { answer: isInteger, backend: isText, intent: isInteger, position: isInteger,
         verdict: isOneOf("match", "token", "checksum", "both", "end", "failed") },
+    live: { digest: isHash, load: isInteger, nonce: isHash, verdict: isOneOf("first", "same", "changed") },
     review: { by: isId, intent: isInteger, note: isHash, verdict: isOneOf("ok", "objection") },
 }));
 
