@@ -99,8 +99,8 @@ void create(const KeyOptions& options) {
         record(created.id, "created", accounts);
     } catch (const Error& error) {
         (void)accounts.revoke_key(created.id, now);  // nobody has seen it
-        throw Error(error.code(),
-                    "no key is given, for it cannot be recorded: " + error.message(), error.hint());
+        throw Error(error.code(), "no key is given, for it cannot be recorded: " + error.message(),
+                    error.hint());
     }
     if (options.json) {
         print_json({{"id", created.id},
@@ -154,8 +154,8 @@ void revoke(const KeyOptions& options) {
     try {
         record(options.id, "revoked", accounts);
     } catch (const Error& error) {
-        throw Error(error.code(), "the key is revoked, but the ledger does not say so: " +
-                                      error.message(),
+        throw Error(error.code(),
+                    "the key is revoked, but the ledger does not say so: " + error.message(),
                     error.hint());
     }
 }

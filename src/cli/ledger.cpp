@@ -120,10 +120,10 @@ void tail(const LedgerCommand& options) {
             const ledger::Record record = ledger::parse_record(entry);
             if (!is_wanted(record, options, tenant)) return;
             found.push_back(
-                options.json ? std::string(entry)
-                             : fmt::format("{:>8} {} {:<13} {}", index, time_text(record.time_us),
-                                           printable(ledger::kind_of(record)),
-                                           record_summary(record)));
+                options.json
+                    ? std::string(entry)
+                    : fmt::format("{:>8} {} {:<13} {}", index, time_text(record.time_us),
+                                  printable(ledger::kind_of(record)), record_summary(record)));
         };
         tlog::read_entries(log.files, begin, end, log.checkpoint.size, take);
         lines.insert(lines.end(), found.rbegin(), found.rend());

@@ -38,11 +38,9 @@ struct LicenceOptions {
 void licence(const LicenceOptions& options) {
     const HashedModel model(options.model, options.signature, usable_processors());
     const std::string name = licence_of(model.file());
-    const std::string text =
-        options.text.empty() ? "" : read_file(options.text, kTextBytesMax);
+    const std::string text = options.text.empty() ? "" : read_file(options.text, kTextBytesMax);
     if (!options.accepted_by.empty() && name.empty() && text.empty()) {
-        throw Error(ExitCode::usage,
-                    fmt::format("{} states no licence", printable(options.model)),
+        throw Error(ExitCode::usage, fmt::format("{} states no licence", printable(options.model)),
                     "--text FILE names what is accepted");
     }
     ledger::Licence record;

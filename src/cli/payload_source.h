@@ -24,7 +24,7 @@ struct RecordedAnswer {
 };
 
 struct PayloadSource {
-    std::string label;  ///< the file, or "record 17"
+    std::string label;                       ///< the file, or "record 17"
     std::optional<RecordedAnswer> recorded;  ///< nullopt: of a file
     /// Errors: those of read_payload_file and of ledger::OwnPayloads::open.
     std::function<std::pair<engine::Payload, Sha256Digest>()> read;

@@ -93,7 +93,8 @@ std::string text_of(const ledger::Review& review) {
 }
 
 std::string text_of(const ledger::LiveCheck& live) {
-    return fmt::format("weights of load {}: {}, {}", live.load, live.verdict, start_of(live.digest));
+    return fmt::format("weights of load {}: {}, {}", live.load, live.verdict,
+                       start_of(live.digest));
 }
 
 std::string text_of(const ledger::Unknown& /*unknown*/) {

@@ -44,10 +44,9 @@ void review(const ReviewOptions& options) {
     ledger::Review record;
     record.intent = options.index;
     record.verdict = options.verdict;
-    record.note = payloads.commit_note(options.index,
-                                       options.note_file.empty()
-                                           ? options.note
-                                           : read_file(options.note_file, kNoteBytesMax));
+    record.note = payloads.commit_note(
+        options.index,
+        options.note_file.empty() ? options.note : read_file(options.note_file, kNoteBytesMax));
     record.by = ledger::subject_id(folder, ledger::named_subject(options.tenant, options.by));
     ledger::record_now(ledger_options(options.ledger), {record});
 }
@@ -63,8 +62,7 @@ void add_review(CLI::App& ledger_command) {
         ->required()
         ->check(CLI::IsMember({"ok", "objection"}));
     command->add_option("--by", options->by, "who judges; the record has a pseudonym")->required();
-    command->add_option("--tenant", options->tenant, "whose person that is")
-        ->capture_default_str();
+    command->add_option("--tenant", options->tenant, "whose person that is")->capture_default_str();
     CLI::Option* note =
         command->add_option("--note", options->note, "why: it is committed to and not kept");
     command->add_option("--note-file", options->note_file, "the same, as a file")->excludes(note);

@@ -184,8 +184,8 @@ class Run {
             const auto& checksums = session.checksums();
             const auto first = checksums.begin() + static_cast<std::ptrdiff_t>(prompt.size()) - 1;
             if (!answer.tokens.empty()) {
-                payload.checksums.assign(
-                    first, first + static_cast<std::ptrdiff_t>(answer.tokens.size()));
+                payload.checksums.assign(first,
+                                         first + static_cast<std::ptrdiff_t>(answer.tokens.size()));
             }
             payload.finish = finish;
             ledger_->complete(payload, answer.text);

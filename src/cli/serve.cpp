@@ -177,8 +177,7 @@ void serve_models(const ServeOptions& options) {
                                    [](const auto& listen) { return is_loopback(listen.address); });
     if (local) {
         serve::Accounts accounts(server.database);
-        const auto made =
-            serve::ensure_local_key(accounts, serve::local_key_path(), unix_time());
+        const auto made = serve::ensure_local_key(accounts, serve::local_key_path(), unix_time());
         if (made) record_local_key(*made);
     }
     const serve::ServiceManager manager;

@@ -30,8 +30,8 @@ inline constexpr std::size_t kPemBytesMax = 64 << 10;
 inline constexpr std::size_t kQueueMax = 65536;
 inline constexpr const char* kLocalAuditorKey = "local-auditor.key";
 inline constexpr const char* kLocalAuditor = "auditors/local.pem";  ///< its certificate
-inline constexpr const char* kCosigned = "cosigned";      ///< beside the log's checkpoint
-inline constexpr const char* kPolicyFile = "policy.txt";  ///< the log and its witnesses
+inline constexpr const char* kCosigned = "cosigned";                ///< beside the log's checkpoint
+inline constexpr const char* kPolicyFile = "policy.txt";            ///< the log and its witnesses
 inline constexpr const char* kAskedFolder = "asked";
 /// Records that another process asks for at once: of under 400 bytes each.
 inline constexpr std::size_t kAskedBytesMax = std::size_t{64} << 20;

@@ -16,9 +16,9 @@ namespace {
 constexpr std::uint64_t kVersion = 1;
 /// In the order of Body.
 constexpr std::array<std::string_view, 15> kKinds = {
-    "boot",     "shutdown",     "model_load",    "intent",        "complete", "erase",
-    "log_read", "content_read", "erase_refused", "configuration", "key",      "licence",
-    "replay",   "review",       "live"};
+    "boot",  "shutdown", "model_load",   "intent",        "complete",
+    "erase", "log_read", "content_read", "erase_refused", "configuration",
+    "key",   "licence",  "replay",       "review",        "live"};
 static_assert(std::variant_size_v<Body> == kKinds.size() + 1);
 constexpr std::array<std::string_view, 4> kFinishes = {"stop", "length", "cancelled", "error"};
 constexpr std::array<std::string_view, 2> kBases = {"request", "retention"};
@@ -27,8 +27,8 @@ constexpr std::array<std::string_view, 3> kUses = {"open", "replay", "stored"};
 constexpr std::array<std::string_view, 2> kSandboxes = {"best-effort", "strict"};
 constexpr std::array<std::string_view, 3> kSignatures = {"always", "changed", "none"};
 constexpr std::array<std::string_view, 3> kKeyActions = {"changed", "created", "revoked"};
-constexpr std::array<std::string_view, 6> kReplayVerdicts = {"both", "checksum", "end",
-                                                             "failed", "match", "token"};
+constexpr std::array<std::string_view, 6> kReplayVerdicts = {"both",   "checksum", "end",
+                                                             "failed", "match",    "token"};
 constexpr std::array<std::string_view, 3> kLiveVerdicts = {"changed", "first", "same"};
 constexpr std::array<std::string_view, 2> kReviewVerdicts = {"objection", "ok"};
 

@@ -150,9 +150,9 @@ struct Unknown {
     std::string kind;
     bool operator==(const Unknown&) const = default;
 };
-using Body = std::variant<Boot, Shutdown, ModelLoad, Intent, Complete, Erase, LogRead, ContentRead,
-                          EraseRefused, Configuration, ApiKey, Licence, Replay, Review,
-                          LiveCheck, Unknown>;
+using Body =
+    std::variant<Boot, Shutdown, ModelLoad, Intent, Complete, Erase, LogRead, ContentRead,
+                 EraseRefused, Configuration, ApiKey, Licence, Replay, Review, LiveCheck, Unknown>;
 
 struct Record {
     std::uint64_t seq = 0;  ///< its index in the log

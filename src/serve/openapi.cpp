@@ -108,19 +108,9 @@ ordered_json operation_of(const Route& route) {
     return operation;
 }
 
-}  // namespace
-
-const std::vector<RouteNote>& route_notes() {
-    static const std::vector<RouteNote> notes{
-        {"/livez", "the process runs", "", {}},
-        {"/readyz", "every model is loaded; 503 until then", "", {}},
-        {"/health", "as /readyz", "", {}},
-        {"/version", "of the program", "", {}},
-        {"/openapi.json", "this document", "", {}},
-        {"/metrics", "counters in the text format of Prometheus", "", {}, false, "text/plain"},
-        {"/status", "models, requests, uptime", "", {}},
-        {"/v1/models", "the models that are served", "", {}},
-        {"/v1/models/", "one model, by its name or an alias", "", {}},
+/// Routes whose answers a model computes, and what is kept of them.
+std::vector<RouteNote> answer_notes() {
+    return {
         {"/v1/chat/completions",
          "the next message of a conversation",
          R"({"model":"sample","messages":[{"role":"user","content":"a"},
@@ -168,6 +158,20 @@ const std::vector<RouteNote>& route_notes() {
          "a vector for each text",
          R"({"model":"sample","input":"a"})",
          {"model", "input"}},
+    };
+}
+
+std::vector<RouteNote> other_notes() {
+    return {
+        {"/livez", "the process runs", "", {}},
+        {"/readyz", "every model is loaded; 503 until then", "", {}},
+        {"/health", "as /readyz", "", {}},
+        {"/version", "of the program", "", {}},
+        {"/openapi.json", "this document", "", {}},
+        {"/metrics", "counters in the text format of Prometheus", "", {}, false, "text/plain"},
+        {"/status", "models, requests, uptime", "", {}},
+        {"/v1/models", "the models that are served", "", {}},
+        {"/v1/models/", "one model, by its name or an alias", "", {}},
         {"/v1/receipts/", "the receipt of an answer; 202 until it is there", "", {}},
         {"/v1/live",
          "a hash over the weights in memory, keyed by 64 hex digits",
@@ -182,6 +186,17 @@ const std::vector<RouteNote>& route_notes() {
         {"/tokenize", "the tokens of a text or of messages", R"({"prompt":"a"})", {}},
         {"/detokenize", "the text of tokens", R"({"tokens":[1]})", {"tokens"}},
     };
+}
+
+}  // namespace
+
+const std::vector<RouteNote>& route_notes() {
+    static const std::vector<RouteNote> notes = [] {
+        std::vector<RouteNote> all = answer_notes();
+        const std::vector<RouteNote> others = other_notes();
+        all.insert(all.end(), others.begin(), others.end());
+        return all;
+    }();
     return notes;
 }
 

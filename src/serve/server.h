@@ -28,8 +28,8 @@ struct ServerOptions {
     std::vector<Listen> listens;
     std::vector<wire::WorkerOptions> models;
     std::filesystem::path database;
-    std::filesystem::path ledger;           ///< folder
-    ledger::StoredLimits stored;            ///< what clients may store
+    std::filesystem::path ledger;  ///< folder
+    ledger::StoredLimits stored;   ///< what clients may store
     /// What the ledger says of the configuration, but for `listen`, which is that of the sockets.
     ledger::Configuration configuration;
     std::vector<std::string> hosts;         ///< further values of Host, without a port

@@ -35,8 +35,8 @@ Sha256Digest combined_hash(const ModelFile& file, const HashOf& hash_of) {
 }  // namespace
 
 Sha256Digest model_hash(const ModelFile& file) {
-    return combined_hash(
-        file, [](const MappedFile& mapped) { return to_hex(sha256(mapped.bytes())); });
+    return combined_hash(file,
+                         [](const MappedFile& mapped) { return to_hex(sha256(mapped.bytes())); });
 }
 
 FileCheck OpenedFiles::watch(FileCheck next) {

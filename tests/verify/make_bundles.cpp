@@ -110,13 +110,13 @@ void make(const fs::path& folder, int n_requests) {
     const std::uint64_t answered = std::stoull(receipt.substr(receipt.find("rcp-") + 4));
     const std::string id(kIdDigits, 'b');
     const std::string hash(kHashDigits, 'c');
-    record_now(options_in(folder), {ContentRead{answered, "complaint 17", "replay"},
-                                    ContentRead{answered, "complaint 18", "stored"},
-                                    EraseRefused{"hold", {std::string(kIdDigits, 'a')}},
-                                    ApiKey{"revoked", 3, "infer,audit", id},
-                                    Licence{id, "apache-2.0", hash, hash},
-                                    Replay{answered, 0, "both", 5, "cpu/avx2"},
-                                    Review{answered, id, "objection", hash}});
+    record_now(
+        options_in(folder),
+        {ContentRead{answered, "complaint 17", "replay"},
+         ContentRead{answered, "complaint 18", "stored"},
+         EraseRefused{"hold", {std::string(kIdDigits, 'a')}},
+         ApiKey{"revoked", 3, "infer,audit", id}, Licence{id, "apache-2.0", hash, hash},
+         Replay{answered, 0, "both", 5, "cpu/avx2"}, Review{answered, id, "objection", hash}});
     {
         Ledger server(options_in(folder));
         server.record(

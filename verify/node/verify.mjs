@@ -12,9 +12,7 @@ const ED25519 = Buffer.from("302a300506032b6570032100", "hex");  // before a key
 let stage = "usage";  // the step of docs/ledger.md that is being checked
 class Refusal extends Error {}
 
-function check(good, why) {
-    if (!good) throw new Refusal(why);
-}
+function check(good, why) { if (!good) throw new Refusal(why); }
 
 function sha256(...parts) {
     return parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
@@ -190,7 +188,8 @@ const FORMS = new Map(Object.entries({
     licence: { by: isId, licence: isText, model: isHash, text: isHash },
     replay: { answer: isInteger, backend: isText, intent: isInteger, position: isInteger,
         verdict: isOneOf("match", "token", "checksum", "both", "end", "failed") },
-    live: { digest: isHash, load: isInteger, nonce: isHash, verdict: isOneOf("first", "same", "changed") },
+    live: { digest: isHash, load: isInteger, nonce: isHash,
+        verdict: isOneOf("first", "same", "changed") },
     review: { by: isId, intent: isInteger, note: isHash, verdict: isOneOf("ok", "objection") },
 }));
 
