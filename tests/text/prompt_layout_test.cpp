@@ -132,8 +132,8 @@ TEST(Llama3, prompt) {
 }
 
 TEST(Llama3, dates_of_llama_3_1) {
-    const std::string chat_template =
-        std::string(kLlama3Template) + "{{ \"Cutting Knowledge Date: December 2023\\n\" }}";
+    std::string chat_template(kLlama3Template);
+    chat_template.append("{{ \"Cutting Knowledge Date: December 2023\\n\" }}");
     const auto data = with_template(small_byte_bpe(Pretokenizer::llama3), chat_template);
     EXPECT_EQ(prompt(data, {{Role::user, "hi"}}),
               "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"

@@ -122,7 +122,7 @@ void make(const fs::path& folder, int n_requests) {
         server.record(
             Configuration{hash, {"127.0.0.1:8080"}, hash, "strict", "none", {{id, 1, 2}}});
         server.record(LiveCheck{hash, answered, hash, "same"});
-        ledger.record(Configuration{hash, {}, "", "best-effort", "always", {}});
+        server.record(Configuration{hash, {}, "", "best-effort", "always", {}});
     }
     std::string text = get(ledger / "keys" / "log.key");
     text.pop_back();
