@@ -96,14 +96,17 @@ std::vector<std::string> erase_keys_and_rows(const EraseOptions& options,
         if (!goes_on) throw;
         trouble = error;
     }
-    const bool was_there = clean_database(options, request);
+    // The database is the server's: a ledger that is named has its own keys alone.
+    const bool was_there = options.ledger.empty() && clean_database(options, request);
     if (trouble && (trouble->code() != ExitCode::not_found || !was_there)) throw Error(*trouble);
     return ids;
 }
 
 void erase_due(const EraseOptions& options) {
+    const ledger::LedgerOptions existing = existing_ledger(options);
     const ledger::RetentionReport report =
-        ledger::apply_retention(existing_ledger(options), configured_retention(), unix_time_us());
+        ledger::apply_retention(existing, configured_retention(), unix_time_us());
+    ledger::sweep_responses(existing.folder, existing.stored, unix_time_us() / 1000000);
     std::fprintf(stderr, "etalon: %zu keys are destroyed, %zu are held, %zu names got new keys\n",
                  report.n_erased, report.n_held, report.n_retired);
 }

@@ -56,8 +56,10 @@ struct RequestIntent {
     };
     std::string tenant;                 ///< name
     std::vector<std::string> subjects;  ///< names; none: the tenant
-    bool names_account = false;         ///< the tenant is a subject beside them
-    std::uint64_t load = 0;             ///< of model_loaded()
+    /// Ids of those whose stored words are in the prompt: none of them was erased meanwhile.
+    std::vector<std::string> spoken_of;
+    bool names_account = false;  ///< the tenant is a subject beside them
+    std::uint64_t load = 0;      ///< of model_loaded()
     std::string body;
     std::vector<Part> parts;  ///< [1, kPartsMax]
 };

@@ -59,8 +59,10 @@ void record_erasures(const LedgerOptions& options, const std::vector<std::string
     const std::filesystem::path folder = options.folder / "keys" / "subjects";
     (void)Subjects(folder).begun_erasures();  // the keys go now, whoever writes the record
     const auto now = std::chrono::system_clock::now().time_since_epoch();
+    StoredLimits closed;
+    closed.days = kStoredDaysMax;  // by its keys, not by its age: who asks may have other settings
     sweep_responses(
-        options.folder, options.stored,
+        options.folder, closed,
         static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(now).count()));
     wait_for_writer(options, [&] {
         return std::none_of(ids.begin(), ids.end(), [&](const std::string& id) {

@@ -128,7 +128,10 @@ void Dispatcher::deliver(wire::ToFront message) {
     // The wire library has checked that the request is open.
     ETALON_ASSERT(found != open_.end());
     const Open open = found->second;
-    if (is_last(message)) open_.erase(found);
+    if (is_last(message)) {
+        if (found->first == live_) live_ = 0;
+        open_.erase(found);
+    }
     if (!open.mailbox) return;
     open.mailbox->letters.push_back({open.part, std::move(message)});
     open.mailbox->wake();
@@ -152,6 +155,7 @@ void Dispatcher::lose(const Error& error) {
         open.mailbox->wake();
     }
     open_.clear();
+    live_ = 0;
     events_.on_state(std::nullopt);
     const Error told =
         failed ? Error(static_cast<ExitCode>(failed->exit_code), failed->message) : error;
@@ -187,6 +191,11 @@ void Dispatcher::send(const wire::ToWorker& message) {
 wire::RequestId Dispatcher::ask(wire::ToWorker message, std::shared_ptr<Mailbox> mailbox,
                                 std::size_t part) {
     if (!is_ready_ || draining_) throw unavailable("the model is loading or leaving");
+    const bool is_live = std::holds_alternative<wire::AskLive>(message);
+    if (is_live && live_ != 0) {  // each is a pass over all weights, and cannot be cancelled
+        ApiError busy(429, "rate_limit_error", "worker_busy", "another live digest is computed");
+        throw busy.with_header("retry-after", "5");
+    }
     const wire::RequestId id = ++last_id_;
     std::visit(
         [&](auto& one) {
@@ -205,6 +214,7 @@ wire::RequestId Dispatcher::ask(wire::ToWorker message, std::shared_ptr<Mailbox>
         throw field_error("", error.message());
     }
     open_.emplace(id, Open{std::move(mailbox), part, can_cancel});
+    if (is_live) live_ = id;
     return id;
 }
 

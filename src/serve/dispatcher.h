@@ -86,7 +86,7 @@ class Dispatcher {
 
     /// Sends a question (any message that opens a request; its id is set here) and brings the
     /// answers to `mailbox` as those of `part`. Errors: ApiError 503 (no worker is ready), 429 (too
-    /// much waits for it), 400 (the message is too large).
+    /// much waits for it, or an AskLive while another is open), 400 (the message is too large).
     wire::RequestId ask(wire::ToWorker message, std::shared_ptr<Mailbox> mailbox, std::size_t part);
     /// Behind Prepared: compute.
     void go(wire::RequestId id);
@@ -133,6 +133,7 @@ class Dispatcher {
     std::optional<wire::Failed> failed_;
     wire::RequestId last_id_ = 0;
     std::map<wire::RequestId, Open> open_;
+    wire::RequestId live_ = 0;  ///< the AskLive that is open; 0: none
 };
 
 }  // namespace etalon::serve

@@ -18,6 +18,11 @@ ApiError unrecorded() {
             "the answer cannot be recorded, and is not given without that"};
 }
 
+ApiError not_there_now() {
+    return {404, "invalid_request_error", "previous_response_not_found",
+            "the conversation before was erased meanwhile", "previous_response_id"};
+}
+
 }  // namespace
 
 Errands::Errands(std::vector<std::unique_ptr<Dispatcher>>& dispatchers, ledger::Ledger* ledger,
@@ -132,7 +137,7 @@ void Errands::take_began() {
     const ledger::Began began = *std::exchange(mailbox_->began, std::nullopt);
     if (const auto* error = std::get_if<Error>(&began)) {
         log_note(error->message());
-        fail(unrecorded());
+        fail(error->code() == ExitCode::not_found ? not_there_now() : unrecorded());
         return;
     }
     ticket_ = std::get<ledger::Ticket>(began);

@@ -74,6 +74,7 @@ Job job_of(const Site& site, const Call& call, const AnswerRequest& request, Par
 struct Subjects {
     std::vector<std::string> names;
     bool has_account = false;  ///< beside names
+    std::vector<std::string> spoken_of{};
 };
 
 /// The conversation before goes between instructions and input. Who is named there is named here
@@ -94,6 +95,7 @@ void go_on_from_previous(const Site& site, const Call& call, ResponsesRequest& r
     for (const StoredTurn& turn : turns) {
         for (const InputItem& item : turn.input)
             before.push_back(item.message());
+        subjects.spoken_of.insert(subjects.spoken_of.end(), turn.ids.begin(), turn.ids.end());
         before.push_back({wire::Role::assistant, turn.answer()});
     }
     auto& messages = request.prompt.messages;
@@ -167,7 +169,7 @@ Outcome handle_completions(const Site& site, const Call& call) {
 
 Outcome handle_responses(const Site& site, const Call& call) {
     ResponsesRequest request = parse_responses_request(call.request.body);
-    Subjects subjects{subjects_of(call.request), false};
+    Subjects subjects{subjects_of(call.request)};
     if (!request.previous.empty()) go_on_from_previous(site, call, request, subjects);
     Parts parts{find_model(site, request.model), {std::move(request.prompt)}};
     if (site.models[parts.model].hello->layout.empty()) {
@@ -178,6 +180,7 @@ Outcome handle_responses(const Site& site, const Call& call) {
     job.prompt_field = "input";
     job.record->intent.subjects = subjects.names;
     job.record->intent.names_account = subjects.has_account;
+    job.record->intent.spoken_of = std::move(subjects.spoken_of);
     if (request.store) job.store = {plan.id, place_of(site, call)};
     job.answer = make_responses_answer(std::move(plan), std::move(request),
                                        std::move(subjects.names), subjects.has_account);

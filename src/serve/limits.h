@@ -39,6 +39,7 @@ inline constexpr std::chrono::seconds kDrainTime{90};  ///< of systemd's Timeout
 inline constexpr std::chrono::seconds kWorkerAnswerTime{60};
 /// Between two live digests of a worker's weights: each costs one pass over them.
 inline constexpr std::chrono::hours kLiveCheckTime{1};
+inline constexpr std::chrono::seconds kLiveRetryTime{5};  ///< where the worker is busy
 /// Between starts of a worker that dies at once; doubled from the first to the second.
 inline constexpr std::chrono::milliseconds kRestartTimeMin{100};
 inline constexpr std::chrono::milliseconds kRestartTimeMax{30000};

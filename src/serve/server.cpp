@@ -128,8 +128,7 @@ class Server {
         };
         ledger_ = std::make_unique<ledger::Ledger>(std::move(options));
         site_.ledger = ledger_.get();
-        ledger::sweep_responses(options_.ledger, options_.stored,
-                                static_cast<std::uint64_t>(unix_time()));
+        sweep_responses();
         site_.log_files = ledger::log_files(options_.ledger);
         ledger_->record(configuration());
         if (!ledger_->seals_to_local_auditor()) return;
@@ -137,6 +136,15 @@ class Server {
             "no auditor's certificate is in {}: payloads are sealed to a key of "
             "this machine, {}",
             (options_.ledger / "auditors").string(), ledger_->local_auditor_key().string()));
+    }
+
+    void sweep_responses() {
+        try {
+            ledger::sweep_responses(options_.ledger, options_.stored,
+                                    static_cast<std::uint64_t>(unix_time()));
+        } catch (const Error& error) {
+            log_note(fmt::format("stored responses: {}", error.message()));
+        }
     }
 
     ledger::Configuration configuration() const {
@@ -249,22 +257,29 @@ class Server {
     }
 
     void watch_model(std::size_t index) {
-        const std::uint64_t load = site_.models[index].load;
-        auto on_check = [this, index, load](const WeightsCheck& check) {
-            // Another worker, which has a watch of its own.
-            if (!site_.models[index].hello || site_.models[index].load != load) return false;
-            ledger_->record(ledger::LiveCheck{check.digest, load, check.nonce, check.verdict});
-            if (check.verdict != "changed") return true;
-            dispatchers_[index]->replace_worker(
-                Error(ExitCode::invalid,
-                      fmt::format("{}: its weights in memory have changed", site_.models[index].id),
-                      "the next worker reads the file again"));
-            return false;
+        WeightsWatch watch;
+        watch.period = options_.live_check_time;
+        watch.is_wanted = [this, index, load = site_.models[index].load] {
+            return ledger_ && site_.models[index].hello && site_.models[index].load == load;
         };
-        asio::co_spawn(
-            io_,
-            watch_weights(io_, *dispatchers_[index], options_.live_check_time, std::move(on_check)),
-            [](const std::exception_ptr& fault) { report(fault); });
+        watch.on_check = [this, index](const WeightsCheck& check) { take_check(index, check); };
+        asio::co_spawn(io_, watch_weights(io_, *dispatchers_[index], std::move(watch)),
+                       [](const std::exception_ptr& fault) { report(fault); });
+    }
+
+    /// What changed is replaced whether or not a record can say so.
+    void take_check(std::size_t index, const WeightsCheck& check) {
+        const ServedModel& model = site_.models[index];
+        try {
+            ledger_->record(
+                ledger::LiveCheck{check.digest, model.load, check.nonce, check.verdict});
+        } catch (const Error& error) {
+            log_note(fmt::format("{}: its weights in memory: {}; not recorded: {}", model.id,
+                                 check.verdict, error.message()));
+        }
+        if (check.verdict != "changed") return;
+        dispatchers_[index]->replace_worker(Error(
+            ExitCode::invalid, fmt::format("{}: its weights in memory have changed", model.id)));
     }
 
     /// False: it could not be recorded, and the server ends.

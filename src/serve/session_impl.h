@@ -201,6 +201,9 @@ class Session : public Idler {
             refused = error;
         } catch (const std::bad_alloc&) {
             refused = unavailable("out of memory");
+        } catch (const Error& error) {  // files of the ledger
+            log_note(error.message());
+            refused = ApiError(500, "server_error", "internal_error", "the server has a fault");
         }
         if (refused) {
             co_return co_await send_whole(exchange, refused->response(exchange.line.request_id));

@@ -21,14 +21,6 @@ ApiError no_such(const std::string& id) {
             fmt::format("no response {} is stored", printable(id, 64))};
 }
 
-std::size_t bytes_of(const StoredTurn& turn) {
-    std::size_t n_bytes = turn.answer().size();
-    for (const InputItem& item : turn.input)
-        for (const std::string& part : item.parts)
-            n_bytes += part.size();
-    return n_bytes;
-}
-
 }  // namespace
 
 wire::ChatMessage InputItem::message() const {
@@ -99,7 +91,10 @@ StoredTurn find_turn(const Site& site, const Call& call, const std::string& id) 
         const auto stored =
             site.ledger->responses().get(call.key.tenant, id, static_cast<std::uint64_t>(call.now));
         if (!stored) throw no_such(id);
-        return parse_turn(stored->content);
+        StoredTurn turn = parse_turn(stored->content);
+        turn.ids = stored->head.subjects;
+        turn.n_bytes = stored->content.size();
+        return turn;
     } catch (const Error& error) {
         log_note(error.message());
         throw ApiError(500, "server_error", "response_unreadable",
@@ -110,7 +105,7 @@ StoredTurn find_turn(const Site& site, const Call& call, const std::string& id) 
 std::vector<StoredTurn> turns_before(const Site& site, const Call& call, const StoredTurn& turn,
                                      bool is_whole) {
     std::vector<StoredTurn> turns;
-    std::size_t n_bytes = bytes_of(turn);
+    std::size_t n_bytes = turn.n_bytes;
     for (std::string id = turn.previous(); !id.empty(); id = turns.back().previous()) {
         try {
             turns.push_back(find_turn(site, call, id));
@@ -118,7 +113,7 @@ std::vector<StoredTurn> turns_before(const Site& site, const Call& call, const S
             if (error.status() != 404 || is_whole) throw;
             break;
         }
-        n_bytes += bytes_of(turns.back());
+        n_bytes += turns.back().n_bytes;
         if (turns.size() < kTurnsMax && n_bytes <= kBodyBytesMax) continue;
         throw field_error(kPrevious,
                           fmt::format("{}: the conversation has more than {} turns or {} bytes",

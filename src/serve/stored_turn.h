@@ -29,6 +29,8 @@ struct StoredTurn {
     std::vector<InputItem> input;       ///< of this request alone
     std::vector<std::string> subjects;  ///< names, those of the turns before among them
     bool names_account = false;         ///< the tenant is one of them
+    std::vector<std::string> ids{};     ///< of the subjects; not part of the content
+    std::size_t n_bytes = 0;            ///< as it is stored; likewise
 
     std::string previous() const;  ///< id of the turn before; "": none
     std::string answer() const;    ///< text

@@ -28,14 +28,21 @@ std::string draw_nonce() {
     return to_hex(bytes);
 }
 
-/// nullopt: the worker was lost or takes no work.
+asio::awaitable<void> pause(asio::io_context& io, std::chrono::milliseconds time) {
+    asio::steady_timer timer(io, time);
+    boost::system::error_code cancelled;
+    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+}
+
+/// "": the worker is busy; nullopt: it was lost or takes no work.
 asio::awaitable<std::optional<std::string>> live_digest(asio::io_context& io,
                                                         Dispatcher& dispatcher,
                                                         const std::string& nonce) {
     const auto mailbox = std::make_shared<Mailbox>(io);
     try {
         dispatcher.ask(wire::AskLive{0, nonce}, mailbox, 0);
-    } catch (const ApiError&) {
+    } catch (const ApiError& error) {
+        if (error.status() == 429) co_return "";
         co_return std::nullopt;
     }
     while (mailbox->letters.empty()) {
@@ -50,19 +57,20 @@ asio::awaitable<std::optional<std::string>> live_digest(asio::io_context& io,
 }  // namespace
 
 asio::awaitable<void> watch_weights(asio::io_context& io, Dispatcher& dispatcher,
-                                    std::chrono::milliseconds period,
-                                    std::function<bool(const WeightsCheck& check)> on_check) {
+                                    WeightsWatch watch) {
     WeightsCheck check{draw_nonce(), "", "first"};
-    asio::steady_timer timer(io);
-    while (true) {
+    while (watch.is_wanted()) {
         const auto digest = co_await live_digest(io, dispatcher, check.nonce);
-        if (!digest) co_return;
+        if (!digest || !watch.is_wanted()) co_return;
+        if (digest->empty()) {
+            co_await pause(io, kLiveRetryTime);
+            continue;
+        }
         if (!check.digest.empty()) check.verdict = *digest == check.digest ? "same" : "changed";
         check.digest = *digest;
-        if (!on_check(check) || check.verdict == "changed") co_return;
-        timer.expires_after(period);
-        boost::system::error_code cancelled;
-        co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+        watch.on_check(check);
+        if (check.verdict == "changed") co_return;
+        co_await pause(io, watch.period);
     }
 }
 

@@ -19,10 +19,16 @@ struct WeightsCheck {
     std::string verdict;  ///< "first", "same", "changed"
 };
 
-/// Runs until the worker is lost, or its weights have changed, or `on_check` returns false. The
-/// first check is made now, the others after `period` each. The dispatcher outlives it.
+struct WeightsWatch {
+    std::chrono::milliseconds period{};  ///< between two checks
+    /// False: the worker that was asked first is another one by now.
+    std::function<bool()> is_wanted;
+    std::function<void(const WeightsCheck& check)> on_check;
+};
+
+/// Runs until the worker is lost or replaced, or its weights have changed. The first check is made
+/// now. The dispatcher outlives it.
 boost::asio::awaitable<void> watch_weights(boost::asio::io_context& io, Dispatcher& dispatcher,
-                                           std::chrono::milliseconds period,
-                                           std::function<bool(const WeightsCheck& check)> on_check);
+                                           WeightsWatch watch);
 
 }  // namespace etalon::serve

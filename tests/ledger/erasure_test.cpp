@@ -107,6 +107,28 @@ ExitCode code_of(const std::function<void()>& act) {
     return ExitCode::ok;
 }
 
+TEST(Erasure, words_of_an_erased_subject_are_in_no_later_prompt) {
+    const Folder folder;
+    Ledger ledger(options_in(folder));
+    const std::uint64_t load = ledger.model_loaded(some_model());
+    (void)answer_about(ledger, load, {"anna"});
+    const std::string id =
+        Subjects(keys_of(options_in(folder))).find(named_subject("default", "anna")).value().id;
+    RequestIntent request = some_request(load);
+    request.subjects = {"anna"};
+    request.spoken_of = {id};
+    (void)ledger.begin_now(request);
+    (void)erase_subject(options_in(folder), named_subject("default", "anna"), "request");
+    try {
+        (void)ledger.begin_now(request);
+        FAIL() << "it would stand under a key that nobody erases";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ExitCode::not_found);
+    }
+    request.spoken_of.clear();
+    (void)ledger.begin_now(request);  // the name may be used again
+}
+
 TEST(Erasure, closes_every_payload_of_the_subject_and_no_other) {
     const Folder folder;
     const LedgerOptions options = options_in(folder);

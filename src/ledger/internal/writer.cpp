@@ -168,6 +168,9 @@ Ticket Ledger::Writer::add_intents(RequestIntent& request) {
     check(request);
     const auto load = loads_.find(request.load);
     ETALON_ASSERT(load != loads_.end());
+    if (!subjects_.with_ids(request.spoken_of)) {
+        throw Error(ExitCode::not_found, "a subject of the conversation before was erased");
+    }
     std::vector<Subject> subjects;
     for (const std::string& name : request.subjects)
         subjects.push_back(subjects_.get(named_subject(request.tenant, name)));
