@@ -48,15 +48,17 @@ using OnPiece = ApiClient::OnPiece;
                 fmt::format("{} {}: {}", what, address.url(), error.message()), kNoServerHint);
 }
 
+using Clock = std::chrono::steady_clock;
+
 /// Cuts the connection when its time is over: blocking calls have none of their own. Goes before
 /// the socket does.
 class Deadline {
   public:
-    Deadline(int fd, std::chrono::seconds time) {
-        if (time.count() == 0) return;
-        thread_ = std::thread([this, fd, time] {
+    Deadline(int fd, Clock::time_point end) {
+        if (end == Clock::time_point::max()) return;
+        thread_ = std::thread([this, fd, end] {
             std::unique_lock lock(mutex_);
-            if (!ended_.wait_for(lock, time, [this] { return is_over_; })) {
+            if (!ended_.wait_until(lock, end, [this] { return is_over_; })) {
                 ::shutdown(fd, SHUT_RDWR);
             }
         });
@@ -115,12 +117,31 @@ ApiResponse exchange(Stream& stream, const Request& request, const OnPiece& on_p
     return response;
 }
 
-tcp::socket connect(asio::io_context& io, const ServerAddress& address) {
+/// Until `end`, and as long as the system's own resolver takes to give a name up, if that is
+/// longer.
+tcp::socket connect(asio::io_context& io, const ServerAddress& address, Clock::time_point end) {
     error_code error;
     tcp::resolver resolver(io);
     const auto found = resolver.resolve(address.host, std::to_string(address.port), error);
     tcp::socket socket(io);
-    if (!error) asio::connect(socket, found, error);
+    if (error) fail(address, "cannot reach", error);
+    if (end == Clock::time_point::max()) {
+        asio::connect(socket, found, error);
+    } else {
+        bool is_done = false;
+        asio::async_connect(socket, found, [&](const error_code& outcome, const tcp::endpoint&) {
+            error = outcome;
+            is_done = true;
+        });
+        io.run_until(end);
+        if (!is_done) {
+            error_code ignored;
+            socket.close(ignored);
+            io.restart();
+            io.run();  // the handler goes before what it refers to
+            error = asio::error::timed_out;
+        }
+    }
     if (error) fail(address, "cannot reach", error);
     return socket;
 }
@@ -163,8 +184,10 @@ ApiResponse send(const ServerAddress& address, Request request, const OnPiece& o
     request.keep_alive(false);
     request.prepare_payload();
     asio::io_context io;
-    tcp::socket socket = connect(io, address);
-    const Deadline deadline(socket.native_handle(), address.time_max);
+    const Clock::time_point end =
+        address.time_max.count() == 0 ? Clock::time_point::max() : Clock::now() + address.time_max;
+    tcp::socket socket = connect(io, address, end);
+    const Deadline deadline(socket.native_handle(), end);
     if (address.tls) return exchange_tls(socket, request, on_piece, address);
     return exchange(socket, request, on_piece, address);
 }

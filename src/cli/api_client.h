@@ -30,7 +30,7 @@ struct ServerAddress {
     std::uint16_t port = 0;
     std::string key;  ///< empty: none is sent
     std::filesystem::path ca_file;
-    std::chrono::seconds time_max{0};  ///< of an exchange; 0: as long as it takes
+    std::chrono::seconds time_max{0};  ///< from the first packet to the end; 0: no limit
 
     std::string url() const;  ///< "http://127.0.0.1:8080"
 };

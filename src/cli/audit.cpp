@@ -6,8 +6,11 @@
 #include <fmt/format.h>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "cli/commands.h"
+#include "cli/evidence.h"
 #include "cli/ledger_place.h"
 #include "cli/output.h"
 
@@ -15,6 +18,8 @@
 #include "base/file.h"
 #include "ledger/bundle.h"
 #include "ledger/ledger.h"
+#include "ledger/stamps.h"
+#include "tlog/time_stamp.h"
 
 namespace etalon::cli {
 
@@ -27,8 +32,11 @@ struct AuditOptions {
     std::string ledger;
     std::string from;
     std::string to;
+    std::vector<std::string> models;
+    std::string public_key;
     std::string policy;
     std::string held;
+    std::string tsa_certificate;
     std::uint64_t intent = 0;
     std::string key;
     std::string certificate;
@@ -53,6 +61,7 @@ void run_export(const AuditOptions& options) {
         throw Error(ExitCode::not_found,
                     fmt::format("{} has no ledger", printable(folder.string())));
     }
+    const Evidence evidence({options.models, options.public_key, folder});
     ledger::BundleRange range = ledger::range_of_times(folder, from, to);
     // What nobody has witnessed yet waits for the next bundle, unless it is asked for.
     if (const auto witnessed = ledger::witnessed_size(ledger::log_files(folder));
@@ -62,7 +71,26 @@ void run_export(const AuditOptions& options) {
     }
     ledger::record_now(ledger_options(options.ledger),
                        {ledger::LogRead{range.first, range.end, "export"}});
-    print_report(ledger::export_bundle(folder, range, options.folder));
+    print_report(ledger::export_bundle(folder, range, options.folder,
+                                       [&](const auto& loads) { return evidence.files(loads); }));
+}
+
+/// When the bundle's checkpoints were seen, by the authority whose certificate was given.
+void print_stamps(const AuditOptions& options) {
+    const std::vector<ledger::Stamp> stamps = ledger::bundle_stamps(options.folder);
+    if (stamps.empty()) print_field("time stamps", "none");
+    std::string certificates;
+    if (!options.tsa_certificate.empty()) {
+        certificates = read_file(options.tsa_certificate, tlog::kCertificatesBytesMax);
+    }
+    for (const ledger::Stamp& stamp : stamps) {
+        std::string told = "not looked at: --tsa-certificate FILE";
+        if (!certificates.empty()) {
+            told = tlog::time_stamp_text(
+                tlog::verify_time_stamp(stamp.checkpoint, stamp.response, certificates));
+        }
+        print_field("time stamp", fmt::format("{} records: {}", count_text(stamp.size), told));
+    }
 }
 
 void run_verify(const AuditOptions& options) {
@@ -73,6 +101,7 @@ void run_verify(const AuditOptions& options) {
     std::optional<std::string> held;
     if (!options.held.empty()) held = read_file(options.held, tlog::kNoteBytesMax);
     print_report(ledger::verify_bundle(options.folder, policy, held));
+    print_stamps(options);
     print("accepted\n");
     if (is_own) {
         std::fputs("etalon: the policy is the bundle's own: it does not show whose log this is\n",
@@ -101,12 +130,19 @@ void add_audit(CLI::App& app) {
     exported->add_option("--from", options->from, "first time, of UTC; absent: the beginning");
     exported->add_option("--to", options->to, "time behind the last; absent: now");
     exported->add_option("--ledger", options->ledger, "folder of the ledger; absent: the server's");
+    exported->add_option("--model", options->models,
+                         "a model that records name; absent: those that this machine has");
+    exported->add_option(
+        "--public-key", options->public_key,
+        "PEM file: of the models' signatures; public_key of etalon.toml if absent");
     exported->callback([options] { run_export(*options); });
     CLI::App* verified = command->add_subcommand("verify", "check a bundle; 5: it is not accepted");
     verified->add_option("FOLDER", options->folder, "the bundle")->required();
     verified->add_option("--policy", options->policy,
                          "the log and its witnesses, as you know them");
     verified->add_option("--held", options->held, "a checkpoint of the log that you kept");
+    verified->add_option("--tsa-certificate", options->tsa_certificate,
+                         "PEM file: of the authority that stamped its checkpoints");
     verified->callback([options] { run_verify(*options); });
     CLI::App* opened = command->add_subcommand("open", "print a payload, by an auditor's key");
     opened->add_option("FOLDER", options->folder, "the bundle")->required();

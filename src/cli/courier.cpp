@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `etalon courier`: carries the checkpoints of this machine's log to its witnesses and keeps what
-// they sign. A process of its own: the server opens no connection, and this one sees no prompt.
+// `etalon courier`: carries the checkpoints of this machine's log to its witnesses and to a time
+// stamping authority, and keeps what they sign. A process of its own: the server opens no
+// connection, and this one sees no prompt.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
@@ -9,17 +10,20 @@
 #include <fmt/format.h>
 #include <map>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "cli/api_client.h"
 #include "cli/commands.h"
 #include "cli/ledger_place.h"
 #include "cli/output.h"
+#include "cli/stamper.h"
 
 #include "base/error.h"
 #include "base/file.h"
 #include "ledger/ledger.h"
 #include "ledger/limits.h"
+#include "ledger/stamps.h"
 #include "tlog/tree.h"
 #include "tlog/witness.h"
 
@@ -36,38 +40,40 @@ struct CourierOptions {
     std::string ca_file;
     std::uint64_t every = 10;  // seconds
     bool once = false;
+    StamperOptions stamper;
 };
 
-/// "https://witness.example/ghent" without its path, and the path of the request.
-std::pair<std::string, std::string> witness_url(const std::string& url) {
-    const std::size_t scheme = url.find("://");
-    const std::size_t slash = scheme == std::string::npos ? url.npos : url.find('/', scheme + 3);
-    std::string path = slash == url.npos ? "" : url.substr(slash);
-    while (!path.empty() && path.back() == '/')
-        path.pop_back();
-    return {url.substr(0, slash), path + "/add-checkpoint"};
+/// What a person put into policy.txt, or --policy names; with stamps alone that is not needed.
+std::string policy_text(const CourierOptions& options, const std::filesystem::path& folder) {
+    if (!options.policy.empty()) return read_file(options.policy, tlog::kPolicyBytesMax);
+    if (!options.stamper.url.empty()) return ledger::own_policy_text(folder);
+    return read_file(folder / ledger::kPolicyFile, tlog::kPolicyBytesMax);
 }
 
 class Courier {
   public:
     explicit Courier(const CourierOptions& options)
         : options_(options), folder_(ledger_folder(options.ledger)) {
-        const std::filesystem::path file = options.policy.empty()
-                                               ? folder_ / ledger::kPolicyFile
-                                               : std::filesystem::path(options.policy);
-        policy_ = tlog::parse_policy(read_file(file, tlog::kPolicyBytesMax));
-        if (policy_.urls.empty()) {
-            throw Error(
-                ExitCode::usage,
-                fmt::format("{} names no witness with an address", printable(file.string())),
-                "a line: witness NAME KEY https://HOST");
+        policy_ = tlog::parse_policy(policy_text(options, folder_));
+        if (!options.stamper.url.empty()) stamper_.emplace(options.stamper);
+        if (policy_.urls.empty() && !stamper_) {
+            throw Error(ExitCode::usage, "the policy names no witness with an address",
+                        "a line: witness NAME KEY https://HOST, or --tsa URL for time stamps");
         }
         for (const auto& [name, url] : policy_.urls)
-            (void)parse_server_url(witness_url(url).first);
+            (void)parse_server_url(split_url(url).first);
     }
 
-    /// True: the newest checkpoint has its quorum.
+    /// True: the newest checkpoint has its quorum. Errors: with --once those of Stamper::stamp.
     bool run_once() {
+        const bool is_done = carry();
+        stamp();
+        return is_done;
+    }
+
+  private:
+    /// True: the newest checkpoint has its quorum.
+    bool carry() {
         const tlog::FileSource files = ledger::log_files(folder_);
         const auto signed_text = files("checkpoint");
         if (!signed_text) {
@@ -93,12 +99,28 @@ class Courier {
             std::fprintf(stderr, "etalon: %s\n", error.message().c_str());
             return false;
         }
-        keep(tlog::note_text(note));
+        // Without witnesses the log's own checkpoint is what there is.
+        if (!policy_.urls.empty()) keep(tlog::note_text(note));
         done_ = checkpoint.size;
+        unstamped_ = {checkpoint.size, tlog::note_text(note), ""};
         return true;
     }
 
-  private:
+    /// The newest checkpoint with its quorum, where a stamp is wanted and the last one is old.
+    void stamp() {
+        const auto now = std::chrono::steady_clock::now();
+        const bool is_due =
+            !stamped_at_ || now - *stamped_at_ >= std::chrono::seconds(options_.stamper.every);
+        if (!stamper_ || !unstamped_ || !is_due) return;
+        try {
+            stamper_->stamp(folder_, unstamped_->size, unstamped_->checkpoint);
+        } catch (const Error& error) {
+            throw Error(error.code(), fmt::format("no time stamp: {}", error.message()));
+        }
+        stamped_at_ = now;
+        unstamped_.reset();
+    }
+
     /// What each witness has signed before, from the file of the last run.
     void read_cosigned(const tlog::FileSource& files) {
         if (std::exchange(was_read_, true)) return;
@@ -116,7 +138,8 @@ class Courier {
     tlog::NoteSignature ask(const std::string& name, const std::string& url,
                             const tlog::FileSource& files, const tlog::Checkpoint& checkpoint,
                             const std::string& signed_text) {
-        const auto [base, path] = witness_url(url);
+        const auto [base, start] = split_url(url);
+        const std::string path = start + "/add-checkpoint";
         ServerAddress address = parse_server_url(base);
         address.ca_file = options_.ca_file;
         address.time_max = kWitnessTime;
@@ -177,6 +200,9 @@ class Courier {
     std::map<std::string, std::uint64_t> seen_;  // size that each witness signed last
     bool was_read_ = false;
     std::uint64_t done_ = UINT64_MAX;  // size of the last checkpoint with a quorum
+    std::optional<Stamper> stamper_;
+    std::optional<ledger::Stamp> unstamped_;  // waits for its stamp
+    std::optional<std::chrono::steady_clock::time_point> stamped_at_;
 };
 
 void courier(const CourierOptions& options) {
@@ -198,8 +224,9 @@ void courier(const CourierOptions& options) {
 }  // namespace
 
 void add_courier(CLI::App& app) {
-    CLI::App* command =
-        app.add_subcommand("courier", "carry this log's checkpoints to its witnesses");
+    CLI::App* command = app.add_subcommand(
+        "courier",
+        "carry this log's checkpoints to its witnesses, and to a time stamping authority");
     const auto options = std::make_shared<CourierOptions>();
     command->add_option("--ledger", options->ledger, "folder of the ledger; absent: the server's");
     command->add_option("--policy", options->policy,
@@ -208,8 +235,12 @@ void add_courier(CLI::App& app) {
     command->add_option("--every", options->every, "seconds between two looks")
         ->check(CLI::Range(std::uint64_t{1}, kEverySecondsMax))
         ->capture_default_str();
+    add_stamper_options(*command, options->stamper);
     command->add_flag("--once", options->once, "carry the newest checkpoint and end");
-    command->callback([options] { courier(*options); });
+    command->callback([options] {
+        options->stamper.ca_file = options->ca_file;
+        courier(*options);
+    });
 }
 
 }  // namespace etalon::cli

@@ -27,6 +27,7 @@
 #include "ledger/subjects.h"
 #include "tlog/proof_file.h"
 #include "tlog/tile_reader.h"
+#include "tlog/time_stamp.h"
 #include "tlog/verify.h"
 
 namespace etalon::cli {
@@ -55,6 +56,7 @@ struct LedgerCommand {
     std::string held;
     std::string body;
     std::string text;
+    std::string tsa_certificate;
 };
 
 /// The published log.
@@ -232,6 +234,21 @@ void open(const LedgerCommand& options) {
     print(payloads.open(options.index, key));
 }
 
+/// When the checkpoints of a receipt were seen, by the authority whose certificate was given.
+void print_stamp(const ledger::VerifiedReceipt& verified, const std::string& certificate) {
+    if (verified.stamp.empty()) {
+        print_field("time stamp", "none");
+        return;
+    }
+    std::string told = "not looked at: --tsa-certificate FILE";
+    if (!certificate.empty()) {
+        const std::string pem = read_file(certificate, tlog::kCertificatesBytesMax);
+        for (const std::string& note : verified.notes)
+            told = tlog::time_stamp_text(tlog::verify_time_stamp(note, verified.stamp, pem));
+    }
+    print_field("time stamp", told);
+}
+
 void receipt(const LedgerCommand& options) {
     const tlog::Policy policy =
         tlog::parse_policy(read_file(options.policy, tlog::kPolicyBytesMax));
@@ -250,6 +267,7 @@ void receipt(const LedgerCommand& options) {
         print_field("complete",
                     fmt::format("{} {}", part.complete.seq, time_text(part.complete.time_us)));
     }
+    print_stamp(verified, options.tsa_certificate);
     print_field("body", held.body ? "is the recorded one" : "not looked at");
     print_field("text", held.parts.empty() ? "not looked at" : "is the recorded one");
 }
@@ -301,6 +319,8 @@ void add_ledger(CLI::App& app) {
     verified->add_option("--policy", options->policy, "the log, as you know it")->required();
     verified->add_option("--body", options->body, "file: the body of the request, as sent");
     verified->add_option("--text", options->text, "file: the text of the first answer");
+    verified->add_option("--tsa-certificate", options->tsa_certificate,
+                         "PEM file: of the authority that stamped its checkpoint");
     verified->callback([options] { receipt(*options); });
 }
 

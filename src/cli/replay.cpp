@@ -19,6 +19,7 @@
 #include "cli/ledger_place.h"
 #include "cli/load.h"
 #include "cli/machine.h"
+#include "cli/model_facts.h"
 #include "cli/output.h"
 #include "cli/payload_source.h"
 
@@ -79,17 +80,7 @@ std::optional<OpenModel> open_model(const fs::path& path) {
 /// The model of this hash in the folder of the default model. Errors: not_found.
 OpenModel find_model(const Sha256Digest& hash) {
     const fs::path folder = default_model_path().parent_path();
-    std::vector<fs::path> candidates;
-    std::error_code error;
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-        const fs::path kind = entry.path().extension();
-        const bool is_folder = entry.is_directory(error);
-        if (is_folder || kind == ".gguf" || kind == ".safetensors") {
-            candidates.push_back(entry.path());
-        }
-    }
-    std::sort(candidates.begin(), candidates.end());
-    for (const fs::path& path : candidates) {
+    for (const fs::path& path : model_candidates()) {
         try {
             auto model = open_model(path);
             if (model && model->hash == hash) return *std::move(model);

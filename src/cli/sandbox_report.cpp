@@ -42,7 +42,9 @@ void print_plain(const worker::ProbeReport& report) {
     }
 }
 
-void print_report_json(const worker::ProbeReport& report) {
+}  // namespace
+
+ordered_json to_json(const worker::ProbeReport& report) {
     ordered_json layers = ordered_json::array();
     for (const worker::Layer& layer : report.sandbox.layers()) {
         layers.push_back({{"name", layer.name}, {"on", layer.on}, {"detail", layer.detail}});
@@ -58,18 +60,16 @@ void print_report_json(const worker::ProbeReport& report) {
                             {"refused", canary.refused},
                             {"result", canary.result}});
     }
-    print_json({{"all_on", report.sandbox.all_on()},
-                {"layers", layers},
-                {"status", status},
-                {"canaries", canaries}});
+    return {{"all_on", report.sandbox.all_on()},
+            {"layers", layers},
+            {"status", status},
+            {"canaries", canaries}};
 }
-
-}  // namespace
 
 void report_sandbox(bool json) {
     const worker::ProbeReport report = worker::probe_sandbox();
     if (json) {
-        print_report_json(report);
+        print_json(to_json(report));
     } else {
         print_plain(report);
     }

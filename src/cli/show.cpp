@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/model_facts.h"
 #include "cli/model_licence.h"
 #include "cli/output.h"
 
@@ -28,18 +29,6 @@ struct ShowOptions {
     bool json = false;
 };
 
-const char* kind_name(weights::FileKind kind) {
-    switch (kind) {
-        case weights::FileKind::gguf:
-            return "gguf";
-        case weights::FileKind::safetensors:
-            return "safetensors";
-        case weights::FileKind::etalon_e8:
-            return "etalon e8";
-    }
-    return "";
-}
-
 const char* scaling_name(exact::RopeScaling scaling) {
     switch (scaling) {
         case exact::RopeScaling::none:
@@ -52,28 +41,6 @@ const char* scaling_name(exact::RopeScaling scaling) {
             return "yarn";
     }
     return "";
-}
-
-std::uint64_t parameter_count(const weights::ModelFile& file) {
-    std::uint64_t count = 0;
-    for (const weights::Tensor& tensor : file.tensors()) {
-        count +=
-            static_cast<std::uint64_t>(tensor.n_rows) * static_cast<std::uint64_t>(tensor.n_cols);
-    }
-    return count;
-}
-
-/// "q4_1 211, f32 61": how many tensors each format has.
-std::string formats_text(const weights::ModelFile& file) {
-    std::map<exact::Format, int> counts;
-    for (const weights::Tensor& tensor : file.tensors())
-        ++counts[tensor.format];
-    std::string text;
-    for (const auto& [format, count] : counts) {
-        if (!text.empty()) text += ", ";
-        text += fmt::format("{} {}", exact::format_info(format).name, count);
-    }
-    return text;
 }
 
 /// The double of the fewest digits that stand for `value`: 1e-05, not 9.999999747378752e-06.

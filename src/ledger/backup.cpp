@@ -14,6 +14,8 @@
 #include "ledger/json.h"
 #include "ledger/limits.h"
 #include "ledger/subjects.h"
+#include "tlog/note.h"
+#include "tlog/policy.h"
 
 namespace etalon::ledger {
 
@@ -35,19 +37,59 @@ class Copier {
         written_.push_back(to);
         if (written_.size() >= kSyncedAtOnce) finish();
     }
-    /// All files below `from`; nothing where there is no such folder.
+    /// All files below `from`; nothing where there is no such folder. A log that grows replaces a
+    /// tile by a wider one: what is gone when it is read has its successor in a later pass. Errors:
+    /// failure (kPassesMax were not enough), those of file().
     void tree(const fs::path& from, const fs::path& to, std::size_t bytes_max) {
         if (!fs::is_directory(from)) return;
         make_private_folder(to);
-        for (const auto& entry : fs::recursive_directory_iterator(from)) {
-            if (!entry.is_regular_file() || entry.is_symlink()) continue;
-            file(entry.path(), to / entry.path().lexically_relative(from), bytes_max);
+        // What goes behind a pass that lost nothing had its successor before the next one began.
+        bool was_whole = false;
+        for (int pass = 0; pass < kPassesMax; ++pass) {
+            const bool is_whole = copy_new(from, to, bytes_max);
+            if (is_whole && was_whole) return;
+            was_whole = is_whole;
         }
+        throw Error(ExitCode::failure,
+                    fmt::format("{} changes faster than it is copied", printable(from.string())));
     }
     void finish() { sync_files(std::exchange(written_, {})); }
 
   private:
     static constexpr std::size_t kSyncedAtOnce = 1000;
+    static constexpr int kPassesMax = 100;
+
+    /// A file that was still being written has another size by now.
+    static bool is_copied(const fs::directory_entry& entry, const fs::path& target) {
+        std::error_code error;
+        const std::uintmax_t bytes = fs::file_size(target, error);
+        return !error && bytes == entry.file_size(error) && !error;
+    }
+
+    /// One pass over the files that are not copied yet; false: one vanished meanwhile.
+    bool copy_new(const fs::path& from, const fs::path& to, std::size_t bytes_max) {
+        std::error_code error;
+        fs::recursive_directory_iterator entry(from, error);
+        for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+            const fs::path& path = entry->path();
+            const fs::path target = to / path.lexically_relative(from);
+            std::error_code unknown;
+            const bool is_file = entry->is_regular_file(unknown) && !entry->is_symlink(unknown);
+            if (!is_file || is_copied(*entry, target)) continue;
+            try {
+                file(path, target, bytes_max);
+            } catch (const Error& missing) {
+                if (missing.code() == ExitCode::not_found) return false;
+                throw;
+            }
+        }
+        if (error && error != std::errc::no_such_file_or_directory) {
+            throw Error(ExitCode::failure, fmt::format("cannot read {}: {}",
+                                                       printable(from.string()), error.message()));
+        }
+        return !error;
+    }
+
     std::vector<fs::path> written_;
 };
 
@@ -104,6 +146,10 @@ fs::path put_previous(Copier& copier, const fs::path& data, const fs::path& targ
     const std::string origin = note.substr(0, note.find('\n'));
     const std::string name = sha256_hex(origin).substr(0, kPreviousDigits);
     const fs::path previous = target / "previous" / name;
+    // Of that log: the next one has another key.
+    if (fs::exists(data / kPolicyFile)) {
+        copier.file(data / kPolicyFile, previous / kPolicyFile, tlog::kPolicyBytesMax);
+    }
     for (const char* part : {"log", "payloads", "auditors"})
         copier.tree(data / part, previous / part, kPayloadBytesMax + kEnvelopeBytesMax);
     return fs::path("previous") / name;
@@ -141,7 +187,18 @@ BackupInfo back_up_data(const fs::path& ledger_folder, const fs::path& out,
         copier.file(log / "checkpoint", out / "log" / "checkpoint", kPemBytesMax);
     }
     const std::size_t bytes_max = kPayloadBytesMax + kEnvelopeBytesMax;
-    copier.tree(log / "tile", out / "log" / "tile", bytes_max);
+    if (fs::exists(log / kCosigned)) {
+        copier.file(log / kCosigned, out / "log" / kCosigned, tlog::kNoteBytesMax);
+    }
+    for (const char* part : {"tile", "stamps", "sandbox"})
+        copier.tree(log / part, out / "log" / part, bytes_max);
+    if (fs::exists(ledger_folder / kPolicyFile)) {
+        copier.file(ledger_folder / kPolicyFile, out / kPolicyFile, tlog::kPolicyBytesMax);
+    }
+    // Which copies of keys are somewhere: an erasure must name them behind a restore too.
+    if (fs::exists(ledger_folder / "keys" / kList)) {
+        copier.file(ledger_folder / "keys" / kList, out / kList, kJournalBytesMax);
+    }
     for (const char* part : {"payloads", "auditors", "previous"})
         copier.tree(ledger_folder / part, out / part, bytes_max);
     const fs::path journal = ledger_folder / "keys" / "subjects" / "erased";
@@ -245,6 +302,9 @@ RestoreReport restore_backup(const RestoreSources& sources, const fs::path& ledg
     const fs::path previous = put_previous(copier, sources.data, draft);
     if (!previous.empty()) report.previous = ledger_folder / previous;
     copier.tree(sources.data / "auditors", draft / "auditors", kPemBytesMax);
+    if (fs::exists(sources.data / kList)) {
+        copier.file(sources.data / kList, draft / "keys" / kList, kJournalBytesMax);
+    }
     if (sources.keys) put_keys(copier, *sources.keys, draft);
     copier.finish();
 

@@ -24,7 +24,8 @@ struct BackupInfo {
     std::uint64_t n_files = 0;
 };
 
-/// Copies log, payloads, certificates and the journal of erasures into `out`, which must not exist,
+/// Copies log (with what witnesses and authorities signed), policy, payloads, certificates, the
+/// journal of erasures and the list of the keys' backups into `out`, which must not exist,
 /// while the ledger may be in use: all that its checkpoint covers at that moment. No key is in it.
 /// `extra`: files (name in the backup, where it lies) to put beside them. Errors: usage (`out` is
 /// there), not_found (no ledger), failure.

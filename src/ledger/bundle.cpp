@@ -12,7 +12,9 @@
 #include "base/base64.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "ledger/commitment.h"
+#include "ledger/internal/bundle_readme.h"
 #include "ledger/internal/files.h"
 #include "ledger/internal/log_key.h"
 #include "ledger/internal/manifest.h"
@@ -23,32 +25,12 @@
 #include "ledger/limits.h"
 #include "ledger/payload_store.h"
 #include "ledger/seal.h"
+#include "ledger/stamps.h"
+#include "tlog/time_stamp.h"
 
 namespace etalon::ledger {
 
 namespace {
-
-constexpr const char* kReadme =
-    R"(# Audit bundle
-
-`docs/ledger.md` of Etalon describes every byte of this folder and each step of its verification.
-
-    etalon audit verify .                                  with the policy in this folder
-    etalon audit verify . --policy FILE --held CHECKPOINT  with what you hold yourself
-
-The second form is the one that proves something: a policy that came another way names the log, and
-a checkpoint that you kept shows that nothing before it was changed. `docs/verify.md` has the same
-check without our program, in Go, in JavaScript and by hand:
-
-    verify . --policy FILE --checkpoint CHECKPOINT
-    node verify.mjs . --policy FILE --checkpoint CHECKPOINT
-
-A payload, by an auditor's private key:
-
-    etalon audit open . INDEX --key KEY.pem --certificate CERTIFICATE.pem
-    openssl cms -decrypt -binary -inform DER -in payloads/INDEX.cms -inkey KEY.pem \
-        -recip CERTIFICATE.pem -out content.key            only the content key, 32 bytes
-)";
 
 [[noreturn]] void refuse(int step, std::string_view why) {
     throw Error(ExitCode::invalid, fmt::format("step {}: {}", step, why));
@@ -84,6 +66,14 @@ std::string pem_hash(std::string_view pem) {
     return der && again + std::string(kEnd) == pem ? sha256_hex(*der) : "";
 }
 
+std::string_view text_of(const MappedFile& file) {
+    return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+std::string_view view_of(const Sha256Digest& digest) {
+    return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+}
+
 /// Tiles of level 0 of a tree of `size`; `take(path, first index, width)`.
 template <typename Take>
 void each_tile(std::uint64_t begin, std::uint64_t end, std::uint64_t size, Take take) {
@@ -97,10 +87,11 @@ void each_tile(std::uint64_t begin, std::uint64_t end, std::uint64_t size, Take 
 class Exporter {
   public:
     Exporter(const std::filesystem::path& ledger, const BundleRange& range,
-             std::filesystem::path out)
+             std::filesystem::path out, const EvidenceSource& evidence)
         : ledger_(ledger),
           range_(range),
           out_(std::move(out)),
+          evidence_(evidence),
           files_(log_files(ledger)),
           key_(read_log_key(ledger)) {
         auto note = published_checkpoint(files_, key_.verifier(), range.end);
@@ -120,12 +111,14 @@ class Exporter {
                         fmt::format("{} is there already", printable(out_.string())));
         }
         make_private_folder(std::filesystem::absolute(out_));
-        put("README.md", kReadme);
+        put("README.md", bundle_readme());
         put("policy.txt", own_policy_text(ledger_));
         put("log/checkpoint", note_);
         put_certificates();
         put_log();
         put_payloads();
+        put_stamps();
+        put_evidence();
         put_manifest();
         return {checkpoint_, range_, checks_.kinds(), checks_.n_unfinished(), n_payloads_};
     }
@@ -178,6 +171,48 @@ class Exporter {
         }
     }
 
+    void put_stamps() const {
+        std::vector<std::uint64_t> sizes = stamped_sizes(ledger_);
+        sizes.erase(std::upper_bound(sizes.begin(), sizes.end(), checkpoint_.size), sizes.end());
+        for (const std::uint64_t size : stamps_for(sizes, range_.first, range_.end)) {
+            const Stamp stamp = read_stamp(ledger_, size);
+            put(fmt::format("stamps/{}.checkpoint", size), stamp.checkpoint);
+            put(fmt::format("stamps/{}.tsr", size), stamp.response);
+        }
+    }
+
+    /// The record of a load, which may lie before those of the bundle.
+    ModelLoad load_of(std::uint64_t index) const {
+        if (const ModelLoad* load = checks_.load_at(index)) return *load;
+        std::optional<ModelLoad> found;
+        tlog::read_entries(files_, index, index + 1, checkpoint_.size,
+                           [&](std::uint64_t, std::string_view entry) {
+                               const Record record = parse_record(entry);
+                               if (const auto* load = std::get_if<ModelLoad>(&record.body)) {
+                                   found = *load;
+                               }
+                           });
+        if (found) return *found;
+        throw Error(ExitCode::invalid, fmt::format("record {} is no model_load", index));
+    }
+
+    void put_evidence() const {
+        std::map<std::uint64_t, ModelLoad> loads;
+        for (std::uint64_t i = range_.first; i < range_.end; ++i) {
+            const Intent* intent = checks_.intent_at(i);
+            if (intent != nullptr && loads.count(intent->load) == 0) {
+                loads.emplace(intent->load, load_of(intent->load));
+            }
+            if (const ModelLoad* load = checks_.load_at(i)) loads.emplace(i, *load);
+        }
+        const auto files = evidence_(loads);
+        ETALON_ASSERT(files.count(kSandboxPath) == 1);
+        for (const auto& [index, load] : loads)
+            ETALON_ASSERT(files.count(bom_path(load.model)) == 1);
+        for (const auto& [path, bytes] : files)
+            put(path, bytes);
+    }
+
     void put_manifest() const {
         const auto now = std::chrono::system_clock::now().time_since_epoch();
         Manifest manifest{checkpoint_.origin, checkpoint_.size, range_.first, range_.end, 0, {}};
@@ -191,6 +226,7 @@ class Exporter {
     std::filesystem::path ledger_;
     BundleRange range_;
     std::filesystem::path out_;
+    const EvidenceSource& evidence_;
     tlog::FileSource files_;
     tlog::SigningKey key_;
     std::string note_;
@@ -214,7 +250,9 @@ class Verifier {
         if (held) at_step(5, [&] { check_held(*held); });
         at_step(6, [&] { check_entries(); });
         at_step(9, [&] { check_payloads(); });
+        at_step(10, [&] { check_models(); });
         at_step(10, [&] { check_paths(); });
+        at_step(11, [&] { check_stamps(); });
         return {checkpoint_,
                 {manifest_.first, manifest_.end},
                 checks_.kinds(),
@@ -255,10 +293,9 @@ class Verifier {
 
     /// Calls `take(hash)` for the first `n` hashes of level 0.
     template <typename Take>
-    void each_hash(std::uint64_t n, Take take) {
+    void each_hash(std::uint64_t n, Take take) const {
         each_tile(0, n, manifest_.size, [&](std::uint64_t i, std::uint64_t width) {
             const std::string path = "log/" + tlog::tile_path(0, i, width);
-            expected_.insert(path);
             const std::string bytes = read(path, tlog::kTileBytesMax);
             if (bytes.size() != width * sizeof(tlog::Hash)) {
                 refuse(4, fmt::format("{} has another size", path));
@@ -269,6 +306,9 @@ class Verifier {
     }
 
     void check_tiles() {
+        each_tile(0, manifest_.size, manifest_.size, [&](std::uint64_t i, std::uint64_t width) {
+            expected_.insert("log/" + tlog::tile_path(0, i, width));
+        });
         tlog::Frontier tree;
         each_hash(manifest_.size, [&](const tlog::Hash& hash) {
             if (needs_hash(tree.size())) hashes_.push_back(hash);
@@ -350,6 +390,63 @@ class Verifier {
         }
     }
 
+    /// Each model that records of the range name has its bill of materials, and may have its
+    /// signature.
+    void check_models() {
+        for (std::uint64_t i = manifest_.first; i < manifest_.end; ++i) {
+            const Intent* intent = checks_.intent_at(i);
+            const ModelLoad* load = checks_.load_at(i);
+            if (intent == nullptr && load == nullptr) continue;
+            const std::string& model = intent != nullptr ? intent->model : load->model;
+            const std::string bom = bom_path(model);
+            if (!expected_.insert(bom).second) continue;
+            expected_.insert(signature_path(model));
+            if (manifest_.files.count(bom) == 0) refuse(10, bom + " is missing");
+            if (!holds_text(bom, model)) refuse(10, bom + " is of another model");
+        }
+    }
+
+    /// Whether a file, of whatever size, holds these bytes.
+    bool holds_text(const std::string& path, std::string_view text) const {
+        const MappedFile file(folder_ / path);
+        return text_of(file).find(text) != std::string_view::npos;
+    }
+
+    /// What was stamped is a checkpoint of this tree, and the stamp names its digest. Who stamped
+    /// it is another question (tlog/time_stamp.h).
+    void check_stamps() const {
+        std::map<std::uint64_t, std::string> roots;  // by size; "": not computed yet
+        for (const auto& [path, file] : manifest_.files) {
+            const auto digits = stamp_digits(path);
+            if (!digits) continue;
+            std::uint64_t size = 0;
+            const bool is_number = tlog::parse_decimal(*digits, size) && size <= manifest_.size;
+            if (!is_number) refuse(11, path + " is of more records");
+            roots[size] = "";
+        }
+        if (roots.empty()) return;
+        tlog::Frontier tree;
+        if (roots.begin()->first == 0) roots.begin()->second = tlog::hash_text(tree.root());
+        each_hash(roots.rbegin()->first, [&](const tlog::Hash& hash) {
+            tree.append(hash);
+            const auto found = roots.find(tree.size());
+            if (found != roots.end()) found->second = tlog::hash_text(tree.root());
+        });
+        for (const auto& [size, root] : roots) {
+            const std::string name = fmt::format("stamps/{}", size);
+            for (const char* half : {".checkpoint", ".tsr"})
+                if (manifest_.files.count(name + half) == 0)
+                    refuse(11, name + half + " is missing");
+            const MappedFile stamped(folder_ / (name + ".checkpoint"));
+            const std::string text = fmt::format("{}\n{}\n{}\n\n", manifest_.origin, size, root);
+            const Sha256Digest digest = sha256(stamped.bytes());
+            const bool is_ours = text_of(stamped).substr(0, text.size()) == text;
+            if (!is_ours || !holds_text(name + ".tsr", view_of(digest))) {
+                refuse(11, name + " is no stamp of this log");
+            }
+        }
+    }
+
     void check_paths() const {
         constexpr std::string_view kAuditors = "auditors/";
         for (const auto& [path, file] : manifest_.files) {
@@ -362,11 +459,11 @@ class Verifier {
                 refuse(10, path + " is not the certificate of its name");
             }
             const bool known = path == "README.md" || path == "policy.txt" ||
-                               path == "log/checkpoint" || is_certificate ||
-                               expected_.count(path) > 0;
+                               path == kSandboxPath || path == "log/checkpoint" || is_certificate ||
+                               stamp_digits(path) || expected_.count(path) > 0;
             if (!known) refuse(10, path + " is no file of a bundle");
         }
-        for (const char* path : {"README.md", "policy.txt"})
+        for (const char* path : {"README.md", "policy.txt", kSandboxPath})
             if (manifest_.files.count(path) == 0) refuse(10, std::string(path) + " is missing");
     }
 
@@ -407,14 +504,41 @@ BundleRange range_of_times(const std::filesystem::path& ledger_folder, std::uint
     return {first, std::max(first, first_from(to_us))};
 }
 
+std::string bom_path(std::string_view model) {
+    return fmt::format("models/{}/bom.cdx.json", model);
+}
+
+std::string signature_path(std::string_view model) {
+    return fmt::format("models/{}/model.sig", model);
+}
+
 BundleReport export_bundle(const std::filesystem::path& ledger_folder, const BundleRange& range,
-                           const std::filesystem::path& out) {
-    return Exporter(ledger_folder, range, out).run();
+                           const std::filesystem::path& out, const EvidenceSource& evidence) {
+    return Exporter(ledger_folder, range, out, evidence).run();
 }
 
 BundleReport verify_bundle(const std::filesystem::path& folder, const tlog::Policy& policy,
                            const std::optional<std::string>& held) {
     return Verifier(folder, policy).run(held);
+}
+
+std::vector<Stamp> bundle_stamps(const std::filesystem::path& folder) {
+    const Manifest manifest = parse_manifest(
+        tlog::parse_note(read_file(folder / "MANIFEST", kManifestBytesMax), kManifestBytesMax)
+            .text);
+    std::map<std::uint64_t, Stamp> stamps;
+    for (const auto& [path, file] : manifest.files) {
+        const auto digits = stamp_digits(path);
+        std::uint64_t size = 0;
+        if (!digits || !tlog::parse_decimal(*digits, size)) continue;
+        const std::string name = fmt::format("stamps/{}", size);
+        stamps[size] = {size, read_file(folder / (name + ".checkpoint"), tlog::kNoteBytesMax),
+                        read_file(folder / (name + ".tsr"), tlog::kTimeStampBytesMax)};
+    }
+    std::vector<Stamp> found;
+    for (auto& [size, stamp] : stamps)
+        found.push_back(std::move(stamp));
+    return found;
 }
 
 tlog::Policy bundle_policy(const std::filesystem::path& folder) {

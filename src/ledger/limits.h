@@ -71,6 +71,10 @@ inline constexpr std::uint64_t kStoredResponsesMax = 1000000;
 /// --- audit bundles ---
 inline constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;
 inline constexpr std::size_t kPathBytesMax = 200;
+/// Stamps in one bundle: a verifier may compute a tree for each.
+inline constexpr std::size_t kBundleStampsMax = 16;
+/// Of what a worker told of its locks: a line each, and there are under ten.
+inline constexpr std::size_t kSandboxBytesMax = 64 << 10;
 inline constexpr std::size_t kReceiptBytesMax = std::size_t{512} << 20;
 
 }  // namespace etalon::ledger

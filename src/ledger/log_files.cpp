@@ -7,6 +7,7 @@
 #include "ledger/internal/log_key.h"
 #include "ledger/ledger.h"
 #include "ledger/limits.h"
+#include "ledger/stamps.h"
 
 namespace etalon::ledger {
 
@@ -14,7 +15,7 @@ namespace {
 
 /// The journal lies beside these, and is nobody else's.
 bool is_log_path(const std::string& path) {
-    if (path == "checkpoint" || path == kCosigned) return true;
+    if (path == "checkpoint" || path == kCosigned || stamp_digits(path)) return true;
     return path.rfind("tile/", 0) == 0 && path.find("..") == std::string::npos &&
            std::all_of(path.begin(), path.end(), [](char c) {
                return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '/' || c == '.';

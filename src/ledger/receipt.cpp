@@ -8,11 +8,13 @@
 #include <nlohmann/json.hpp>
 #include <openssl/crypto.h>
 
+#include "base/base64.h"
 #include "base/error.h"
 #include "ledger/commitment.h"
 #include "ledger/internal/receipt_source.h"
 #include "ledger/json.h"
 #include "ledger/limits.h"
+#include "ledger/stamps.h"
 #include "tlog/proof_file.h"
 
 namespace etalon::ledger {
@@ -25,17 +27,37 @@ using State = ReceiptResult::State;
 constexpr std::string_view kIdStart = "rcp-";
 constexpr const char* kObject = "etalon.receipt";
 
-/// The published tree, the one that witnesses signed where that covers `size` records.
+/// A published tree.
 struct Tree {
     std::string note;
     std::uint64_t size = 0;
+    std::string stamp;  // DER; empty: the note has none
 };
 
+/// The one that witnesses signed where that covers `size` records.
 Tree read_tree(const ReceiptSource& source, std::uint64_t size) {
     auto note = published_checkpoint(source.files, source.log_key, size);
     if (!note) return {};
     const auto checkpoint = tlog::open_checkpoint(tlog::parse_note(*note), source.log_key);
-    return {std::move(*note), checkpoint.size};
+    return {std::move(*note), checkpoint.size, ""};
+}
+
+/// The first stamped one that covers `size` records, unless more witnesses sign today than signed
+/// it: the holder's policy may ask for them. nullopt: there is none.
+std::optional<Tree> stamped_tree(const ReceiptSource& source, std::uint64_t size) {
+    const std::vector<std::uint64_t> sizes = stamped_sizes(source.folder);
+    const auto found = std::lower_bound(sizes.begin(), sizes.end(), size);
+    if (found == sizes.end()) return std::nullopt;
+    Stamp stamp = read_stamp(source.folder, *found);
+    const tlog::Note note = tlog::parse_note(stamp.checkpoint);
+    if (tlog::open_checkpoint(note, source.log_key).size != *found) {
+        throw Error(ExitCode::invalid, fmt::format("stamp {} is of another checkpoint", *found));
+    }
+    const auto cosigned = source.files(kCosigned);
+    if (cosigned && tlog::parse_note(*cosigned).signatures.size() > note.signatures.size()) {
+        return std::nullopt;
+    }
+    return Tree{std::move(stamp.checkpoint), *found, std::move(stamp.response)};
 }
 
 std::string read_entry(const ReceiptSource& source, const Tree& tree, std::uint64_t index) {
@@ -94,7 +116,7 @@ const std::string& text_of(const ordered_json& object, const char* name) {
 }
 
 Record verified_record(const ordered_json& part, const char* name, const char* proof_name,
-                       const tlog::Policy& policy, tlog::Checkpoint& newest) {
+                       const tlog::Policy& policy, VerifiedReceipt& verified) {
     const std::string& entry = text_of(part, name);
     Record record = parse_record(entry);
     const tlog::ProofFile proof = tlog::parse_proof_file(text_of(part, proof_name));
@@ -106,7 +128,8 @@ Record verified_record(const ordered_json& part, const char* name, const char* p
     }
     if (checkpoint.size > kIntegerMax)
         throw Error(ExitCode::invalid, "receipt: the log is too long");
-    if (checkpoint.size >= newest.size) newest = checkpoint;
+    if (checkpoint.size >= verified.checkpoint.size) verified.checkpoint = checkpoint;
+    verified.notes.insert(proof.checkpoint);
     return record;
 }
 
@@ -194,18 +217,20 @@ ReceiptResult make_receipt(const ReceiptSource& source, const std::string& id,
     std::uint64_t end = first + intent->parts;
     for (std::uint64_t i = 0; i < intent->parts; ++i)
         end = std::max(end, source.completions.get(first + i).value_or(0) + 1);
-    const Tree tree = read_tree(source, end);
+    const auto stamped = stamped_tree(source, end);
+    const Tree tree = stamped ? *stamped : read_tree(source, end);
     ordered_json parts = ordered_json::array();
     for (std::uint64_t i = 0; i < intent->parts; ++i) {
         State state = State::ready;
         parts.push_back(part_json(source, tree, first + i, state));
         if (state != State::ready) return {state, ""};
     }
-    const ordered_json receipt{{"object", kObject},
-                               {"id", id},
-                               {"origin", source.log_key.name},
-                               {"log_key", source.log_key.text()},
-                               {"parts", std::move(parts)}};
+    ordered_json receipt{{"object", kObject},
+                         {"id", id},
+                         {"origin", source.log_key.name},
+                         {"log_key", source.log_key.text()},
+                         {"parts", std::move(parts)}};
+    if (!tree.stamp.empty()) receipt["stamp"] = to_base64(tree.stamp);
     return {State::ready, receipt.dump()};
 }
 
@@ -229,11 +254,15 @@ VerifiedReceipt verify_receipt(std::string_view json, const tlog::Policy& policy
         throw Error(ExitCode::invalid, "receipt: it has fewer parts");
     }
     VerifiedReceipt verified;
+    const auto stamp = receipt.find("stamp");
+    if (stamp != receipt.end() && stamp->is_string()) {
+        verified.stamp = from_base64(stamp->get_ref<const std::string&>()).value_or("");
+    }
     for (std::size_t i = 0; i < parts->size(); ++i) {
         const ordered_json& part = parts->at(i);
         verified.parts.push_back(
-            {verified_record(part, "intent", "intent_proof", policy, verified.checkpoint),
-             verified_record(part, "complete", "complete_proof", policy, verified.checkpoint)});
+            {verified_record(part, "intent", "intent_proof", policy, verified),
+             verified_record(part, "complete", "complete_proof", policy, verified)});
         check_pair(i, parts->size(), verified.parts.front().intent.seq, verified.parts.back());
         check_held(i, key_of_hex(text_of(part, "commit_key")), verified.parts.back(), held);
     }

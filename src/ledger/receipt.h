@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,8 @@ struct VerifiedReceipt {
     };
     std::vector<Part> parts;
     tlog::Checkpoint checkpoint;  ///< the newest of its proofs
+    std::set<std::string> notes;  ///< the signed checkpoints of its proofs
+    std::string stamp;            ///< DER; nobody has verified it; empty: there is none
 };
 
 /// All steps of section 5. The text may be hostile. Errors: invalid (the first step that fails).

@@ -14,6 +14,7 @@
 #include "base/sha256.h"
 #include "exact/version.h"
 #include "ledger/ledger.h"
+#include "ledger/run_evidence.h"
 #include "serve/boost.h"
 #include "serve/dispatcher.h"
 #include "serve/front_sandbox.h"
@@ -297,6 +298,7 @@ class Server {
                 throw Error(ExitCode::failure, fmt::format("{} was not hashed", model.id));
             }
             model.load = ledger_->model_loaded(load);
+            ledger::keep_sandbox(options_.ledger, model.load, hello.sandbox);
             return true;
         } catch (const Error& error) {
             hopeless_ = error;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <map>
+#include <string>
 
 #include "base/file.h"
 #include "base/sha256.h"
@@ -15,6 +16,11 @@ namespace etalon::weights {
 /// the files, by ascending name without folder: `sha256sum *.safetensors | sha256sum` in the
 /// folder of the model. Reads every byte.
 Sha256Digest model_hash(const ModelFile& file);
+
+/// SHA-256 of each file of weights in hexadecimal, by its name without folder. Reads every byte.
+std::map<std::string, std::string> weight_hashes(const ModelFile& file);
+/// The hash as above in hexadecimal, from these; at least one.
+std::string model_hash(const std::map<std::string, std::string>& hashes);
 
 /// What the files of a model were when they were opened.
 ///   OpenedFiles opened;

@@ -3,11 +3,14 @@
 // an old one of keys do not come back.
 #include "ledger/backup.h"
 
+#include <atomic>
+#include <chrono>
 #include <fmt/format.h>
 #include <fstream>
 #include <functional>
 #include <gtest/gtest.h>
 #include <set>
+#include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -15,8 +18,11 @@
 #include "ledger/internal/files.h"
 #include "ledger/payload_store.h"
 #include "ledger/retention.h"
+#include "ledger/run_evidence.h"
 #include "ledger/seal.h"
+#include "ledger/stamps.h"
 #include "ledger/subjects.h"
+#include "tlog/verify.h"
 
 namespace etalon::ledger {
 namespace {
@@ -114,6 +120,68 @@ TEST_F(Backup, comes_back_and_a_new_log_begins) {
     (void)back_up_data(other.folder, at("again"), {}, kNow);
     EXPECT_TRUE(fs::exists(at("again") / report.previous.lexically_relative(other.folder) / "log" /
                            "checkpoint"));
+}
+
+TEST_F(Backup, has_what_others_signed_and_which_keys_were_copied) {
+    const fs::path log = options_.folder / "log";
+    const std::string note = read_file(log / "checkpoint", kBytesMax);
+    const std::uint64_t size = tlog::parse_checkpoint(tlog::parse_note(note).text).size;
+    (void)write_new_file(log / "cosigned", note);
+    (void)write_new_file(options_.folder / "policy.txt", "quorum none\n");
+    keep_stamp(options_.folder, some_stamp(size, note));
+    keep_sandbox(options_.folder, 1, "seccomp: on\n");
+    (void)back_up_keys(options_.folder, at("keys"), 7, kNow);
+    (void)back_up_data(options_.folder, at("data"), {}, kNow);
+    const fs::path previous =
+        restore_backup({at("data"), at("keys"), std::nullopt}, at("restored"), kNow).previous;
+    EXPECT_EQ(read_file(previous / "log" / "cosigned", kBytesMax), note);
+    EXPECT_EQ(read_file(previous / "policy.txt", kBytesMax), "quorum none\n");
+    EXPECT_FALSE(fs::exists(at("restored") / "policy.txt"));  // it names the former log
+    EXPECT_EQ(stamped_sizes(previous), std::vector<std::uint64_t>{size});
+    EXPECT_EQ(kept_sandbox(previous, 1), "seccomp: on\n");
+    const auto listed = key_backups(at("restored"));
+    ASSERT_EQ(listed.size(), 1U);
+    EXPECT_EQ(listed[0].folder, fs::absolute(at("keys")).string());
+}
+
+/// Tiles are replaced by wider ones while they are copied.
+TEST_F(Backup, of_a_busy_ledger_is_whole) {
+    std::atomic<bool> is_over = false;
+    std::thread writer([&] {
+        Ledger ledger(options_);
+        const std::uint64_t load = ledger.model_loaded(some_model());
+        while (!is_over) {
+            ledger.complete_now(some_completion(ledger.begin_now(some_request(load)).intent));
+            ledger.publish_now();
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        }
+    });
+    // Partial tiles go by the thousand in a long life of a log: here in a corner of their own.
+    std::thread tiles([&] {
+        const fs::path folder = options_.folder / "log" / "tile" / "9" / "000.p";
+        while (!is_over) {
+            fs::create_directories(folder);
+            for (int width = 1; width < 20; ++width)
+                std::ofstream(folder / std::to_string(width)) << width;
+            std::ofstream(options_.folder / "log" / "tile" / "9" / "000") << "full";
+            fs::remove_all(folder);
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+    });
+    const tlog::Policy policy = own_policy(options_.folder);
+    for (int i = 0; i < 10; ++i) {
+        const fs::path out = at("busy");
+        fs::remove_all(out);
+        EXPECT_NO_THROW({
+            (void)back_up_data(options_.folder, out, {}, kNow);
+            (void)verify_backup(out);
+            (void)tlog::verify_log(log_files(out), policy, std::nullopt,
+                                   [](std::uint64_t, std::string_view) {});
+        });
+    }
+    is_over = true;
+    writer.join();
+    tiles.join();
 }
 
 TEST_F(Backup, what_was_erased_since_stays_closed) {

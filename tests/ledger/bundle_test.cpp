@@ -15,6 +15,8 @@
 #include "base/file.h"
 #include "ledger/folder.h"
 #include "ledger/internal/manifest.h"
+#include "ledger/limits.h"
+#include "ledger/stamps.h"
 #include "ledger/subjects.h"
 #include "tlog/tile.h"
 
@@ -45,11 +47,14 @@ class Bundle : public ::testing::Test {
             add_answers(ledger, load, 3);
             ledger.publish_now();
             held_ = get(options_in(folder_).folder / "log" / "checkpoint");
+            held_size_ = tlog::parse_checkpoint(tlog::parse_note(held_).text).size;
+            keep_stamp(options_in(folder_).folder, some_stamp(held_size_, held_));
             add_answers(ledger, load, 12);
             first_ = ledger.begin_now(some_request(load)).intent;  // is never answered
         }
         bundle_ = folder_.path() / "bundle";
-        size_ = export_bundle(options_in(folder_).folder, {3, first_}, bundle_).checkpoint.size;
+        size_ = export_bundle(options_in(folder_).folder, {3, first_}, bundle_, some_evidence())
+                    .checkpoint.size;
         copy_ = folder_.path() / "copy";
     }
 
@@ -115,6 +120,7 @@ class Bundle : public ::testing::Test {
     Folder folder_;
     tlog::Policy policy_;
     std::string held_;
+    std::uint64_t held_size_ = 0;
     std::uint64_t first_ = 0;
     std::uint64_t size_ = 0;
     fs::path bundle_;
@@ -167,8 +173,9 @@ TEST_F(Bundle, a_change_is_noticed_behind_a_manifest_that_was_signed_again) {
     EXPECT_EQ(verdict([&] { sign_again(); }), "");
     std::mt19937_64 random(2);
     for (const std::string& path : files()) {
-        // README and policy are the exporter's word and nothing more.
-        if (path == "README.md" || path == "policy.txt") continue;
+        // These are the exporter's word and nothing more; a stamp is its authority's.
+        if (path == "README.md" || path == "policy.txt" || path == kSandboxPath) continue;
+        if (path.rfind("models/", 0) == 0 || path.find(".tsr") != path.npos) continue;
         const std::string changed = verdict([&] {
             std::string bytes = get(copy_ / path);
             bytes[random() % bytes.size()] ^= static_cast<char>(1U << random() % 8);
@@ -199,6 +206,86 @@ TEST_F(Bundle, a_change_is_noticed_behind_a_manifest_that_was_signed_again) {
     EXPECT_NE(verdict([&] { sign_again([](Manifest& m) { m.origin += "x"; }); }), "");
     EXPECT_NE(verdict([&] { sign_again([](Manifest& m) { m.size -= 1; }); }), "");
     EXPECT_NE(verdict([&] { sign_again([](Manifest& m) { m.files.erase("README.md"); }); }), "");
+}
+
+TEST_F(Bundle, it_holds_evidence_of_each_model_that_its_records_name) {
+    const std::string model = some_model().model;
+    EXPECT_NE(get(bundle_ / bom_path(model)).find(model), std::string::npos);
+    EXPECT_EQ(verdict([&] {  // a signature is what an operator has, or has not
+                  fs::remove(copy_ / signature_path(model));
+                  sign_again();
+              }),
+              "");
+    const auto refused = [&](int step, const std::function<void()>& change) {
+        const std::string what = verdict([&] {
+            change();
+            sign_again();
+        });
+        EXPECT_EQ(what.rfind(fmt::format("step {}:", step), 0), 0U) << what;
+    };
+    refused(10, [&] { fs::remove(copy_ / kSandboxPath); });
+    refused(10, [&] { fs::remove(copy_ / bom_path(model)); });
+    refused(10, [&] { put(copy_ / bom_path(model), std::string(64, 'b')); });
+    const std::string other = bom_path(std::string(64, 'b'));
+    refused(10, [&] {
+        fs::create_directories((copy_ / other).parent_path());
+        put(copy_ / other, std::string(64, 'b'));
+    });
+    refused(10, [&] { put(copy_ / "models" / model / "notes", "x"); });
+}
+
+TEST_F(Bundle, a_stamp_is_of_a_checkpoint_of_its_log) {
+    ASSERT_EQ(bundle_stamps(bundle_).size(), 1U);
+    EXPECT_EQ(bundle_stamps(bundle_).front().size, held_size_);
+    EXPECT_EQ(bundle_stamps(bundle_).front().checkpoint, held_);
+    const std::string name = fmt::format("stamps/{}", held_size_);
+    const auto refused = [&](const std::function<void()>& change) {
+        const std::string what = verdict([&] {
+            change();
+            sign_again();
+        });
+        EXPECT_EQ(what.rfind("step 11:", 0), 0U) << what;
+    };
+    refused([&] { fs::remove(copy_ / (name + ".tsr")); });
+    refused([&] { fs::remove(copy_ / (name + ".checkpoint")); });
+    refused([&] { put(copy_ / (name + ".tsr"), "another stamp"); });
+    const auto add = [&](const std::string& digits, const Stamp& stamp) {
+        put(copy_ / fmt::format("stamps/{}.checkpoint", digits), stamp.checkpoint);
+        put(copy_ / fmt::format("stamps/{}.tsr", digits), stamp.response);
+    };
+    // Its digest is right and its text is of other records, of more of them, of another log.
+    refused([&] { add(fmt::format("{}", held_size_ - 1), some_stamp(held_size_ - 1, held_)); });
+    refused([&] { add(fmt::format("{}", size_ + 1), some_stamp(size_ + 1, held_)); });
+    refused([&] { add(fmt::format("0{}", held_size_), some_stamp(held_size_, held_)); });
+    refused([&] {
+        const std::string note = "other" + held_;
+        put(copy_ / (name + ".checkpoint"), note);
+        put(copy_ / (name + ".tsr"), some_stamp(held_size_, note).response);
+    });
+    EXPECT_EQ(verdict([&] {
+                  const tlog::Checkpoint empty{key().verifier().name, 0, tlog::Frontier().root()};
+                  add("0", some_stamp(0, tlog::note_text({empty.text(), {}}) + "\n"));
+                  sign_again();
+              }),
+              "");
+}
+
+TEST(Stamps, those_that_say_most_of_a_range_are_taken) {
+    const std::vector<std::uint64_t> sizes{10, 20, 30, 40};
+    using Sizes = std::vector<std::uint64_t>;
+    EXPECT_EQ(stamps_for(sizes, 0, 5), Sizes{10});
+    EXPECT_EQ(stamps_for(sizes, 0, 10), Sizes{10});
+    EXPECT_EQ(stamps_for(sizes, 10, 30), (Sizes{20, 30}));  // 10 says nothing of record 10
+    EXPECT_EQ(stamps_for(sizes, 15, 31), (Sizes{20, 30, 40}));
+    EXPECT_EQ(stamps_for(sizes, 40, 50), Sizes{});
+    EXPECT_EQ(stamps_for({}, 0, 5), Sizes{});
+    Sizes many(1000);
+    for (std::size_t i = 0; i < many.size(); ++i)
+        many[i] = 10 * (i + 1);
+    const Sizes chosen = stamps_for(many, 0, 10'000);
+    EXPECT_LE(chosen.size(), kBundleStampsMax);
+    EXPECT_GE(chosen.size(), kBundleStampsMax / 2);
+    EXPECT_EQ(chosen.back(), 10'000U);
 }
 
 /// 1 MiB is what a checkpoint may have; a bundle of some thousand payloads lists more.
@@ -261,7 +348,7 @@ TEST_F(Bundle, a_fork_signed_with_the_logs_key_contradicts_the_held_checkpoint) 
 TEST_F(Bundle, an_old_checkpoint_is_a_rollback) {
     const auto log = options_in(folder_).folder;
     const fs::path old_bundle = folder_.path() / "old";
-    (void)export_bundle(log, {0, 2}, old_bundle);
+    (void)export_bundle(log, {0, 2}, old_bundle, some_evidence());
     const std::string newest = get(log / "log" / "checkpoint");
     {
         Ledger ledger(options_in(folder_));
@@ -292,7 +379,8 @@ TEST_F(Bundle, the_auditor_opens_a_payload_of_it) {
 TEST_F(Bundle, payloads_of_an_erased_subject_are_gone_from_the_next_one) {
     (void)erase_subject(options_in(folder_), named_subject("default", "odd"), "request");
     const fs::path later = folder_.path() / "later";
-    const BundleReport report = export_bundle(options_in(folder_).folder, {3, first_}, later);
+    const BundleReport report =
+        export_bundle(options_in(folder_).folder, {3, first_}, later, some_evidence());
     EXPECT_EQ(report.n_payloads, 7U);
     EXPECT_EQ(verify_bundle(later, policy_, held_).n_payloads, 7U);
 }
@@ -316,12 +404,13 @@ TEST_F(Bundle, a_range_of_times_holds_what_was_written_in_it) {
 
 TEST_F(Bundle, an_empty_range_is_a_bundle_too) {
     const fs::path empty = folder_.path() / "empty";
-    (void)export_bundle(options_in(folder_).folder, {5, 5}, empty);
+    (void)export_bundle(options_in(folder_).folder, {5, 5}, empty, some_evidence());
     EXPECT_TRUE(verify_bundle(empty, policy_, held_).kinds.empty());
-    EXPECT_THROW((void)export_bundle(options_in(folder_).folder, {5, 5}, empty), Error);
-    EXPECT_THROW(
-        (void)export_bundle(options_in(folder_).folder, {0, size_ + 1}, folder_.path() / "more"),
-        Error);
+    EXPECT_THROW((void)export_bundle(options_in(folder_).folder, {5, 5}, empty, some_evidence()),
+                 Error);
+    EXPECT_THROW((void)export_bundle(options_in(folder_).folder, {0, size_ + 1},
+                                     folder_.path() / "more", some_evidence()),
+                 Error);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/sha256.h"
 
 namespace etalon::ledger {
 
@@ -34,6 +35,23 @@ LedgerOptions options_in(const Folder& folder) {
 
 ModelLoad some_model() {
     return {std::string(64, 'a'), "tiny", "llama", "cpu/generic", 2, 128, 300};
+}
+
+EvidenceSource some_evidence() {
+    return [](const std::map<std::uint64_t, ModelLoad>& loads) {
+        std::map<std::string, std::string> files{{kSandboxPath, "{}\n"}};
+        for (const auto& [index, load] : loads) {
+            files[bom_path(load.model)] = fmt::format("{{\"model\":\"{}\"}}\n", load.model);
+            files[signature_path(load.model)] = "{}\n";
+        }
+        return files;
+    };
+}
+
+Stamp some_stamp(std::uint64_t size, const std::string& note) {
+    const Sha256Digest digest = sha256(std::as_bytes(std::span(note)));
+    return {size, note,
+            "stamp " + std::string(reinterpret_cast<const char*>(digest.data()), digest.size())};
 }
 
 RequestIntent some_request(std::uint64_t load, std::size_t n_parts, std::uint64_t n) {

@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <string>
 
+#include "ledger/bundle.h"
 #include "ledger/ledger.h"
+#include "ledger/stamps.h"
 
 namespace etalon::ledger {
 
@@ -24,6 +26,10 @@ class Folder {
 LedgerOptions options_in(const Folder& folder);
 ModelLoad some_model();
 RequestIntent some_request(std::uint64_t load, std::size_t n_parts = 1, std::uint64_t n = 1);
+/// What a bundle needs beside the log, and a signature of each model.
+EvidenceSource some_evidence();
+/// A stamp that nobody signed: it names the digest of the note, which is what bundles look at.
+Stamp some_stamp(std::uint64_t size, const std::string& note);
 /// Text of answer k is "answer K of INDEX".
 Completion some_completion(std::uint64_t intent, std::uint64_t n = 1);
 

@@ -122,6 +122,37 @@ TEST(Ledger, a_receipt_verifies_and_holds_its_contents) {
     EXPECT_TRUE(is_refused(other));
 }
 
+TEST(Ledger, a_receipt_is_made_of_the_stamped_checkpoint_that_covers_it) {
+    const Folder folder;
+    Ledger ledger(options_in(folder));
+    const std::uint64_t load = ledger.model_loaded(some_model());
+    const Ticket ticket = ledger.begin_now(some_request(load));
+    ledger.complete_now(some_completion(ticket.intent));
+    const std::string plain = ready_receipt(ledger, ticket);
+    EXPECT_EQ(verify_receipt(plain, policy_of(ledger), {}).stamp, "");
+
+    ledger.publish_now();
+    const std::filesystem::path root = options_in(folder).folder;
+    const std::string note = read_file(root / "log" / "checkpoint", 1 << 20);
+    const std::uint64_t size = tlog::parse_checkpoint(tlog::parse_note(note).text).size;
+    const Stamp stamp = some_stamp(size, note);
+    keep_stamp(root, stamp);
+    (void)ledger.model_loaded(some_model());  // the newest checkpoint is another one
+    ledger.publish_now();
+    const VerifiedReceipt verified =
+        verify_receipt(ready_receipt(ledger, ticket), policy_of(ledger), {});
+    EXPECT_EQ(verified.stamp, stamp.response);
+    EXPECT_EQ(verified.notes, std::set<std::string>{note});
+    EXPECT_EQ(verified.checkpoint.size, size);
+
+    // Witnesses sign today: a stamped checkpoint that none has seen would not meet their policy.
+    tlog::Note cosigned = tlog::parse_note(read_file(root / "log" / "checkpoint", 1 << 20));
+    const auto witness = tlog::SigningKey::generate("court.example", tlog::KeyKind::cosignature);
+    cosigned.signatures.push_back(witness.cosign(cosigned.text, 1'790'000'000));
+    write_new_file(root / "log" / "cosigned", tlog::note_text(cosigned), 0600);
+    EXPECT_EQ(verify_receipt(ready_receipt(ledger, ticket), policy_of(ledger), {}).stamp, "");
+}
+
 TEST(Ledger, a_receipt_with_any_changed_character_is_refused_or_says_the_same) {
     const Folder folder;
     Ledger ledger(options_in(folder));

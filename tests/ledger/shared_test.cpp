@@ -34,7 +34,7 @@ std::map<std::string, std::uint64_t> kinds_in(const Folder& folder) {
                            [&](std::uint64_t, std::string_view) { ++size; });
     const auto target = folder.path() / "bundle";
     std::filesystem::remove_all(target);
-    (void)export_bundle(options.folder, {0, size}, target);
+    (void)export_bundle(options.folder, {0, size}, target, some_evidence());
     return verify_bundle(target, bundle_policy(target), std::nullopt).kinds;
 }
 

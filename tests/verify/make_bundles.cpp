@@ -10,9 +10,11 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "ledger/bundle.h"
 #include "ledger/internal/manifest.h"
 #include "ledger/ledger.h"
+#include "ledger/stamps.h"
 #include "ledger/subjects.h"
 #include "tlog/note.h"
 
@@ -85,6 +87,25 @@ std::string run(const fs::path& folder, int n) {
     return ledger.receipt(id, "default").json;
 }
 
+/// Of each model a bill of materials that names it, and a signature.
+std::map<std::string, std::string> evidence(const std::map<std::uint64_t, ModelLoad>& loads) {
+    std::map<std::string, std::string> files{{kSandboxPath, "{\"runs\":[]}\n"}};
+    for (const auto& [index, load] : loads) {
+        files[bom_path(load.model)] = fmt::format("{{\"sha256\":\"{}\"}}\n", load.model);
+        files[signature_path(load.model)] = "{\"mediaType\":\"none\"}\n";
+    }
+    return files;
+}
+
+/// The newest checkpoint is stamped by nobody: the digest is what the verifiers look at.
+void stamp(const fs::path& ledger) {
+    const std::string note = get(ledger / "log" / "checkpoint");
+    const Sha256Digest digest = sha256(std::as_bytes(std::span(note)));
+    keep_stamp(ledger, {tlog::parse_checkpoint(tlog::parse_note(note).text).size, note,
+                        "stamp" + std::string(reinterpret_cast<const char*>(digest.data()),
+                                              digest.size())});
+}
+
 /// The witnesses see a bundle's checkpoint and the log signs its manifest for it.
 void witness(const fs::path& bundle, const tlog::SigningKey& log,
              const std::vector<tlog::SigningKey>& witnesses) {
@@ -101,11 +122,12 @@ void witness(const fs::path& bundle, const tlog::SigningKey& log,
 void make(const fs::path& folder, int n_requests) {
     const fs::path ledger = options_in(folder).folder;
     (void)run(folder, 3 * n_requests);
-    const std::uint64_t old_size = export_bundle(ledger, {0, 0}, folder / "none").checkpoint.size;
-    (void)export_bundle(ledger, {0, old_size}, folder / "old");
+    const std::uint64_t old_size =
+        export_bundle(ledger, {0, 0}, folder / "none", evidence).checkpoint.size;
+    (void)export_bundle(ledger, {0, old_size}, folder / "old", evidence);
     (void)erase_subject(options_in(folder), named_subject("default", "erased"), "request");
     (void)run(folder, n_requests);
-    (void)export_bundle(ledger, {0, 0}, folder / "middle");
+    (void)export_bundle(ledger, {0, 0}, folder / "middle", evidence);
     const std::string receipt = run(folder, n_requests);
     const std::uint64_t answered = std::stoull(receipt.substr(receipt.find("rcp-") + 4));
     const std::string id(kIdDigits, 'b');
@@ -139,8 +161,10 @@ void make(const fs::path& folder, int n_requests) {
     put(folder / "policy", policy + "group two 2 court audit press\nquorum two\n");
     put(folder / "keys", keys);
     // The range begins inside a bundle of entries.
-    const std::uint64_t size = export_bundle(ledger, {0, 0}, folder / "none2").checkpoint.size;
-    (void)export_bundle(ledger, {size - 130, size}, folder / "bundle");
+    const std::uint64_t size =
+        export_bundle(ledger, {0, 0}, folder / "none2", evidence).checkpoint.size;
+    stamp(ledger);
+    (void)export_bundle(ledger, {size - 130, size}, folder / "bundle", evidence);
     witnesses.pop_back();  // two of three see it
     witness(folder / "bundle", log, witnesses);
     witness(folder / "old", log, witnesses);

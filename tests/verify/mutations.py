@@ -15,11 +15,11 @@ import pathlib
 import random
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 
+from attacker import WIDTH, Bundle, Key, canonical, entries_of, sha256
 from bad_records import BAD_VALUES, bad_value
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,165 +27,8 @@ ETALON = str(pathlib.Path(os.environ["ETALON_BINARY"]).resolve())
 N_CHANGES = 500 if os.environ.get("ETALON_SLOW") else 60
 N_RECEIPTS = N_CHANGES // 5
 SEED = 1
-WIDTH = 256
 REFUSED = 5
-# In front of the 32 bytes of a private Ed25519 key in DER.
-KEY_HEAD = bytes.fromhex("302e020100300506032b657004220420")
-
-
-class Key:
-    """A private key in the form of golang.org/x/mod/sumdb/note; openssl signs."""
-
-    def __init__(self, text, folder):
-        _, _, self.name, key_id, data = text.split("+", 4)
-        self.id = bytes.fromhex(key_id)
-        seed = base64.b64decode(data)
-        self.kind = seed[0]
-        self.pem = folder / f"{self.name.replace('/', '_')}.pem"
-        body = base64.b64encode(KEY_HEAD + seed[1:]).decode()
-        self.pem.write_text(f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
-
-    def line(self, text, name=None, key_id=None):
-        """A line of signature over the text of a note."""
-        time = struct.pack(">Q", 1790000001) if self.kind == 4 else b""
-        if self.kind == 4:
-            text = b"cosignature/v1\ntime 1790000001\n" + text
-        with tempfile.NamedTemporaryFile(dir=self.pem.parent) as file:
-            file.write(text)
-            file.flush()
-            done = subprocess.run(["openssl", "pkeyutl", "-sign", "-rawin", "-inkey", self.pem,
-                                   "-in", file.name], capture_output=True, check=True)
-        data = (key_id or self.id) + time + done.stdout
-        return f"\u2014 {name or self.name} {base64.b64encode(data).decode()}\n".encode()
-
-
-def canonical(record):
-    return json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
-
-
-def sha256(*parts):
-    return hashlib.sha256(b"".join(parts)).digest()
-
-
-def root_of(leaves):
-    if len(leaves) < 2:
-        return leaves[0] if leaves else sha256()
-    k = 1 << (len(leaves) - 1).bit_length() - 1
-    return sha256(b"\1", root_of(leaves[:k]), root_of(leaves[k:]))
-
-
-def entries_of(data):
-    found = []
-    while data:
-        size = struct.unpack(">H", data[:2])[0]
-        found.append(data[2:2 + size])
-        data = data[2 + size:]
-    return found
-
-
-def entries_bytes(entries):
-    return b"".join(struct.pack(">H", len(entry)) + entry for entry in entries)
-
-
-class Bundle:
-    """The files of a bundle in memory; what an attacker does to them, and repairs."""
-
-    def __init__(self, files, keys, numbers):
-        self.files = dict(files)
-        self.keys = keys
-        self.numbers = numbers
-        self.links = {}
-
-    def pick(self, start, *more):
-        paths = [path for path in sorted(self.files)
-                 if any(path.startswith(one) for one in (start, *more))]
-        return self.numbers.choice(paths)
-
-    def flip(self, path):
-        content = bytearray(self.files[path])
-        content[self.numbers.randrange(len(content))] ^= 1 << self.numbers.randrange(8)
-        self.files[path] = bytes(content)
-
-    def note(self, path):
-        """Text and lines of signature."""
-        at = self.files[path].rindex(b"\n\n") + 1
-        return self.files[path][:at], self.files[path][at + 1:].splitlines(keepends=True)
-
-    def sign(self, path, text, key="log", others=()):
-        self.files[path] = text + b"\n" + self.keys[key].line(text) + b"".join(others)
-
-    def repair(self, change=None):
-        """MANIFEST with the hashes of what is there, signed by the log's key."""
-        head = self.note("MANIFEST")[0].splitlines(keepends=True)[:5]
-        lines = [f"file {hashlib.sha256(data).hexdigest()} {len(data)} {path}\n".encode()
-                 for path, data in sorted(self.files.items()) if path != "MANIFEST"]
-        lines = change(head + lines) if change else head + lines
-        self.sign("MANIFEST", b"".join(lines))
-
-    def tiles(self):
-        return sorted((path for path in self.files if path.startswith("log/tile/0/")),
-                      key=lambda path: path.split(".p")[0])
-
-    def leaves(self):
-        data = b"".join(self.files[path] for path in self.tiles())
-        return [data[i:i + 32] for i in range(0, len(data), 32)]
-
-    def set_leaves(self, leaves):
-        for i, path in enumerate(self.tiles()):
-            self.files[path] = b"".join(leaves[i * WIDTH:(i + 1) * WIDTH])
-
-    def change_records(self, change):
-        """`change(entries)` of one bundle of entries; returns the path and its first index."""
-        path = self.pick("log/tile/entries/")
-        entries = entries_of(self.files[path])
-        change(entries)
-        self.files[path] = entries_bytes(entries)
-        first = int(path.split("/")[3].split(".")[0]) * WIDTH
-        return first, entries
-
-    def change_record(self, lowest=0):
-        """Another value in one record, which stays canonical; returns its index and bytes."""
-        at = {}
-
-        def change(entries):
-            while True:
-                i = self.numbers.randrange(len(entries))
-                record = json.loads(entries[i])
-                if record["seq"] >= lowest:
-                    break
-            name = self.numbers.choice([one for one in record if one not in ("kind", "seq", "v")])
-            value = record[name]
-            if isinstance(value, int):
-                record[name] = value + 1
-            elif isinstance(value, str) and re.fullmatch("[0-9a-f]{32,64}", value):
-                record[name] = hashlib.sha256(value.encode()).hexdigest()[:len(value)]
-            elif isinstance(value, str):
-                record[name] = value + "x"
-            elif isinstance(value, list) and not value:
-                value.append("x")
-            elif isinstance(value, list) and isinstance(value[0], dict):
-                number = next(one for one in value[0] if isinstance(value[0][one], int))
-                value[0][number] += 1
-            elif isinstance(value, list):
-                value[0] = hashlib.sha256(value[0].encode()).hexdigest()[:len(value[0])]
-            else:
-                value["bytes"] += 1
-            entries[i] = canonical(record)
-            at["index"], at["entry"] = record["seq"], entries[i]
-
-        self.change_records(change)
-        return at["index"], at["entry"]
-
-    def fork(self, index, leaf, cosigners=(), kept=()):
-        """The whole tree anew over another leaf, with a checkpoint that the log's key signs."""
-        leaves = self.leaves()
-        leaves[index] = leaf
-        self.set_leaves(leaves)
-        origin = self.note("log/checkpoint")[0].split(b"\n")[0]
-        text = b"%s\n%d\n%s\n" % (origin, len(leaves), base64.b64encode(root_of(leaves)))
-        self.sign("log/checkpoint", text, others=[
-            *(self.keys[name].line(text) for name in cosigners), *kept])
-        self.repair()
+MODEL = "a" * 64  # as make_bundles names it
 
 
 # --- the changes: each takes a Bundle that it changes and what else there is ---
@@ -195,7 +38,8 @@ def byte(bundle, _):
 
 
 def byte_repaired(bundle, _):
-    # README.md and policy.txt are the exporter's word and nothing more.
+    # README.md, policy.txt and what is told of models and sandbox are the exporter's word and
+    # nothing more; a stamp is signed by its authority, which openssl knows.
     bundle.flip(bundle.pick("log/", "payloads/", "auditors/"))
     bundle.repair()
 
@@ -262,7 +106,8 @@ def line_of_checkpoint(bundle, _):
 def file_gone(bundle, _):
     is_repaired = bundle.numbers.random() < 0.6
     # Behind a new MANIFEST a certificate, or both halves of a payload, may be missing.
-    path = bundle.pick(*(["log/", "payloads/", "README", "policy"] if is_repaired else [""]))
+    path = bundle.pick(*(["log/", "payloads/", "README", "policy", "sandbox", "stamps/",
+                          f"models/{MODEL}/bom"] if is_repaired else [""]))
     del bundle.files[path]
     if is_repaired:
         bundle.repair()
@@ -288,6 +133,45 @@ def file_exchanged(bundle, _):
         bundle.links[one] = "../" * one.count("/") + two
     if what != 2 and bundle.numbers.random() < 0.7:
         bundle.repair()
+
+
+def evidence(bundle, world):
+    """Of models and time: missing, of another model, of other records, of no model of the range."""
+    what = bundle.numbers.randrange(9)
+    bom, stamp = f"models/{MODEL}/bom.cdx.json", bundle.pick("stamps/").rsplit(".", 1)[0]
+    held = world["held note"]
+    if what == 0:
+        del bundle.files[bundle.numbers.choice([bom, "sandbox.json", stamp + ".tsr",
+                                                stamp + ".checkpoint"])]
+    elif what == 1:
+        bundle.files[bom] = bundle.files[bom].replace(b"a" * 64, b"b" * 64)
+    elif what == 2:
+        other = "b" * 64
+        bundle.files[f"models/{other}/bom.cdx.json"] = other.encode()
+    elif what == 3:
+        name = bundle.numbers.choice(["notes", "bom.json", "x.sig"])
+        bundle.files[f"models/{MODEL}/{name}"] = b"x"
+    elif what == 4:  # the stamp of another checkpoint
+        bundle.files[stamp + ".checkpoint"] = held
+    elif what == 5:
+        bundle.files[stamp + ".tsr"] = b"stamp" + sha256(held)
+    elif what == 6:  # an honest checkpoint under another size, with its own digest
+        size = bundle.numbers.choice(["0", "1", f"0{world['held']}", f"{world['held'] + 1}",
+                                      "999999", "9" * 30])
+        bundle.files[f"stamps/{size}.checkpoint"] = held
+        bundle.files[f"stamps/{size}.tsr"] = b"stamp" + sha256(held)
+    elif what == 7:  # of another history
+        text, _ = bundle.note("log/checkpoint")
+        lines = text.splitlines(keepends=True)
+        lines[2] = base64.b64encode(bundle.numbers.randbytes(32)) + b"\n"
+        note = b"".join(lines) + b"\n" + bundle.keys["log"].line(b"".join(lines))
+        bundle.files[stamp + ".checkpoint"] = note
+        bundle.files[stamp + ".tsr"] = b"stamp" + sha256(note)
+    else:
+        name = bundle.numbers.choice(["stamps/notes", "stamps/x.tsr", "stamps/1.tsr.old",
+                                      "stamps/1/1.tsr", "sandbox.json.old", "models/bom.cdx.json"])
+        bundle.files[name] = bundle.files[stamp + ".tsr"]
+    bundle.repair()
 
 
 def order_of_records(bundle, _):
@@ -424,8 +308,8 @@ def another_key(bundle, _):
 
 
 CHANGES = [byte, byte_repaired, record_changed, record_count, line_of_manifest, line_of_checkpoint,
-           file_gone, file_added, file_exchanged, order_of_records, order_of_lines, truncation,
-           fork, fork_with_witnesses, bad_record, old_checkpoint, another_key]
+           file_gone, file_added, file_exchanged, evidence, order_of_records, order_of_lines,
+           truncation, fork, fork_with_witnesses, bad_record, old_checkpoint, another_key]
 
 
 # --- the verifiers ---

@@ -26,14 +26,15 @@ import (
 
 var (
 	noteForm     = regexp.MustCompile(`^([^\x00-\x09\x0b-\x1f\x7f]*\n)\n(\x{2014} [!-*,-~]{1,256} [0-9A-Za-z+/=]{8,}\n)+$`)
-	manifestForm = regexp.MustCompile(`^etalon\.audit-bundle/v1\norigin ([^ \n]+)\nsize (\d+)\n` +
+	manifestForm = regexp.MustCompile(`^etalon\.audit-bundle/v2\norigin ([^ \n]+)\nsize (\d+)\n` +
 		`range (\d+) (\d+)\nmade (\d+)\n((?:file [0-9a-f]{64} \d+ [^ \n]+\n)*)$`)
+	fileForm    = regexp.MustCompile(`file ([0-9a-f]{64}) (\d+) ([^ \n]+)\n`)
 	pathForm    = regexp.MustCompile(`^(/(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*)+$`)
 	auditorPath = regexp.MustCompile(`^auditors/([0-9a-f]{64})\.pem$`)
-	proofForm   = regexp.MustCompile(`(?s)^c2sp\.org/tlog-proof@v1\n(?:extra ([^\n]+)\n)?` +
-		`index (\d+)\n((?:[0-9A-Za-z+/=]+\n)*)\n(.*)$`)
-	stage = "usage"                             // the step of docs/ledger.md that is being checked
-	plain = regexp.MustCompile(`^[ -\[\]-~]+$`) // no "\": strings of records have no escape
+	stampPath   = regexp.MustCompile(`^stamps/(\d+)\.(checkpoint|tsr)$`)
+	proofForm   = regexp.MustCompile(`(?s)^c2sp\.org/tlog-proof@v1\n(?:extra ([^\n]+)\n)?index (\d+)\n((?:[0-9A-Za-z+/=]+\n)*)\n(.*)$`)
+	stage       = "usage"                             // the step of docs/ledger.md that is being checked
+	plain       = regexp.MustCompile(`^[ -\[\]-~]+$`) // no "\": strings of records have no escape
 )
 
 type refusal string // ends a verification: require throws it, main catches it
@@ -95,13 +96,12 @@ func isSigned(key string, kind byte, text string, by map[string][]byte) (string,
 	parts := append(strings.SplitN(key, "+", 3), "", "")
 	bytes := fromBase64(parts[2])
 	id := sha256.Sum256(append([]byte(parts[0]+"\n"), bytes...))
-	isKey := len(bytes) == 33 && fmt.Sprintf("%x", id[:4]) == parts[1]
-	require(isKey && bytes[0] == kind, "%q is no key of kind %d", key, kind)
+	require(len(bytes) == 33 && fmt.Sprintf("%x", id[:4]) == parts[1] && bytes[0] == kind, "%q is no key of kind %d", key, kind)
 	signature, found := by[parts[0]+" "+parts[1]]
 	if found && kind == 4 { // a witness signs a time too
 		require(len(signature) == 72 && signature[0] < 128, "the cosignature of %s is none", key)
-		time := binary.BigEndian.Uint64(signature)
-		text, signature = fmt.Sprintf("cosignature/v1\ntime %d\n%s", time, text), signature[8:]
+		text = fmt.Sprintf("cosignature/v1\ntime %d\n%s", binary.BigEndian.Uint64(signature), text)
+		signature = signature[8:]
 	}
 	require(!found || ed25519.Verify(bytes[1:], []byte(text), signature), "%s signed wrongly", key)
 	return parts[0], parts[2], found
@@ -111,10 +111,9 @@ func isSigned(key string, kind byte, text string, by map[string][]byte) (string,
 // the names of witnesses and groups, "the quorum".
 func openNote(policy, data []byte, bytesMax int) (text string, holds map[string]bool) {
 	split := bytes.LastIndex(data, []byte("\n\n")) + 1
-	require(split > 0 && len(data) <= bytesMax && bytes.Count(data[split:], []byte("\n")) <= 101,
-		"the note has no signatures, or too many, or is too long")
+	good := split > 0 && len(data) <= bytesMax && bytes.Count(data[split:], []byte("\n")) <= 101
+	require(good && noteForm.Match(data) && utf8.Valid(data), "the note has not its form, or is too long")
 	text, holds = string(data[:split]), map[string]bool{"none": true}
-	require(noteForm.Match(data) && utf8.Valid(data), "the note has not its form")
 	signatures := map[string][]byte{}
 	for _, line := range strings.Split(string(data[split+1:len(data)-1]), "\n") {
 		words := strings.Split(line, " ")
@@ -252,8 +251,7 @@ func parseRecord(entry []byte) (r record) {
 	good = (n("boot") == n("seq")) == (kind == "boot") && n("boot") <= n("seq") && n("time_us") >= 0
 	good = good && (kind != "complete" || len(r.list("answers")) <= 128) && (kind != "log_read" || n("first") <= n("end"))
 	good = good && (forms[kind] == nil || r["intent"] == nil || n("intent") < n("seq")) && (kind != "erase_refused" || len(r.list("subjects")) <= 1000)
-	good = good && (kind != "intent" || n("answers") >= 1 && n("answers") <= 128 &&
-		n("part") < n("parts") && n("parts") <= 4096 && n("load") < n("seq"))
+	good = good && (kind != "intent" || n("answers") >= 1 && n("answers") <= 128 && n("part") < n("parts") && n("parts") <= 4096 && n("load") < n("seq"))
 	for i := 1; kind == "boot" && i < len(r.list("auditors")); i++ {
 		good = good && r.list("auditors")[i-1].(string) < r.list("auditors")[i].(string)
 	}
@@ -273,9 +271,8 @@ type bundle struct {
 
 // verifyBundle goes through the steps of docs/ledger.md section 6.
 func verifyBundle(folder string, given map[string][]byte) {
-	b := &bundle{folder: folder, files: map[string]string{}, records: map[int64]record{},
-		completes: map[int64]record{}, erased: map[string]bool{}, kinds: map[string]int{},
-		used: map[string]bool{"README.md": true, "policy.txt": true, "log/checkpoint": true}}
+	b := &bundle{folder: folder, files: map[string]string{}, records: map[int64]record{}, completes: map[int64]record{}, erased: map[string]bool{}, kinds: map[string]int{},
+		used: map[string]bool{"README.md": true, "policy.txt": true, "sandbox.json": true, "log/checkpoint": true}}
 	if given["--policy"] == nil {
 		fmt.Fprintln(os.Stderr, "the policy is the bundle's own: it does not show whose log this is")
 		given["--policy"] = read(folder, "policy.txt")
@@ -313,14 +310,11 @@ func (b *bundle) openManifest(policy []byte) {
 	parts := manifestForm.FindStringSubmatch(text)
 	require(parts != nil, "MANIFEST has not its form")
 	b.origin, b.size, b.first, b.end = parts[1], number(parts[2]), number(parts[3]), number(parts[4])
-	good := number(parts[5]) >= 0 && b.first <= b.end && b.end <= b.size
-	require(good && holds["log "+b.origin], "the range is not in the log, or another log signed it")
+	require(number(parts[5]) >= 0 && b.first <= b.end && b.end <= b.size && holds["log "+b.origin], "the range is not in the log, or another log signed it")
 	last := ""
-	for _, line := range strings.Split(strings.TrimSuffix("file   \n"+parts[6], "\n"), "\n")[1:] {
-		words := strings.Split(line, " ")
+	for _, words := range fileForm.FindAllStringSubmatch(parts[6], -1) {
 		path := words[3]
-		good := len(path) <= 200 && pathForm.MatchString("/"+path) && last < path
-		require(good && path != "MANIFEST", "MANIFEST lists %q there", path)
+		require(len(path) <= 200 && pathForm.MatchString("/"+path) && last < path && path != "MANIFEST", "MANIFEST lists %q there", path)
 		last, b.files[path] = path, fmt.Sprintf("%s %d", words[1], number(words[2]))
 	}
 }
@@ -333,8 +327,7 @@ func (b *bundle) checkFiles() {
 		path, _ := filepath.Rel(b.folder, name)
 		if !entry.IsDir() && path != "MANIFEST" {
 			data := read(name)
-			is := fmt.Sprintf("%x %d", sha256.Sum256(data), len(data))
-			require(b.files[path] == is, "%q was changed or is not in the MANIFEST", path)
+			require(b.files[path] == fmt.Sprintf("%x %d", sha256.Sum256(data), len(data)), "%q was changed or is not in the MANIFEST", path)
 			found++
 		}
 		return nil
@@ -344,9 +337,7 @@ func (b *bundle) checkFiles() {
 
 // tile reads a file of up to 256 hashes (kind 0) or entries.
 func (b *bundle) tile(kind string, i int64) (data []byte, width int64) {
-	if width = b.size - i*256; width > 256 {
-		width = 256
-	}
+	width = map[bool]int64{true: 256, false: b.size - i*256}[b.size-i*256 > 256]
 	path := tlog.Tile{H: 8, L: 0, N: i, W: int(width)}.Path() // C2SP leaves out the height, 8
 	path = "log/tile/" + kind + strings.TrimPrefix(path, "tile/8/0")
 	b.used[path] = true
@@ -390,8 +381,7 @@ func (b *bundle) take(index int64, entry []byte) {
 		require(b.completes[r.integer("intent")] == nil, "record %d: its intent is complete", index)
 		b.completes[r.integer("intent")] = r
 		if intent := b.named(r, "intent", "intent"); intent != nil {
-			same := intent["request"] == r["request"] && int(intent.integer("answers")) == len(r.list("answers"))
-			require(same, "record %d is not the end of its intent", index)
+			require(intent["request"] == r["request"] && int(intent.integer("answers")) == len(r.list("answers")), "record %d is not the end of its intent", index)
 			b.kinds["intent without complete"]--
 		}
 	case "content_read", "replay", "review":
@@ -405,8 +395,7 @@ func (b *bundle) take(index int64, entry []byte) {
 // named finds the record that a member names; nil: it is before those of the bundle.
 func (b *bundle) named(r record, member, kind string) record {
 	other := b.records[r.integer(member)]
-	isBefore := r.integer(member) < b.first/256*256
-	require(isBefore || other["kind"] == kind, "record %v: its %s is no %s", r["seq"], member, kind)
+	require(r.integer(member) < b.first/256*256 || other["kind"] == kind, "record %v: its %s is no %s", r["seq"], member, kind)
 	return other
 }
 
@@ -415,14 +404,21 @@ func (b *bundle) checkPaths() {
 	stage = "step 9"
 	for n, complete := range b.completes {
 		bin, cms := fmt.Sprintf("payloads/%d.bin", n), fmt.Sprintf("payloads/%d.cms", n)
-		isHere := b.files[bin]+b.files[cms] != "" && n >= b.first && n < b.end
-		if isHere && b.records[n] != nil {
+		if b.files[bin]+b.files[cms] != "" && n >= b.first && n < b.end && b.records[n] != nil {
 			payload := record(complete["payload"].(map[string]any))
-			same := b.files[bin] == fmt.Sprint(payload["ciphertext"], " ", payload["bytes"])
-			same = same && strings.HasPrefix(b.files[cms], payload["envelope"].(string))
+			same := b.files[bin] == fmt.Sprint(payload["ciphertext"], " ", payload["bytes"]) && strings.HasPrefix(b.files[cms], payload["envelope"].(string))
 			require(same, "the payload of record %d is not the recorded one", n)
 			b.used[bin], b.used[cms] = true, true
 			b.kinds["payload"]++
+		}
+	}
+	stage = "step 10"
+	for n, r := range b.records { // models that records of the range name
+		model, isNamed := r["model"].(string)
+		isNamed = isNamed && n >= b.first && n < b.end && (r["kind"] == "intent" || r["kind"] == "model_load")
+		if bom := "models/" + model + "/bom.cdx.json"; isNamed && !b.used[bom] {
+			b.used[bom], b.used["models/"+model+"/model.sig"] = true, true
+			require(bytes.Contains(read(b.folder, bom), []byte(model)), "%s is of another model", bom)
 		}
 	}
 	for path := range b.files {
@@ -430,16 +426,24 @@ func (b *bundle) checkPaths() {
 		if parts := auditorPath.FindStringSubmatch(path); parts != nil {
 			data := read(b.folder, path)
 			block, _ := pem.Decode(data)
-			require(block != nil, "%s is no certificate", path)
-			good := fmt.Sprintf("%x", sha256.Sum256(block.Bytes)) == parts[1]
-			again := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes})
-			require(good && bytes.Equal(again, data), "%s is not the certificate of its name", path)
+			good := block != nil && fmt.Sprintf("%x", sha256.Sum256(block.Bytes)) == parts[1] && bytes.Equal(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes}))
+			require(good, "%s is not the certificate of its name", path)
 		} else {
-			require(b.used[path], "%s is no file of a bundle", path)
+			require(b.used[path] || stampPath.MatchString(path), "%s is no file of a bundle", path)
 		}
 	}
 	stage = "step 10"
-	require(b.files["README.md"] != "" && b.files["policy.txt"] != "", "a text is missing")
+	_, _, _ = read(b.folder, "README.md"), read(b.folder, "policy.txt"), read(b.folder, "sandbox.json")
+	stage = "step 11" // the TSA's own signature is for openssl ts
+	for path := range b.files {
+		if parts := stampPath.FindStringSubmatch(path); parts != nil {
+			size, name := number(parts[1]), filepath.Join(b.folder, "stamps", parts[1])
+			require(size <= b.size, "%s is of more records", path)
+			text := fmt.Sprintf("%s\n%d\n%s\n\n", b.origin, size, root(b.leaves[:size]))
+			digest, good := sha256.Sum256(read(name+".checkpoint")), strings.HasPrefix(string(read(name+".checkpoint")), text)
+			require(good && bytes.Contains(read(name+".tsr"), digest[:]), "%s is no stamp of this log", path)
+		}
+	}
 }
 
 // openProof returns the record of this kind that a proof shows in a checkpoint of the log.
@@ -464,9 +468,8 @@ func verifyReceipt(path string, held map[string][]byte) {
 	stage = "receipt"
 	data, receipt := read(path), map[string]any{}
 	good := utf8.Valid(data) && json.Unmarshal(data, &receipt) == nil
-	parts, isList := receipt["parts"].([]any)
-	good = good && receipt["object"] == "etalon.receipt" && isList && len(parts) > 0
-	require(good && len(parts) <= 4096, "it is no receipt")
+	parts, _ := receipt["parts"].([]any)
+	require(good && receipt["object"] == "etalon.receipt" && len(parts) > 0 && len(parts) <= 4096, "it is no receipt")
 	next := int64(0)
 	for i := range parts {
 		text := func(name string) string {
@@ -479,18 +482,15 @@ func verifyReceipt(path string, held map[string][]byte) {
 		complete := openProof(held["--policy"], "complete", text("complete"), text("complete_proof"))
 		good = complete["intent"] == intent["seq"] && complete["request"] == intent["request"] &&
 			intent.integer("parts") == int64(len(parts)) && intent.integer("part") == int64(i) &&
-			(i == 0 || intent.integer("seq") == next) &&
-			intent.integer("answers") == int64(len(complete.list("answers")))
+			(i == 0 || intent.integer("seq") == next) && intent.integer("answers") == int64(len(complete.list("answers")))
 		var key []byte
 		fmt.Sscanf(text("commit_key"), "%x", &key)
-		good = good && len(key) == 32 && fmt.Sprintf("%x", key) == text("commit_key")
-		require(good, "part %d: its records do not belong together, or commit_key is none", i)
+		require(good && len(key) == 32 && fmt.Sprintf("%x", key) == text("commit_key"), "part %d: its records do not belong together, or commit_key is none", i)
 		next = intent.integer("seq") + 1
 		check := func(label string, recorded any) {
 			mac := hmac.New(sha256.New, key)
 			mac.Write(append([]byte(label+"\n"), held["--"+label]...))
-			same := fmt.Sprintf("%x", mac.Sum(nil)) == recorded
-			require(held["--"+label] == nil || same, "part %d: the %s is another one", i, label)
+			require(held["--"+label] == nil || fmt.Sprintf("%x", mac.Sum(nil)) == recorded, "part %d: the %s is another one", i, label)
 		}
 		check("body", intent["body"])
 		check("text", complete.list("answers")[0].(map[string]any)["text"])

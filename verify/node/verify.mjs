@@ -7,12 +7,14 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 
+const STAMP = /^stamps\/(\d+)\.(?:checkpoint|tsr)$/;
 const ED25519 = Buffer.from("302a300506032b6570032100", "hex");  // before a key's 32 bytes, in DER
 
 let stage = "usage";  // the step of docs/ledger.md that is being checked
 class Refusal extends Error {}
 
 function check(good, why) { if (!good) throw new Refusal(why); }
+function at(step, run) { stage = step; run(); }
 
 function sha256(...parts) {
     return parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
@@ -64,8 +66,7 @@ function parseNote(bytes, bytesMax) {
         const [, name, code] = /^\u2014 ([!-*,-~]{1,256}) (.+)$/.exec(line) ?? ["", "", ""];
         const signature = fromBase64(code);
         const key = `${name} ${signature.toString("hex", 0, 4)}`;
-        const isNew = signature.length > 4 && !signatures.has(key);
-        check(isNew, "a line of the note is no signature, or the second of its key");
+        check(signature.length > 4 && !signatures.has(key), "a line of the note is no signature, or the second of its key");
         signatures.set(key, signature.subarray(4));
     }
     return { text, signatures };
@@ -116,8 +117,7 @@ function openCheckpoint(policy, bytes) {
     const lines = text.split("\n");
     check(lines.length === 4, "the checkpoint has not three lines");
     const [origin, size, root] = [lines[0], number(lines[1]), fromBase64(lines[2])];
-    const isRoot = root.length === 32 && (size > 0 || root.equals(sha256()));
-    check(isRoot, "the checkpoint's root is none, or that of no records is another one");
+    check(root.length === 32 && (size > 0 || root.equals(sha256())), "the checkpoint has another root");
     check(holds.get(`log ${origin}`), `no log of the policy signed the checkpoint of ${origin}`);
     check(holds.get("the quorum"), "the witnesses of the policy have not seen the checkpoint");
     return { origin, size, root };
@@ -183,13 +183,11 @@ const FORMS = new Map(Object.entries({
     configuration: { certificate: (value) => value === "" || isHash(value), hash: isHash,
         listen: isArray(isText), sandbox: isOneOf("strict", "best-effort"),
         retention: isArray(isObject(RULE)), signatures: isOneOf("none", "changed", "always") },
-    key: { action: isOneOf("created", "revoked", "changed"), key: isInteger, scopes: isText,
-        tenant: isId },
+    key: { action: isOneOf("created", "revoked", "changed"), key: isInteger, scopes: isText, tenant: isId },
     licence: { by: isId, licence: isText, model: isHash, text: isHash },
     replay: { answer: isInteger, backend: isText, intent: isInteger, position: isInteger,
         verdict: isOneOf("match", "token", "checksum", "both", "end", "failed") },
-    live: { digest: isHash, load: isInteger, nonce: isHash,
-        verdict: isOneOf("first", "same", "changed") },
+    live: { digest: isHash, load: isInteger, nonce: isHash, verdict: isOneOf("first", "same", "changed") },
     review: { by: isId, intent: isInteger, note: isHash, verdict: isOneOf("ok", "objection") },
 }));
 
@@ -231,14 +229,10 @@ class Bundle {
     records = new Map();    // by index
     completes = new Map();  // by the index of their intent
     erased = new Set();
+    files = new Map();      // MANIFEST: "hash bytes" of each path
 
-    constructor(folder, policy) {
-        Object.assign(this, { folder, policy, counts: {}, time: 0 });
-    }
-
-    count(what, n = 1) {
-        this.counts[what] = (this.counts[what] ?? 0) + n;
-    }
+    constructor(folder, policy) { Object.assign(this, { folder, policy, counts: {}, time: 0 }); }
+    count(what, n = 1) { this.counts[what] = (this.counts[what] ?? 0) + n; }
 
     read(path) {
         this.used.add(path);
@@ -248,14 +242,13 @@ class Bundle {
     openManifest() {
         const bytes = readFileSync(join(this.folder, "MANIFEST"));
         const { text, holds } = openNote(this.policy, bytes, 64 << 20);
-        const parts = new RegExp("^etalon\\.audit-bundle/v1\norigin ([^ \n]+)\nsize (\\d+)\n" +
+        const parts = new RegExp("^etalon\\.audit-bundle/v2\norigin ([^ \n]+)\nsize (\\d+)\n" +
             "range (\\d+) (\\d+)\nmade (\\d+)\n((?:file .*\n)*)$").exec(text);
         check(parts, "MANIFEST has not its form");
         [this.size, this.first, this.end] = parts.slice(2, 6).map(number);
         this.origin = parts[1];
         check(this.first <= this.end && this.end <= this.size, "the range is not in the log");
         check(holds.get(`log ${parts[1]}`), "MANIFEST is not signed by the log of its origin");
-        this.files = new Map();
         let last = "";
         for (const line of parts[6].split("\n").slice(0, -1)) {
             const [, hash, size, path] = /^file ([0-9a-f]{64}) (\d+) (\S+)$/.exec(line) ?? [];
@@ -279,8 +272,7 @@ class Bundle {
             check(entry.isFile(), `${path} is no file`);
             if (path === "MANIFEST") continue;
             const bytes = readFileSync(join(this.folder, path));
-            const is = `${sha256(bytes).toString("hex")} ${bytes.length}`;
-            check(this.files.get(path) === is, `${path} was changed or is not in the MANIFEST`);
+            check(this.files.get(path) === `${sha256(bytes).toString("hex")} ${bytes.length}`, `${path} was changed or is not in the MANIFEST`);
             ++found;
         }
         check(inside !== "" || found === this.files.size, "a file of the MANIFEST is missing");
@@ -340,15 +332,13 @@ class Bundle {
         if (record.kind === "intent") {
             const load = named("load", "model_load");
             check(!load || load.model === record.model, `record ${index}: it has another model`);
-            const isErased = [...record.subjects, record.tenant].some((id) => this.erased.has(id));
-            check(!isErased, `record ${index} names an erased subject`);
+            check(![...record.subjects, record.tenant].some((id) => this.erased.has(id)), `record ${index} names an erased subject`);
             this.count("intent without complete");
         } else if (record.kind === "complete") {
             check(!this.completes.has(record.intent), `record ${index}: its intent is complete`);
             this.completes.set(record.intent, record);
             const intent = named("intent", "intent");
-            const is = !intent || intent.request === record.request &&
-                intent.answers === record.answers.length;
+            const is = !intent || intent.request === record.request && intent.answers === record.answers.length;
             check(is, `record ${index} is not the end of its intent`);
             if (intent) this.count("intent without complete", -1);
         } else if (record.kind === "erase") {
@@ -374,9 +364,17 @@ class Bundle {
         }
     }
 
-    /// Nothing else is in the folder than what was read and the auditors' certificates.
+    /// Nothing else is in the folder than what was read, bills of materials and signatures of the
+    /// models that records of the range name, auditors' certificates and stamps.
     checkPaths() {
-        for (const path of ["README.md", "policy.txt"]) this.read(path);
+        for (const path of ["README.md", "policy.txt", "sandbox.json"]) this.read(path);
+        for (const [index, { kind, model }] of this.records) {
+            const bom = `models/${model}/bom.cdx.json`;
+            const isNamed = index >= this.first && ["intent", "model_load"].includes(kind);
+            if (!isNamed || index >= this.end || this.used.has(bom)) continue;
+            check(this.read(bom).includes(model), `${bom} is of another model`);
+            this.used.add(`models/${model}/model.sig`);
+        }
         for (const path of this.files.keys()) {
             const [, hash] = /^auditors\/([0-9a-f]{64})\.pem$/.exec(path) ?? [];
             if (hash) {
@@ -388,40 +386,47 @@ class Bundle {
                     sha256(der).toString("hex") === hash;
                 check(is, `${path} is not the certificate of its name`);
             }
-            check(this.used.has(path), `${path} is no file of a bundle`);
+            check(this.used.has(path) || STAMP.test(path), `${path} is no file of a bundle`);
+        }
+    }
+
+    /// What was stamped is of this tree; the TSA's own signature is for openssl ts.
+    checkStamps() {
+        for (const path of [...this.files.keys()].filter((one) => STAMP.test(one))) {
+            const size = number(STAMP.exec(path)[1]);
+            check(size <= this.size, `${path} is of more records`);
+            const stamped = this.read(`stamps/${size}.checkpoint`);
+            const root = rootOf(this.leaves.slice(0, size)).toString("base64");
+            const is = stamped.indexOf(`${this.origin}\n${size}\n${root}\n\n`) === 0 &&
+                this.read(`stamps/${size}.tsr`).includes(sha256(stamped));
+            check(is, `${path} is no stamp of this log`);
         }
     }
 }
 
 function verifyBundle(folder, given) {
-    if (!given["--policy"]) {
-        console.error("the policy is the bundle's own: it does not show whose log this is");
-    }
-    const policy = given["--policy"] ?? readFileSync(join(folder, "policy.txt"));
+    const isOwn = !given["--policy"];
+    if (isOwn) console.error("the policy is the bundle's own: it does not show whose log this is");
+    const policy = isOwn ? readFileSync(join(folder, "policy.txt")) : given["--policy"];
     const bundle = new Bundle(folder, policy);
-    stage = "step 1";
-    bundle.openManifest();
-    stage = "step 2";
-    bundle.checkFiles();
+    at("step 1", () => bundle.openManifest());
+    at("step 2", () => bundle.checkFiles());
     stage = "step 3";
     const { origin, size, root } = openCheckpoint(policy, bundle.read("log/checkpoint"));
     check(origin === bundle.origin && size === bundle.size, "the checkpoint is not MANIFEST's");
-    stage = "step 4";
-    bundle.readTiles();
+    at("step 4", () => bundle.readTiles());
     check(rootOf(bundle.leaves).equals(root), "the hashes have another root");
     if (given["--checkpoint"]) {
         stage = "step 5";
         const held = openCheckpoint(policy, given["--checkpoint"]);
         check(held.origin === origin, "the held checkpoint is of another log");
         check(held.size <= size, `the log was rolled back: it had ${held.size} records`);
-        const before = rootOf(bundle.leaves.slice(0, held.size));
-        check(before.equals(held.root), "the held checkpoint is of another history");
+        check(rootOf(bundle.leaves.slice(0, held.size)).equals(held.root), "the held one is of another history");
     }
     bundle.checkEntries();
-    stage = "step 9";
-    bundle.checkPayloads();
-    stage = "step 10";
-    bundle.checkPaths();
+    at("step 9", () => bundle.checkPayloads());
+    at("step 10", () => bundle.checkPaths());
+    at("step 11", () => bundle.checkStamps());
     console.log(`${origin}, ${size} records, ${bundle.first} to ${bundle.end}:`, bundle.counts);
 }
 
@@ -437,8 +442,7 @@ function openProof(policy, kind, entry, proof) {
     check(hashes.every((hash) => hash.length === 32), "a hash of the proof has not 32 bytes");
     const index = number(parts[2]);
     check(index === record.seq, `the proof of the ${kind} is of another record`);
-    const is = rootOfProof(leafHash(entry), index, size, hashes).equals(root);
-    check(is, `record ${index} is not in the tree of the checkpoint`);
+    check(rootOfProof(leafHash(entry), index, size, hashes).equals(root), `record ${index} is not in the tree of the checkpoint`);
     return record;
 }
 
@@ -446,8 +450,8 @@ function verifyReceipt(path, given) {
     stage = "receipt";
     const bytes = readFileSync(path);
     const { object, parts } = JSON.parse(bytes) ?? {};
-    check(isUtf8(bytes) && object === "etalon.receipt" && Array.isArray(parts), "it is no receipt");
-    check(parts.length >= 1 && parts.length <= 4096, "it has no parts, or too many");
+    check(isUtf8(bytes) && object === "etalon.receipt" && Array.isArray(parts) && parts.length >= 1 &&
+        parts.length <= 4096, "it is no receipt, or has no parts, or too many");
     const policy = given["--policy"] ?? Buffer.of();
     let first;
     parts.forEach((part, i) => {
@@ -460,13 +464,11 @@ function verifyReceipt(path, given) {
         const good = complete.intent === intent.seq && complete.request === intent.request &&
             intent.parts === parts.length && intent.part === i && intent.seq === first + i &&
             intent.answers === complete.answers.length;
-        check(good, `part ${i}: its records do not belong together`);
-        check(isHash(part.commit_key), `part ${i}: commit_key is none`);
+        check(good && isHash(part.commit_key), `part ${i}: its records do not belong together, or commit_key is none`);
         const compare = (label, recorded) => {
             const content = given[`--${label}`];
-            const mac = createHmac("sha256", Buffer.from(part.commit_key, "hex"));
-            const is = mac.update(`${label}\n`).update(content ?? "").digest("hex") === recorded;
-            check(!content || is, `part ${i}: the ${label} is another one`);
+            const mac = createHmac("sha256", Buffer.from(part.commit_key, "hex")).update(`${label}\n`);
+            check(!content || mac.update(content).digest("hex") === recorded, `part ${i}: the ${label} is another one`);
         };
         compare("body", intent.body);
         if (i === 0) compare("text", complete.answers[0].text);
@@ -480,8 +482,7 @@ function main(words) {
         "FILE], or verify.mjs receipt FILE --policy FILE [--body FILE] [--text FILE]");
     const given = {};
     for (let i = 0; i < options.length; i += 2) {
-        const names = ["--policy", "--checkpoint", "--body", "--text"];
-        check(names.includes(options[i]), `${options[i]} is no option`);
+        check(["--policy", "--checkpoint", "--body", "--text"].includes(options[i]), `${options[i]} is no option`);
         given[options[i]] = readFileSync(options[i + 1]);
     }
     verifyIt(path, given);
@@ -492,8 +493,7 @@ try {
     main(process.argv.slice(2));
 } catch (error) {
     // JSON that is none and files that cannot be read refuse too; anything else is our mistake.
-    const isRefusal = error instanceof Refusal || error instanceof SyntaxError || error.syscall;
-    if (!isRefusal) throw error;
+    if (!(error instanceof Refusal || error instanceof SyntaxError || error.syscall)) throw error;
     console.error(`refused: ${stage}: ${error.message}`);
     process.exitCode = 5;
 }

@@ -18,7 +18,7 @@ namespace etalon::ledger {
 
 namespace {
 
-constexpr std::string_view kTitle = "etalon.audit-bundle/v1";
+constexpr std::string_view kTitle = "etalon.audit-bundle/v2";
 constexpr const char* kManifestName = "MANIFEST";
 
 [[noreturn]] void refuse(std::size_t line, std::string_view why) {
@@ -104,7 +104,7 @@ std::string manifest_text(const Manifest& manifest) {
 Manifest parse_manifest(std::string_view text) {
     if (text.size() > kManifestBytesMax) throw Error(ExitCode::invalid, "MANIFEST is too large");
     Lines lines(text);
-    if (lines.next() != kTitle) refuse(1, "it is no audit bundle of version 1");
+    if (lines.next() != kTitle) refuse(1, "it is no audit bundle of version 2");
     Manifest manifest;
     manifest.origin = lines.words<1>("origin")[0];
     manifest.size = lines.decimal(lines.words<1>("size")[0]);

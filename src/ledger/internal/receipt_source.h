@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
 #include "ledger/internal/completions.h"
@@ -14,6 +15,7 @@
 namespace etalon::ledger {
 
 struct ReceiptSource {
+    const std::filesystem::path& folder;  ///< of the ledger
     const tlog::FileSource& files;
     const tlog::VerifierKey& log_key;
     const Subjects& subjects;

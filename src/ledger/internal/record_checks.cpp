@@ -41,7 +41,7 @@ void RecordChecks::check_links(const Record& record) const {
         if (was_seen(intent->load) && load == loads_.end()) {
             refuse(8, index, "its load is no model_load record");
         }
-        if (load != loads_.end() && load->second != intent->model) {
+        if (load != loads_.end() && load->second.model != intent->model) {
             refuse(8, index, "its load is of another model");
         }
         const bool names_erased =
@@ -69,7 +69,7 @@ void RecordChecks::remember(Record record) {
         boots_.insert(record.seq);
         auditors_.insert(boot->auditors.begin(), boot->auditors.end());
     } else if (auto* load = std::get_if<ModelLoad>(&record.body)) {
-        loads_[record.seq] = load->model;
+        loads_.emplace(record.seq, std::move(*load));
     } else if (auto* intent = std::get_if<Intent>(&record.body)) {
         intents_.emplace(record.seq, std::move(*intent));
     } else if (auto* complete = std::get_if<Complete>(&record.body)) {
@@ -87,6 +87,11 @@ const Complete* RecordChecks::complete_of(std::uint64_t intent) const {
 const Intent* RecordChecks::intent_at(std::uint64_t index) const {
     const auto found = intents_.find(index);
     return found == intents_.end() ? nullptr : &found->second;
+}
+
+const ModelLoad* RecordChecks::load_at(std::uint64_t index) const {
+    const auto found = loads_.find(index);
+    return found == loads_.end() ? nullptr : &found->second;
 }
 
 std::uint64_t RecordChecks::n_unfinished() const {

@@ -24,6 +24,7 @@ class RecordChecks {
     /// The complete record of an intent among the records; nullptr: there is none.
     const Complete* complete_of(std::uint64_t intent) const;
     const Intent* intent_at(std::uint64_t index) const;
+    const ModelLoad* load_at(std::uint64_t index) const;
     const std::set<std::string>& auditors() const { return auditors_; }
 
   private:
@@ -35,7 +36,7 @@ class RecordChecks {
     std::uint64_t time_us_ = 0;
     std::map<std::string, std::uint64_t> kinds_;
     std::set<std::uint64_t> boots_;
-    std::map<std::uint64_t, std::string> loads_;
+    std::map<std::uint64_t, ModelLoad> loads_;
     std::map<std::uint64_t, Intent> intents_;
     std::map<std::uint64_t, Complete> completes_;  // by intent
     std::set<std::string> erased_;

@@ -416,7 +416,8 @@ ReceiptResult Ledger::Writer::receipt(const std::string& id, const std::string& 
     ETALON_ASSERT(completions_);
     const auto first = intent_of_receipt(subjects_, id, tenant);
     if (!first) return {State::unknown, ""};
-    const ReceiptSource source{files_, key_.verifier(), subjects_, *completions_, boot_};
+    const ReceiptSource source{options_.folder, files_,        key_.verifier(),
+                               subjects_,       *completions_, boot_};
     return make_receipt(source, id, *first);
 }
 
