@@ -32,8 +32,7 @@ Sha256Digest digest_of(const std::map<std::string, std::string>& hashes) {
 }  // namespace
 
 std::map<std::string, std::string> weight_hashes(const ModelFile& file) {
-    return hashes_of(file,
-                     [](const MappedFile& mapped) { return to_hex(sha256(mapped.bytes())); });
+    return hashes_of(file, [](const MappedFile& mapped) { return to_hex(sha256(mapped.bytes())); });
 }
 
 std::string model_hash(const std::map<std::string, std::string>& hashes) {

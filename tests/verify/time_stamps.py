@@ -183,7 +183,7 @@ def check_hostile(checks, world, place, courier, authority, stranger):
 
 
 def check_flipped(checks, world, place, courier, authority):
-    """A changed bit anywhere in an answer: refused, or openssl too finds that it changes nothing."""
+    """A changed bit anywhere in an answer: refused, or openssl finds too that nothing changed."""
     stamps = world / "ledger/log/stamps"
     size = len(authority.stamp(authority.query(b"note")))
     verdicts = []
