@@ -156,7 +156,8 @@ def check_beside_server(checks, program):
     checks.equal("its key", kinds.get("key"), 1)
     for ledger in (program.ledger, other):
         bundle = str(program.folder / pathlib.Path(ledger).name)
-        code, _, err = program.run("audit", "export", bundle, "--ledger", str(ledger))
+        code, _, err = program.run("audit", "export", bundle, "--ledger", str(ledger),
+                                   "--model", program.model)
         checks.equal("export", (code, err), (0, ""))
         code, out, _ = program.run("audit", "verify", bundle)
         checks.equal("its bundle", (code, out.splitlines()[-1:]), (0, ["accepted"]))
