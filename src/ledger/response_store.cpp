@@ -213,11 +213,11 @@ std::string sealed_response_text(const SealedResponse& response) {
     return head_line(response.head) + "\n" + response.wrapped + response.ciphertext;
 }
 
-ResponseStore::ResponseStore(fs::path ledger_folder, StoredLimits limits)
+ResponseStore::ResponseStore(const fs::path& ledger_folder, StoredLimits limits)
     : limits_(limits),
       subjects_(ledger_folder / "keys" / "subjects"),
       server_key_(read_or_make_key(ledger_folder / "keys" / "responses")),
-      folder_(std::move(ledger_folder) / "responses"),
+      folder_(ledger_folder / "responses"),
       counts_(std::make_shared<Counts>()) {
     make_private_folder(folder_);
 }

@@ -55,7 +55,7 @@ std::string sealed_response_text(const SealedResponse& response);
 class ResponseStore {
   public:
     /// Makes the server's key. Errors: failure, refused (others may read a key), invalid.
-    ResponseStore(std::filesystem::path ledger_folder, StoredLimits limits);
+    ResponseStore(const std::filesystem::path& ledger_folder, StoredLimits limits);
 
     /// A place below the limit of its tenant, for as long as it lives.
     using Place = std::shared_ptr<void>;
