@@ -24,6 +24,15 @@ if(ETALON_SANITIZE)
   target_link_options(etalon_options INTERFACE -fsanitize=${ETALON_SANITIZE})
 endif()
 
+# etalon_optimize(TARGET LEVEL): for what computes little. A sanitizer's checks of it would take
+# longer to optimize than to run.
+function(etalon_optimize target level)
+  if(ETALON_SANITIZE AND NOT ETALON_FUZZ)
+    set(level 0)
+  endif()
+  target_compile_options(${target} PRIVATE -O${level})
+endfunction()
+
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # So that it keeps what was compiled with a precompiled header: ccache's manual says how.
@@ -31,8 +40,21 @@ if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
     ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE_PROGRAM})
 endif()
 
-# etalon_precompile(TARGET ...): as target_precompile_headers, in a form that ccache keeps.
+# etalon_compile_together(TARGET): its sources in batches that a compiler holds in two GiB.
+function(etalon_compile_together target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # It takes what a batch includes for headers, where types of no name would be a mistake.
+    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
+  endif()
+endfunction()
+
+# etalon_precompile(TARGET ...): as target_precompile_headers, in a form that ccache keeps. Sources
+# that are compiled together share their headers anyway.
 function(etalon_precompile target)
+  if(ETALON_UNITY)
+    return()
+  endif()
   target_precompile_headers(${target} ${ARGN})
   if(CCACHE_PROGRAM AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(${target} PRIVATE -fpch-preprocess)

@@ -14,21 +14,28 @@ function(etalon_test_headers)
     <fmt/format.h> <gtest/gtest.h> <rapidcheck.h> <rapidcheck/gtest.h>)
 endfunction()
 
-# The arithmetic that a test calls lies in the libraries: its own code need not be fast.
 function(etalon_test_options target)
-  target_compile_options(${target} PRIVATE -O1)
+  etalon_optimize(${target} 1)
   target_link_libraries(${target} PRIVATE etalon_options rapidcheck GTest::gtest GTest::gtest_main)
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
 endfunction()
 
-# etalon_test(AREA NAME [SOURCES extra.cpp ...] [LINKS etalon_x ...] [SLOW] [UNSANITIZED]): the
-# GoogleTest program AREA_NAME_test from tests/AREA/NAME_test.cpp. SLOW: runs in `./test all` only.
-# UNSANITIZED: too slow under a sanitizer.
+# etalon_test(AREA NAME [SOURCES extra.cpp ...] [LINKS etalon_x ...] [DEFINES ...] [SLOW]
+# [UNSANITIZED]): the GoogleTest program AREA_NAME_test from tests/AREA/NAME_test.cpp. SLOW: runs in
+# `./test all` only. UNSANITIZED: too slow under a sanitizer. With ETALON_UNITY the others of an
+# area are one program, AREA_tests.
 function(etalon_test area name)
-  cmake_parse_arguments(TEST "SLOW;UNSANITIZED" "" "SOURCES;LINKS" ${ARGN})
+  cmake_parse_arguments(TEST "SLOW;UNSANITIZED" "" "SOURCES;LINKS;DEFINES" ${ARGN})
+  if(ETALON_UNITY AND NOT TEST_SLOW AND NOT TEST_UNSANITIZED)
+    etalon_add_to_area(${area} ${name}_test.cpp ${TEST_SOURCES})
+    target_link_libraries(${area}_tests PRIVATE ${TEST_LINKS})
+    target_compile_definitions(${area}_tests PRIVATE ${TEST_DEFINES})
+    return()
+  endif()
   set(target ${area}_${name}_test)
   add_executable(${target} EXCLUDE_FROM_ALL ${name}_test.cpp ${TEST_SOURCES})
   target_link_libraries(${target} PRIVATE ${TEST_LINKS})
+  target_compile_definitions(${target} PRIVATE ${TEST_DEFINES})
   etalon_test_options(${target})
   etalon_precompile(${target} REUSE_FROM etalon_test_headers)
   set(labels ${area})
@@ -42,6 +49,32 @@ function(etalon_test area name)
     add_dependencies(etalon_unit_tests_${area} ${target})
   endif()
   etalon_register_test(${area}/${name} LABELS ${labels} COMMAND ${target})
+endfunction()
+
+# The program of all tests of an area, run in shards so that every core has some.
+function(etalon_add_to_area area)
+  set(target ${area}_tests)
+  if(NOT TARGET ${target})
+    add_executable(${target} EXCLUDE_FROM_ALL)
+    etalon_test_options(${target})
+    if(NOT area STREQUAL backend)  # its tests name the same things
+      etalon_compile_together(${target})
+    endif()
+    add_dependencies(etalon_unit_tests_${area} ${target})
+    set(n_shards 4)
+    math(EXPR last "${n_shards} - 1")
+    foreach(shard RANGE ${last})
+      etalon_register_test(${area}/${shard} LABELS ${area} COMMAND ${target})
+      set_property(TEST ${area}/${shard} PROPERTY
+                   ENVIRONMENT GTEST_TOTAL_SHARDS=${n_shards} GTEST_SHARD_INDEX=${shard})
+    endforeach()
+  endif()
+  get_target_property(known ${target} SOURCES)
+  foreach(source IN LISTS ARGN)
+    if(NOT source IN_LIST known)
+      target_sources(${target} PRIVATE ${source})
+    endif()
+  endforeach()
 endfunction()
 
 # etalon_test_program(AREA NAME [LINKS ...]): a program from tests/AREA/NAME.cpp for scripts to run.
@@ -82,28 +115,4 @@ function(etalon_fuzz name)
   target_link_libraries(${name}_fuzz PRIVATE ${FUZZ_LINKS} etalon_options)
   target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
   add_dependencies(etalon_fuzzers ${name}_fuzz)
-endfunction()
-
-# Each header of src/FOLDER compiles alone (style rule 5). The source of the same name includes it
-# first, which tests/tidy checks; a header without one gets a generated file.
-function(etalon_headers_alone folder)
-  file(GLOB_RECURSE headers RELATIVE ${CMAKE_SOURCE_DIR}/src CONFIGURE_DEPENDS
-       ${CMAKE_SOURCE_DIR}/src/${folder}/*.h)
-  set(sources "")
-  foreach(header IN LISTS headers)
-    string(REGEX REPLACE "\\.h$" ".cpp" own_source ${header})
-    if(EXISTS ${CMAKE_SOURCE_DIR}/src/${own_source})
-      continue()
-    endif()
-    string(REPLACE "/" "_" name ${header})
-    set(source ${CMAKE_CURRENT_BINARY_DIR}/headers/${name}.cpp)
-    file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${header}\"\n#include \"${header}\"\n")
-    list(APPEND sources ${source})
-  endforeach()
-  if(sources)
-    add_library(${folder}_headers_alone OBJECT EXCLUDE_FROM_ALL ${sources})
-    target_link_libraries(${folder}_headers_alone PRIVATE etalon_${folder} etalon_options)
-    target_compile_options(${folder}_headers_alone PRIVATE -O0)
-    add_dependencies(etalon_headers ${folder}_headers_alone)
-  endif()
 endfunction()

@@ -13,6 +13,7 @@
 #include "cli/ledger_place.h"
 #include "cli/output.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "ledger/subjects.h"
 #include "serve/accounts.h"
@@ -23,7 +24,6 @@ namespace etalon::cli {
 namespace {
 
 constexpr const char* kDatabaseName = "etalon.db";
-constexpr std::uint64_t kSecondUs = 1000000;
 
 struct BackupOptions {
     std::string folder;

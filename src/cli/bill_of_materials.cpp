@@ -15,6 +15,7 @@
 #include "cli/model_licence.h"
 #include "cli/program_parts.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
@@ -28,7 +29,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr std::uint64_t kSecondUs = 1'000'000;
 constexpr const char* kModelRef = "model";
 constexpr const char* kProgramRef = "program";
 

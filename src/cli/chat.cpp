@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `etalon chat`: a conversation with a running server, on a terminal.
 #include <CLI/CLI.hpp>
-#include <csignal>
 #include <cstdio>
 #include <fmt/format.h>
 #include <iostream>
@@ -12,6 +11,7 @@
 #include "cli/api_client.h"
 #include "cli/chat_stream.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -28,11 +28,6 @@ constexpr const char* kHelp =
     "/model [NAME]   use another model, or list those that are served\n"
     "/help           this text\n"
     "/quit           end, as Ctrl-D does; Ctrl-C ends a running answer\n";
-
-volatile std::sig_atomic_t g_interrupted = 0;
-void on_interrupt(int) {
-    g_interrupted = 1;
-}
 
 struct ChatOptions {
     ServerOptions server;
@@ -60,7 +55,7 @@ class Chat {
         std::string line;
         for (;;) {
             std::fputs("> ", stderr);
-            g_interrupted = 0;
+            forget_interrupt();
             if (!std::getline(std::cin, line)) break;
             if (line == "/quit") return;
             if (line.empty()) continue;
@@ -137,7 +132,7 @@ class Chat {
             const ApiResponse response =
                 client_.post("/v1/chat/completions", request_text(), [&](std::string_view piece) {
                     print(terminal_text(stream.take(piece)));
-                    return g_interrupted == 0;
+                    return !is_interrupted();
                 });
             if (response.status != 200) throw_api_error(response);
             if (!stream.error().empty()) throw Error(ExitCode::failure, stream.error());
@@ -164,9 +159,7 @@ class Chat {
 };
 
 void chat(const ChatOptions& options) {
-    struct sigaction action {};
-    action.sa_handler = on_interrupt;  // without SA_RESTART: waiting for the server ends too
-    ::sigaction(SIGINT, &action, nullptr);
+    catch_interrupt();
     Chat(options).run();
 }
 

@@ -12,6 +12,7 @@
 #include "cli/ledger_place.h"
 #include "cli/output.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "ledger/backup.h"
 #include "ledger/retention.h"

@@ -10,6 +10,7 @@
 #include "cli/model_facts.h"
 #include "cli/sandbox_report.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/thread_pool.h"

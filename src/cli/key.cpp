@@ -14,6 +14,7 @@
 #include "cli/ledger_place.h"
 #include "cli/output.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "ledger/subjects.h"
 #include "serve/accounts.h"
@@ -38,12 +39,6 @@ struct KeyOptions {
     std::int64_t id = 0;
     bool json = false;
 };
-
-std::int64_t unix_time() {
-    return std::chrono::duration_cast<std::chrono::seconds>(
-               std::chrono::system_clock::now().time_since_epoch())
-        .count();
-}
 
 /// "30d" or "12h" from now.
 std::optional<std::int64_t> expiry_of(const std::string& text, std::int64_t now) {

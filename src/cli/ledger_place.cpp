@@ -6,6 +6,7 @@
 #include <ctime>
 #include <fmt/format.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "serve/config.h"
 
@@ -35,7 +36,6 @@ ledger::StoredLimits stored_limits(const serve::Config& config) {
 }
 
 std::uint64_t time_us_of(const std::string& text) {
-    constexpr std::uint64_t kSecondUs = 1'000'000;
     std::tm time{};
     const char* end = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &time);
     if (end == nullptr) {
@@ -48,12 +48,6 @@ std::uint64_t time_us_of(const std::string& text) {
                     "as in 2026-11-25 or 2026-11-25T08:30:00Z");
     }
     return static_cast<std::uint64_t>(seconds) * kSecondUs;
-}
-
-std::uint64_t unix_time_us() {
-    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-                                          std::chrono::system_clock::now().time_since_epoch())
-                                          .count());
 }
 
 }  // namespace etalon::cli

@@ -23,9 +23,7 @@ ledger::Retention configured_retention();
 /// The keys `stored_days` and `stored_responses`.
 ledger::StoredLimits stored_limits(const serve::Config& config);
 
-/// Now, in microseconds since 1970.
-std::uint64_t unix_time_us();
-/// "2026-11-25" or "2026-11-25T08:30:00Z", of UTC, likewise. Errors: usage.
+/// "2026-11-25" or "2026-11-25T08:30:00Z", of UTC, in microseconds since 1970. Errors: usage.
 std::uint64_t time_us_of(const std::string& text);
 
 }  // namespace etalon::cli

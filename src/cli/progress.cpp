@@ -3,10 +3,10 @@
 #include "cli/progress.h"
 
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <unistd.h>
 
+#include "cli/interrupt.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -18,11 +18,6 @@ namespace {
 constexpr std::chrono::milliseconds kTerminalPeriod{200};
 constexpr std::chrono::milliseconds kLogPeriod{5000};
 
-volatile std::sig_atomic_t g_interrupted = 0;
-void on_interrupt(int) {
-    g_interrupted = 1;
-}
-
 }  // namespace
 
 Progress::Progress(std::string name)
@@ -30,9 +25,7 @@ Progress::Progress(std::string name)
       terminal_(::isatty(STDERR_FILENO) != 0),
       // Short work writes no line to a log.
       next_(Clock::now() + (terminal_ ? kTerminalPeriod : kLogPeriod)) {
-    struct sigaction action {};
-    action.sa_handler = on_interrupt;
-    ::sigaction(SIGINT, &action, nullptr);
+    catch_interrupt();
 }
 
 Progress::~Progress() {
@@ -40,7 +33,7 @@ Progress::~Progress() {
 }
 
 void Progress::show(std::uint64_t done_bytes, std::uint64_t total_bytes) {
-    if (g_interrupted != 0) throw Error(ExitCode::interrupted, "interrupted");
+    if (is_interrupted()) throw Error(ExitCode::interrupted, "interrupted");
     const Clock::time_point now = Clock::now();
     if (now < next_) return;
     next_ = now + (terminal_ ? kTerminalPeriod : kLogPeriod);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `etalon run MODEL [PROMPT]`: one answer, or a chat when there is no prompt and a person is there.
 #include <CLI/CLI.hpp>
-#include <csignal>
 #include <cstdio>
 #include <fmt/format.h>
 #include <future>
@@ -14,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/generate.h"
 #include "cli/input.h"
+#include "cli/interrupt.h"
 #include "cli/load.h"
 #include "cli/output.h"
 #include "cli/payload_file.h"
@@ -30,11 +30,6 @@ namespace etalon::cli {
 namespace {
 
 constexpr int kChatContext = 8192;
-
-volatile std::sig_atomic_t g_interrupted = 0;
-void on_interrupt(int) {
-    g_interrupted = 1;
-}
 
 struct RunOptions {
     std::string model;
@@ -126,7 +121,7 @@ class Run {
         for (;;) {
             std::fputs("> ", stderr);
             std::string line;
-            g_interrupted = 0;
+            forget_interrupt();
             if (!std::getline(std::cin, line)) break;
             if (line.empty()) continue;
             messages.push_back({text::Role::user, line});
@@ -227,7 +222,7 @@ class Run {
             print(text);
             is_printing_ = false;
         };
-        generate.interrupted = [] { return g_interrupted != 0; };
+        generate.interrupted = [] { return is_interrupted(); };
         return generate;
     }
 
@@ -288,9 +283,7 @@ void run(RunOptions options) {
         std::fprintf(stderr, "seed: %llu\n",
                      static_cast<unsigned long long>(options.sampling.seed));
     }
-    struct sigaction action {};
-    action.sa_handler = on_interrupt;
-    ::sigaction(SIGINT, &action, nullptr);
+    catch_interrupt();
     if (!options.has_prompt && !person) {
         options.prompt = read_stdin("the prompt");
         options.has_prompt = true;

@@ -16,6 +16,7 @@
 #include "cli/output.h"
 #include "cli/signature_flags.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
@@ -44,12 +45,6 @@ struct ServeOptions {
     std::optional<std::int64_t> cache_bytes;
     SignatureFlags signature;
 };
-
-std::int64_t unix_time() {
-    return std::chrono::duration_cast<std::chrono::seconds>(
-               std::chrono::system_clock::now().time_since_epoch())
-        .count();
-}
 
 /// The configuration with the flags above it.
 serve::Config with_flags(const ServeOptions& options) {

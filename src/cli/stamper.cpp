@@ -20,7 +20,7 @@ namespace etalon::cli {
 namespace {
 
 constexpr std::chrono::seconds kAnswerTime{30};
-constexpr std::uint64_t kEverySecondsMax = 30 * 86400;
+constexpr std::uint64_t kStampSecondsMax = 30 * 86400;
 
 }  // namespace
 
@@ -44,7 +44,7 @@ void add_stamper_options(CLI::App& command, StamperOptions& options) {
         .add_option("--tsa-policy", options.policy, "object identifier that it must stamp under")
         ->needs(url);
     command.add_option("--tsa-every", options.every, "seconds between two stamps")
-        ->check(CLI::Range(std::uint64_t{1}, kEverySecondsMax))
+        ->check(CLI::Range(std::uint64_t{1}, kStampSecondsMax))
         ->capture_default_str();
 }
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "ledger/internal/crypto.h"
@@ -25,8 +26,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kManifest = "MANIFEST";
 constexpr const char* kList = "key-backups";
-constexpr std::uint64_t kVersion = 1;
-constexpr std::uint64_t kDayUs = 86400ULL * 1000000;
+constexpr std::uint64_t kBackupVersion = 1;
 
 /// Copies whole files, so that content and name are on disk behind finish().
 class Copier {
@@ -108,7 +108,7 @@ BackupInfo write_manifest(const fs::path& folder, BackupInfo info) {
                                  .add("expires_us", info.expires_us)
                                  .add("kind", info.kind)
                                  .add("made_us", info.made_us)
-                                 .add("v", kVersion)
+                                 .add("v", kBackupVersion)
                                  .text();
     if (!write_new_file(folder / kManifest, head + "\n" + lines)) {
         throw Error(ExitCode::failure,
@@ -273,7 +273,7 @@ BackupInfo verify_backup(const fs::path& folder) {
     info.expires_us = taker.integer("expires_us");
     info.kind = taker.text("kind");
     info.made_us = taker.integer("made_us");
-    if (taker.integer("v") != kVersion) taker.refuse("v", "is not known");
+    if (taker.integer("v") != kBackupVersion) taker.refuse("v", "is not known");
     if (info.kind != "data" && info.kind != "keys") taker.refuse("kind", "is not known");
     taker.end();
     const std::string lines = file_lines(folder);

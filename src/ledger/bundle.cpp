@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/base64.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
@@ -214,10 +215,8 @@ class Exporter {
     }
 
     void put_manifest() const {
-        const auto now = std::chrono::system_clock::now().time_since_epoch();
         Manifest manifest{checkpoint_.origin, checkpoint_.size, range_.first, range_.end, 0, {}};
-        manifest.made_us = static_cast<std::uint64_t>(
-            std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+        manifest.made_us = unix_time_us();
         manifest.files = hash_folder(out_);
         const std::string text = manifest_text(manifest);
         put("MANIFEST", tlog::note_text({text, {key_.sign(text)}}));

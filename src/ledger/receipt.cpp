@@ -24,7 +24,7 @@ namespace {
 using nlohmann::ordered_json;
 using State = ReceiptResult::State;
 
-constexpr std::string_view kIdStart = "rcp-";
+constexpr std::string_view kReceiptIdStart = "rcp-";
 constexpr const char* kObject = "etalon.receipt";
 
 /// A published tree.
@@ -111,7 +111,7 @@ const std::string& text_of(const ordered_json& object, const char* name) {
     return found->get_ref<const std::string&>();
 }
 
-[[noreturn]] void refuse(std::size_t part, std::string_view why) {
+[[noreturn]] void refuse_part(std::size_t part, std::string_view why) {
     throw Error(ExitCode::invalid, fmt::format("receipt: part {}: {}", part, why));
 }
 
@@ -137,12 +137,13 @@ void check_pair(std::size_t i, std::size_t n_parts, std::uint64_t first,
                 const VerifiedReceipt::Part& part) {
     const auto* intent = std::get_if<Intent>(&part.intent.body);
     const auto* complete = std::get_if<Complete>(&part.complete.body);
-    if (intent == nullptr || complete == nullptr) refuse(i, "it is no intent and complete");
-    if (complete->intent != part.intent.seq) refuse(i, "complete is of another intent");
-    if (complete->request != intent->request) refuse(i, "the requests differ");
-    if (intent->parts != n_parts) refuse(i, "the receipt lacks parts");
-    if (intent->part != i || part.intent.seq != first + i) refuse(i, "the parts are out of order");
-    if (complete->answers.size() != intent->answers) refuse(i, "answers are missing");
+    if (intent == nullptr || complete == nullptr) refuse_part(i, "it is no intent and complete");
+    if (complete->intent != part.intent.seq) refuse_part(i, "complete is of another intent");
+    if (complete->request != intent->request) refuse_part(i, "the requests differ");
+    if (intent->parts != n_parts) refuse_part(i, "the receipt lacks parts");
+    if (intent->part != i || part.intent.seq != first + i)
+        refuse_part(i, "the parts are out of order");
+    if (complete->answers.size() != intent->answers) refuse_part(i, "answers are missing");
 }
 
 void check_held(std::size_t i, const Key& key, const VerifiedReceipt::Part& part,
@@ -150,22 +151,22 @@ void check_held(std::size_t i, const Key& key, const VerifiedReceipt::Part& part
     const auto& intent = std::get<Intent>(part.intent.body);
     const auto& complete = std::get<Complete>(part.complete.body);
     if (held.body && commitment(key, label::kBody, *held.body) != intent.body) {
-        refuse(i, "the body of the request is another one");
+        refuse_part(i, "the body of the request is another one");
     }
     if (i >= held.parts.size()) return;
     const HeldPart& content = held.parts[i];
     if (content.texts.size() > complete.answers.size() ||
         content.payloads.size() > complete.answers.size()) {
-        refuse(i, "it has fewer answers");
+        refuse_part(i, "it has fewer answers");
     }
     for (std::size_t k = 0; k < content.texts.size(); ++k) {
         if (commitment(key, label::kText, content.texts[k]) != complete.answers[k].text) {
-            refuse(i, fmt::format("the text of answer {} is another one", k));
+            refuse_part(i, fmt::format("the text of answer {} is another one", k));
         }
     }
     for (std::size_t k = 0; k < content.payloads.size(); ++k) {
         if (commitment(key, label::kPayload, content.payloads[k]) != complete.answers[k].payload) {
-            refuse(i, fmt::format("the payload of answer {} is another one", k));
+            refuse_part(i, fmt::format("the payload of answer {} is another one", k));
         }
     }
 }
@@ -174,16 +175,16 @@ void check_held(std::size_t i, const Key& key, const VerifiedReceipt::Part& part
 
 std::string receipt_id(const Subjects& subjects, std::uint64_t intent, std::string_view tenant) {
     const Sha256Digest mac = subjects.mac(fmt::format("receipt\n{}\n{}", tenant, intent));
-    return fmt::format("{}{}-{}", kIdStart, intent, to_hex(mac).substr(0, kIdDigits));
+    return fmt::format("{}{}-{}", kReceiptIdStart, intent, to_hex(mac).substr(0, kIdDigits));
 }
 
 std::optional<std::uint64_t> intent_of_receipt(const Subjects& subjects, const std::string& id,
                                                std::string_view tenant) {
-    if (id.size() > kIdStart.size() + kIdDigits + 24) return std::nullopt;
-    if (id.compare(0, kIdStart.size(), kIdStart) != 0) return std::nullopt;
+    if (id.size() > kReceiptIdStart.size() + kIdDigits + 24) return std::nullopt;
+    if (id.compare(0, kReceiptIdStart.size(), kReceiptIdStart) != 0) return std::nullopt;
     std::uint64_t intent = 0;
     const char* end = id.data() + id.size();
-    const auto error = std::from_chars(id.data() + kIdStart.size(), end, intent).ec;
+    const auto error = std::from_chars(id.data() + kReceiptIdStart.size(), end, intent).ec;
     if (error != std::errc() || intent > kIntegerMax) return std::nullopt;
     const std::string expected = receipt_id(subjects, intent, tenant);
     const bool same =

@@ -13,7 +13,7 @@ namespace etalon::ledger {
 
 namespace {
 
-constexpr std::uint64_t kVersion = 1;
+constexpr std::uint64_t kRecordVersion = 1;
 /// In the order of Body.
 constexpr std::array<std::string_view, 15> kKinds = {
     "boot",  "shutdown", "model_load",   "intent",        "complete",
@@ -416,7 +416,7 @@ std::string write_record(const Record& record) {
         .add("kind", kind_of(record))
         .add("seq", record.seq)
         .add("time_us", record.time_us)
-        .add("v", kVersion);
+        .add("v", kRecordVersion);
     std::visit([&](const auto& body) { put(out, body); }, record.body);
     std::string bytes = out.text();
     ETALON_ASSERT(bytes.size() <= kRecordBytesMax);
@@ -430,7 +430,7 @@ Record parse_record(std::string_view bytes) {
     const bool named =
         kind != object.end() && std::holds_alternative<std::string>(kind->second.content);
     Taker taker(object, named ? std::get<std::string>(kind->second.content) : "record");
-    taker.integer("v", kVersion, kVersion);
+    taker.integer("v", kRecordVersion, kRecordVersion);
     Record record;
     record.seq = taker.integer("seq");
     record.boot = taker.integer("boot");

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "ledger/internal/asked_records.h"
 #include "ledger/internal/files.h"
@@ -58,12 +59,9 @@ std::string subject_id(const std::filesystem::path& ledger_folder, std::string_v
 void record_erasures(const LedgerOptions& options, const std::vector<std::string>& ids) {
     const std::filesystem::path folder = options.folder / "keys" / "subjects";
     (void)Subjects(folder).begun_erasures();  // the keys go now, whoever writes the record
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
     StoredLimits closed;
     closed.days = kStoredDaysMax;  // by its keys, not by its age: who asks may have other settings
-    sweep_responses(
-        options.folder, closed,
-        static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(now).count()));
+    sweep_responses(options.folder, closed, unix_time_us() / kSecondUs);
     wait_for_writer(options, [&] {
         return std::none_of(ids.begin(), ids.end(), [&](const std::string& id) {
             return std::filesystem::exists(folder / "erasing" / id);

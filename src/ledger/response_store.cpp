@@ -25,16 +25,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kIdStart = "resp_";
+constexpr std::string_view kResponseIdStart = "resp_";
 constexpr std::size_t kIdRandomDigits = 24;
-constexpr std::uint64_t kVersion = 1;
+constexpr std::uint64_t kResponseVersion = 1;
 constexpr std::uint64_t kDaySeconds = 86400;
 constexpr const char* kDraft = ".new";
 /// A draft is written, synced and named within seconds; one so old is what a crash left.
 constexpr std::uint64_t kDraftSeconds = 3600;
 /// Whoever asks at the limit again and again makes the server look at the files once a minute.
 constexpr std::uint64_t kRecountSeconds = 60;
-constexpr std::size_t kFileBytesMax = kStoredContentBytesMax + (64 << 10);
+constexpr std::size_t kResponseFileBytesMax = kStoredContentBytesMax + (64 << 10);
 
 constexpr std::size_t wrapped_bytes(std::size_t n_subjects) {
     return sizeof(Key::bytes) + (1 + n_subjects) * (kGcmNonceBytes + kGcmTagBytes);
@@ -46,14 +46,14 @@ std::string head_line(const ResponseHead& head) {
         .add("intent", head.intent)
         .add("made", head.made)
         .add("subjects", head.subjects)
-        .add("v", kVersion)
+        .add("v", kResponseVersion)
         .text();
 }
 
 ResponseHead parse_head(std::string_view line) {
     const Object object = parse_object(line);
     Taker taker(object, "stored response");
-    taker.integer("v", kVersion, kVersion);
+    taker.integer("v", kResponseVersion, kResponseVersion);
     ResponseHead head;
     head.id = taker.text("id");
     if (!is_response_id(head.id)) taker.refuse("id", "is none");
@@ -188,8 +188,8 @@ struct ResponseStore::Counts {
 };
 
 bool is_response_id(std::string_view id) noexcept {
-    return id.substr(0, kIdStart.size()) == kIdStart &&
-           is_hex(id.substr(kIdStart.size()), kIdRandomDigits);
+    return id.substr(0, kResponseIdStart.size()) == kResponseIdStart &&
+           is_hex(id.substr(kResponseIdStart.size()), kIdRandomDigits);
 }
 
 SealedResponse parse_sealed_response(std::string_view bytes) {
@@ -305,7 +305,7 @@ void ResponseStore::publish(const std::vector<fs::path>& drafts) {
 std::optional<SealedResponse> ResponseStore::read(const fs::path& path, std::uint64_t now) const {
     if (!changed(path)) return std::nullopt;
     try {
-        SealedResponse sealed = parse_sealed_response(read_file(path, kFileBytesMax));
+        SealedResponse sealed = parse_sealed_response(read_file(path, kResponseFileBytesMax));
         if (sealed.head.id != path.filename().string()) {
             throw Error(ExitCode::invalid, "a stored response has another one's name");
         }

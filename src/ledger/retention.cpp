@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "ledger/internal/files.h"
 #include "ledger/internal/subject_use.h"
@@ -18,9 +19,6 @@ namespace etalon::ledger {
 
 namespace {
 
-constexpr std::uint64_t kSecondUs = 1000000;
-constexpr std::uint64_t kDayUs = 86400 * kSecondUs;
-
 /// A key that no record names yet counts from the moment it was made: its first payload may be
 /// under way.
 SubjectUse use_of(const std::map<std::string, SubjectUse>& uses, const Subjects& subjects,
@@ -31,7 +29,7 @@ SubjectUse use_of(const std::map<std::string, SubjectUse>& uses, const Subjects&
     return {made_us, made_us, {}};
 }
 
-bool is_older(std::uint64_t time_us, std::uint64_t now_us, std::uint64_t days) {
+bool is_days_older(std::uint64_t time_us, std::uint64_t now_us, std::uint64_t days) {
     return now_us >= time_us && now_us - time_us >= days * kDayUs;
 }
 
@@ -131,9 +129,10 @@ RetentionReport apply_retention(const LedgerOptions& options, const Retention& r
         const RetentionRule& rule = found->second.rule;
         // A run that comes late finds keys that are too old and in use: they serve no more, and end
         // once what they closed last has had its time.
-        const bool is_kept = rule.min_days > 0 && !is_older(use.last_us, now_us, rule.min_days);
-        if (is_kept || !is_older(use.first_us, now_us, rule.max_days)) {
-            const bool serves = !is_older(use.first_us, now_us, rule.max_days - rule.min_days);
+        const bool is_kept =
+            rule.min_days > 0 && !is_days_older(use.last_us, now_us, rule.min_days);
+        if (is_kept || !is_days_older(use.first_us, now_us, rule.max_days)) {
+            const bool serves = !is_days_older(use.first_us, now_us, rule.max_days - rule.min_days);
             if (entry.retired || serves || use.tenants.empty()) continue;
             subjects.retire(entry);
             ++report.n_retired;
@@ -177,7 +176,7 @@ std::vector<std::string> erase_on_request(const LedgerOptions& options, const Er
     const auto uses =
         min_days == 0 ? std::map<std::string, SubjectUse>() : read_subject_use(options.folder);
     const auto is_young = [&](const std::string& id) {
-        return min_days > 0 && !is_older(use_of(uses, subjects, id).last_us, now_us, min_days);
+        return min_days > 0 && !is_days_older(use_of(uses, subjects, id).last_us, now_us, min_days);
     };
     if (std::any_of(ids.begin(), ids.end(), is_young)) {
         refuse("minimum",

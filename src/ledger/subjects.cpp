@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "ledger/internal/files.h"
 #include "ledger/json.h"
@@ -25,12 +26,12 @@ namespace etalon::ledger {
 
 namespace {
 
-constexpr std::size_t kFileBytesMax = 2 * kNameBytesMax;  // an erasure has a reason
+constexpr std::size_t kSubjectFileBytesMax = 2 * kNameBytesMax;  // an erasure has a reason
 constexpr std::size_t kMacDigits = 64;
 
 /// A line without its end. Errors: invalid.
 std::string read_line(const std::filesystem::path& path) {
-    std::string text = read_private_file(path, kFileBytesMax);
+    std::string text = read_private_file(path, kSubjectFileBytesMax);
     if (text.empty() || text.back() != '\n') {
         throw Error(ExitCode::invalid, fmt::format("{} is no key file", printable(path.string())));
     }
@@ -44,12 +45,6 @@ std::string read_hex(const std::filesystem::path& path, std::size_t n_digits) {
         throw Error(ExitCode::invalid, fmt::format("{} is no key file", printable(path.string())));
     }
     return text;
-}
-
-std::uint64_t unix_time_us() {
-    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-                                          std::chrono::system_clock::now().time_since_epoch())
-                                          .count());
 }
 
 /// Only keys are overwritten: a crash between that and the removal would leave a file that is none,

@@ -84,7 +84,7 @@ void read_echo(Fields& fields, CompletionRequest& request) {
 }
 
 /// logprobs is a count here; the chat route's true is understood as 0 of them.
-void read_logprobs(Fields& fields, wire::Sampling& sampling) {
+void read_logprobs_count(Fields& fields, wire::Sampling& sampling) {
     const auto value = fields.any("logprobs");
     if (!value) return;
     bool flag = false;
@@ -107,7 +107,7 @@ CompletionRequest parse_completion_request(std::string_view body) {
     read_prompts(fields, request);
     read_suffix(fields, request);
     read_sampling(fields, request.sampling, 0);
-    read_logprobs(fields, request.sampling);
+    read_logprobs_count(fields, request.sampling);
     read_echo(fields, request);
     const auto best_of = fields.integer("best_of", 1, kChoicesMax);
     if (best_of && *best_of != request.sampling.n) {

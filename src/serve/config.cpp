@@ -58,7 +58,7 @@ void check_text(const ConfigKey& key, const std::string& text, const std::string
     wrong(where, fmt::format("{} is {}, accepted are {}", key.name, printable(text, 64), all));
 }
 
-std::string text_of(const toml::node& node, const ConfigKey& key, const std::string& where) {
+std::string config_text(const toml::node& node, const ConfigKey& key, const std::string& where) {
     if (const auto* text = node.as_string()) return text->get();
     wrong(where, fmt::format("{} is not a string", key.name));
 }
@@ -67,12 +67,12 @@ std::string text_of(const toml::node& node, const ConfigKey& key, const std::str
 Texts texts_of(const toml::node& node, const ConfigKey& key, const std::string& where) {
     const toml::array* array = node.as_array();
     if (array == nullptr) {
-        if (node.is_string()) return {text_of(node, key, where)};
+        if (node.is_string()) return {config_text(node, key, where)};
         wrong(where, fmt::format("{} is neither a string nor a list of strings", key.name));
     }
     Texts texts;
     for (const toml::node& one : *array)
-        texts.push_back(text_of(one, key, where));
+        texts.push_back(config_text(one, key, where));
     return texts;
 }
 
@@ -84,7 +84,7 @@ struct FromToml {
 
     void operator()(Texts Config::*field) const { config.*field = texts_of(node, key, where); }
     void operator()(std::string Config::*field) const {
-        config.*field = text_of(node, key, where);
+        config.*field = config_text(node, key, where);
         check_text(key, config.*field, where);
     }
     void operator()(std::int64_t Config::*field) const {

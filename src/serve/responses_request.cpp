@@ -16,7 +16,7 @@ namespace {
 
 constexpr const char* kItemStart = "msg_";
 
-std::string role_of(Fields& item) {
+std::string item_role(Fields& item) {
     const std::string where = item.path("role");
     const auto role = item.text("role", kLabelBytesMax);
     if (!role) throw field_error(where, where + " is missing");
@@ -56,7 +56,7 @@ InputItem item_of(dom::element element, const std::string& where) {
                                              "server",
                                              where, printable(type, 32)));
     }
-    InputItem message{random_id(kItemStart), role_of(item), {}};
+    InputItem message{random_id(kItemStart), item_role(item), {}};
     const auto content = item.any("content");
     if (!content) throw field_error(item.path("content"), item.path("content") + " is missing");
     std::string_view text;

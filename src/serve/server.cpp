@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
@@ -19,6 +20,7 @@
 #include "serve/dispatcher.h"
 #include "serve/front_sandbox.h"
 #include "serve/limits.h"
+#include "serve/listener.h"
 #include "serve/log.h"
 #include "serve/session.h"
 #include "serve/weights_watch.h"
@@ -31,17 +33,11 @@ using boost::system::error_code;
 
 namespace {
 
-constexpr std::chrono::milliseconds kAcceptPause{100};  // when descriptors have run out
-constexpr std::chrono::seconds kCloseTime{2};           // for sessions that are told to end now
-constexpr const char* kAlias = "devstral";              // what one client asks for by default
+constexpr std::chrono::seconds kCloseTime{2};  // for sessions that are told to end now
+constexpr std::chrono::milliseconds kClosePause{100};
+constexpr const char* kAlias = "devstral";      // what one client asks for by default
 constexpr std::chrono::seconds kLedgerTime{5};  // for `etalon run`, which writes it for a moment
 constexpr std::size_t kCertificateBytesMax = 1 << 20;
-
-std::int64_t unix_time() {
-    return std::chrono::duration_cast<std::chrono::seconds>(
-               std::chrono::system_clock::now().time_since_epoch())
-        .count();
-}
 
 /// Each connection is a descriptor; the usual soft limit of 1,024 is meant for select().
 void raise_descriptor_limit() {
@@ -167,9 +163,7 @@ class Server {
         for (const Listen& wanted : options_.listens) {
             error_code error;
             const auto address = asio::ip::make_address(wanted.address, error);
-            if (error)
-                throw Error(ExitCode::usage, fmt::format("{} is no address", wanted.address));
-            if (!address.is_loopback() && !tls_) {
+            if (!error && !address.is_loopback() && !tls_) {
                 throw Error(ExitCode::usage,
                             fmt::format("{} is reached from other machines, and keys and prompts "
                                         "would travel in clear",
@@ -177,18 +171,7 @@ class Server {
                             "give a certificate (--certificate, --private-key), or listen on "
                             "127.0.0.1");
             }
-            tcp::acceptor acceptor(io_);
-            const tcp::endpoint endpoint(address, wanted.port);
-            acceptor.open(endpoint.protocol());
-            acceptor.set_option(tcp::acceptor::reuse_address(true));
-            acceptor.bind(endpoint, error);
-            if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-            if (error) {
-                throw Error(
-                    ExitCode::unavailable,
-                    fmt::format("cannot listen on {}: {}", listen_text(wanted), error.message()),
-                    "--listen HOST:PORT names another address");
-            }
+            tcp::acceptor acceptor = open_listener(io_, wanted);
             listens_.push_back({wanted.address, acceptor.local_endpoint().port()});
             acceptors_.push_back(std::move(acceptor));
         }
@@ -308,20 +291,12 @@ class Server {
     }
 
     asio::awaitable<void> accept(tcp::acceptor* acceptor) {
-        while (acceptor->is_open()) {
-            error_code error;
-            tcp::socket socket =
-                co_await acceptor->async_accept(asio::redirect_error(asio::use_awaitable, error));
-            if (error == asio::error::operation_aborted) co_return;
-            if (error) {
-                asio::steady_timer pause(io_, kAcceptPause);
-                co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
-                continue;
-            }
+        while (auto socket = co_await next_connection(*acceptor)) {
             if (context_.idlers.size() >= kConnectionsMax) continue;  // closes it
-            socket.set_option(tcp::no_delay(true), error);
-            auto session = tls_ ? serve_tls(std::move(socket), tls_, context_)
-                                : serve_plain(std::move(socket), context_);
+            error_code ignored;
+            socket->set_option(tcp::no_delay(true), ignored);
+            auto session = tls_ ? serve_tls(std::move(*socket), tls_, context_)
+                                : serve_plain(std::move(*socket), context_);
             asio::co_spawn(io_, std::move(session), [this](const std::exception_ptr& fault) {
                 report(fault);
                 if (site_.draining && context_.idlers.empty()) drain_workers();
@@ -414,7 +389,7 @@ class Server {
             idler->close_now();
         const auto end = std::chrono::steady_clock::now() + kCloseTime;
         while (!context_.idlers.empty() && std::chrono::steady_clock::now() < end)
-            io_.run_one_for(kAcceptPause);
+            io_.run_one_for(kClosePause);
         ETALON_ASSERT(context_.idlers.empty());
     }
 

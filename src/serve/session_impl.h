@@ -7,6 +7,7 @@
 #include <chrono>
 #include <fmt/format.h>
 
+#include "base/clock.h"
 #include "serve/boost.h"
 #include "serve/client_watch.h"
 #include "serve/errands.h"
@@ -413,11 +414,6 @@ class Session : public Idler {
         }
     }
 
-    static std::int64_t unix_time() {
-        return std::chrono::duration_cast<std::chrono::seconds>(
-                   std::chrono::system_clock::now().time_since_epoch())
-            .count();
-    }
     static double seconds_of(Clock::duration time) {
         return std::chrono::duration<double>(time).count();
     }

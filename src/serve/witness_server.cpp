@@ -4,9 +4,11 @@
 #include <chrono>
 #include <fmt/format.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "serve/boost.h"
 #include "serve/limits.h"
+#include "serve/listener.h"
 #include "serve/log.h"
 
 namespace etalon::serve {
@@ -23,7 +25,6 @@ constexpr const char* kTarget = "/add-checkpoint";
 constexpr std::size_t kHeadBytesMax = 8192;  // clients send four short fields
 constexpr int kWitnessConnectionsMax = 64;   // each log has one courier
 constexpr std::chrono::seconds kExchangeTime{10};
-constexpr std::chrono::milliseconds kAcceptPause{100};
 
 class WitnessServer {
   public:
@@ -31,21 +32,7 @@ class WitnessServer {
         : witness_(witness), acceptor_(io_), signals_(io_, SIGTERM, SIGINT) {}
 
     Listen listen(const Listen& wanted) {
-        error_code error;
-        const auto address = asio::ip::make_address(wanted.address, error);
-        if (error) {
-            throw Error(ExitCode::usage,
-                        fmt::format("{} is no address", printable(wanted.address)));
-        }
-        const tcp::endpoint endpoint(address, wanted.port);
-        acceptor_.open(endpoint.protocol());
-        acceptor_.set_option(tcp::acceptor::reuse_address(true));
-        acceptor_.bind(endpoint, error);
-        if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-        if (error) {
-            throw Error(ExitCode::unavailable, fmt::format("cannot listen on {}: {}",
-                                                           listen_text(wanted), error.message()));
-        }
+        acceptor_ = open_listener(io_, wanted);
         return {wanted.address, acceptor_.local_endpoint().port()};
     }
 
@@ -59,18 +46,10 @@ class WitnessServer {
 
   private:
     asio::awaitable<void> accept() {
-        for (;;) {
-            error_code error;
-            tcp::socket socket =
-                co_await acceptor_.async_accept(asio::redirect_error(asio::use_awaitable, error));
-            if (error) {
-                asio::steady_timer pause(io_, kAcceptPause);
-                co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
-                continue;
-            }
+        while (auto socket = co_await next_connection(acceptor_)) {
             if (n_open_ >= kWitnessConnectionsMax) continue;  // closes it
             ++n_open_;
-            asio::co_spawn(io_, serve(beast::tcp_stream(std::move(socket))),
+            asio::co_spawn(io_, serve(beast::tcp_stream(std::move(*socket))),
                            [this](const std::exception_ptr& fault) {
                                --n_open_;
                                report(fault);
@@ -110,9 +89,7 @@ class WitnessServer {
             response.set(http::field::allow, "POST");
             return response.result(http::status::method_not_allowed);
         }
-        const auto now = std::chrono::system_clock::now().time_since_epoch();
-        const tlog::WitnessAnswer said = witness_.take(
-            request.body(), std::chrono::duration_cast<std::chrono::seconds>(now).count());
+        const tlog::WitnessAnswer said = witness_.take(request.body(), unix_time());
         response.result(static_cast<unsigned>(said.status));
         response.set(http::field::content_type, said.content_type);
         response.body() = said.body;

@@ -30,7 +30,7 @@ using KeyBytes = std::array<std::uint8_t, 32>;
 using Pkey = std::unique_ptr<EVP_PKEY, void (*)(EVP_PKEY*)>;
 using Context = std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)>;
 
-[[noreturn]] void invalid(const std::string& message) {
+[[noreturn]] void invalid_note(const std::string& message) {
     throw Error(ExitCode::invalid, message);
 }
 
@@ -84,17 +84,18 @@ KeyText split_key(std::string_view text) {
     constexpr std::size_t kIdDigits = 2 * kIdBytes;
     const std::size_t first = text.find('+');
     const std::size_t second = first == text.npos ? first : text.find('+', first + 1);
-    if (second == text.npos || second - first - 1 != kIdDigits) invalid("a key has not its form");
+    if (second == text.npos || second - first - 1 != kIdDigits)
+        invalid_note("a key has not its form");
     KeyText parts{text.substr(0, first), 0, KeyKind::ed25519, {}};
-    if (!is_name(parts.name)) invalid("a key's name cannot stand in a note");
+    if (!is_name(parts.name)) invalid_note("a key's name cannot stand in a note");
     const char* end = text.data() + second;
     const auto [parsed, error] = std::from_chars(text.data() + first + 1, end, parts.id, 16);
-    if (error != std::errc() || parsed != end) invalid("a key's id is not hexadecimal");
+    if (error != std::errc() || parsed != end) invalid_note("a key's id is not hexadecimal");
     std::optional<std::string> bytes = from_base64(text.substr(second + 1));
-    if (!bytes || bytes->size() != 1 + parts.key.size()) invalid("a key has not 33 bytes");
+    if (!bytes || bytes->size() != 1 + parts.key.size()) invalid_note("a key has not 33 bytes");
     parts.kind = static_cast<KeyKind>(bytes->front());
     if (parts.kind != KeyKind::ed25519 && parts.kind != KeyKind::cosignature) {
-        invalid("a key is not of a kind that is known");
+        invalid_note("a key is not of a kind that is known");
     }
     std::copy(bytes->begin() + 1, bytes->end(), parts.key.begin());
     OPENSSL_cleanse(bytes->data(), bytes->size());
@@ -130,22 +131,23 @@ std::string VerifierKey::text() const {
 
 VerifierKey parse_verifier_key(std::string_view text) {
     const KeyText parts = split_key(text);
-    if (parts.id != id_of(parts.name, parts.kind, parts.key)) invalid("a key has another key's id");
+    if (parts.id != id_of(parts.name, parts.kind, parts.key))
+        invalid_note("a key has another key's id");
     return {std::string(parts.name), parts.id, parts.kind, parts.key};
 }
 
 NoteSignature parse_signature_line(std::string_view line) {
     if (line.substr(0, kDash.size()) != kDash || line.back() != '\n') {
-        invalid("a line of the note is no signature");
+        invalid_note("a line of the note is no signature");
     }
     line.remove_prefix(kDash.size());
     line.remove_suffix(1);
     const std::size_t space = line.find(' ');
     if (space == line.npos || !is_name(line.substr(0, space))) {
-        invalid("a signature of the note has no name");
+        invalid_note("a signature of the note has no name");
     }
     const std::optional<std::string> bytes = from_base64(line.substr(space + 1));
-    if (!bytes || bytes->size() <= kIdBytes) invalid("a signature of the note is no base64");
+    if (!bytes || bytes->size() <= kIdBytes) invalid_note("a signature of the note is no base64");
     return {std::string(line.substr(0, space)),
             static_cast<std::uint32_t>(from_big_endian(bytes->substr(0, kIdBytes))),
             bytes->substr(kIdBytes)};
@@ -157,28 +159,29 @@ std::string signature_line(const NoteSignature& signature) {
 }
 
 Note parse_note(std::string_view bytes, std::size_t bytes_max) {
-    if (bytes.size() > bytes_max) invalid("the note is too long");
+    if (bytes.size() > bytes_max) invalid_note("the note is too long");
     const std::size_t blank = bytes.rfind("\n\n");
-    if (blank == bytes.npos) invalid("the note has no signatures");
+    if (blank == bytes.npos) invalid_note("the note has no signatures");
     Note note;
     note.text = bytes.substr(0, blank + 1);
-    if (!is_note_text(note.text)) invalid("the note's text has characters that no note has");
+    if (!is_note_text(note.text)) invalid_note("the note's text has characters that no note has");
     std::string_view rest = bytes.substr(blank + 2);
     while (!rest.empty()) {
         const std::size_t end = rest.find('\n');
-        if (end == rest.npos) invalid("the note's last line does not end");
-        if (note.signatures.size() == kNoteSignaturesMax) invalid("the note has many signatures");
+        if (end == rest.npos) invalid_note("the note's last line does not end");
+        if (note.signatures.size() == kNoteSignaturesMax)
+            invalid_note("the note has many signatures");
         NoteSignature signature = parse_signature_line(rest.substr(0, end + 1));
         // Readers differ in which of two counts: what one accepts another would refuse.
         for (const NoteSignature& other : note.signatures) {
             if (other.name == signature.name && other.id == signature.id) {
-                invalid("the note has two signatures of one key");
+                invalid_note("the note has two signatures of one key");
             }
         }
         note.signatures.push_back(std::move(signature));
         rest.remove_prefix(end + 1);
     }
-    if (note.signatures.empty()) invalid("the note has no signatures");
+    if (note.signatures.empty()) invalid_note("the note has no signatures");
     return note;
 }
 
@@ -248,11 +251,11 @@ SigningKey SigningKey::generate(std::string_view name, KeyKind kind) {
 }
 
 SigningKey SigningKey::parse(std::string_view text) {
-    if (text.substr(0, kPrivate.size()) != kPrivate) invalid("this is no private key");
+    if (text.substr(0, kPrivate.size()) != kPrivate) invalid_note("this is no private key");
     KeyText parts = split_key(text.substr(kPrivate.size()));
     SigningKey key(parts.name, parts.kind, parts.key);
     OPENSSL_cleanse(parts.key.data(), parts.key.size());
-    if (key.verifier_.id != parts.id) invalid("the private key has another key's id");
+    if (key.verifier_.id != parts.id) invalid_note("the private key has another key's id");
     return key;
 }
 

@@ -16,7 +16,7 @@ constexpr std::string_view kFirstLine = "c2sp.org/tlog-proof@v1";
 constexpr std::string_view kExtra = "extra ";
 constexpr std::string_view kIndex = "index ";
 
-[[noreturn]] void invalid(const std::string& message) {
+[[noreturn]] void invalid_proof(const std::string& message) {
     throw Error(ExitCode::invalid, "proof: " + message);
 }
 
@@ -37,22 +37,23 @@ std::string proof_file_text(const ProofFile& proof) {
 
 ProofFile parse_proof_file(std::string_view text) {
     ProofFile proof;
-    if (take_line(text) != kFirstLine) invalid("the first line is not " + std::string(kFirstLine));
+    if (take_line(text) != kFirstLine)
+        invalid_proof("the first line is not " + std::string(kFirstLine));
     std::string_view line = take_line(text);
     if (starts_with(line, kExtra)) {
-        if (line.size() > 2 * kProofExtraBytesMax) invalid("the extra data are too long");
+        if (line.size() > 2 * kProofExtraBytesMax) invalid_proof("the extra data are too long");
         const std::optional<std::string> extra = from_base64(line.substr(kExtra.size()));
         if (!extra || extra->empty() || extra->size() > kProofExtraBytesMax) {
-            invalid("the extra data are no base64");
+            invalid_proof("the extra data are no base64");
         }
         proof.extra = *extra;
         line = take_line(text);
     }
     if (!starts_with(line, kIndex) || !parse_decimal(line.substr(kIndex.size()), proof.index)) {
-        invalid("the index is no number");
+        invalid_proof("the index is no number");
     }
     for (line = take_line(text); !line.empty(); line = take_line(text)) {
-        if (proof.hashes.size() == kProofHashesMax) invalid("it has too many hashes");
+        if (proof.hashes.size() == kProofHashesMax) invalid_proof("it has too many hashes");
         proof.hashes.push_back(parse_hash(line));
     }
     proof.checkpoint = text;
@@ -64,7 +65,8 @@ Checkpoint verify_proof_file(const ProofFile& proof, std::string_view entry, con
     Checkpoint checkpoint = open_checkpoint(parse_note(proof.checkpoint), policy);
     if (!is_included(leaf_hash(entry), proof.index, checkpoint.size, proof.hashes,
                      checkpoint.root)) {
-        invalid(fmt::format("the entry is not entry {} of the checkpoint's tree", proof.index));
+        invalid_proof(
+            fmt::format("the entry is not entry {} of the checkpoint's tree", proof.index));
     }
     return checkpoint;
 }

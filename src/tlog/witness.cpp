@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kOld = "old ";
 
-[[noreturn]] void invalid(const std::string& message) {
+[[noreturn]] void invalid_request(const std::string& message) {
     throw Error(ExitCode::invalid, message);
 }
 
@@ -31,15 +31,16 @@ std::string add_checkpoint_text(const AddCheckpoint& request) {
 }
 
 AddCheckpoint parse_add_checkpoint(std::string_view body) {
-    if (body.size() > kAddCheckpointBytesMax) invalid("the request is too long");
+    if (body.size() > kAddCheckpointBytesMax) invalid_request("the request is too long");
     AddCheckpoint request;
     const std::string_view first = take_line(body);
     if (first.substr(0, kOld.size()) != kOld ||
         !parse_decimal(first.substr(kOld.size()), request.old_size)) {
-        invalid("the first line is not \"old\" and a size");
+        invalid_request("the first line is not \"old\" and a size");
     }
     for (std::string_view line = take_line(body); !line.empty(); line = take_line(body)) {
-        if (request.proof.size() == kProofHashesMax) invalid("the proof has too many hashes");
+        if (request.proof.size() == kProofHashesMax)
+            invalid_request("the proof has too many hashes");
         request.proof.push_back(parse_hash(line));
     }
     request.checkpoint = body;

@@ -12,9 +12,9 @@ namespace etalon::weights {
 
 namespace {
 
-class Checker {
+class ConfigCheck {
   public:
-    explicit Checker(const std::string& file) : file_(file) {}
+    explicit ConfigCheck(const std::string& file) : file_(file) {}
 
     void range(const char* field, std::int64_t value, std::int64_t value_min,
                std::int64_t value_max) const {
@@ -34,7 +34,7 @@ class Checker {
     const std::string& file_;
 };
 
-void check_rope(const exact::RopeConfig& rope, int head_dim, const Checker& check) {
+void check_rope(const exact::RopeConfig& rope, int head_dim, const ConfigCheck& check) {
     constexpr float kBaseMax = 1e12F;       // rope.h
     constexpr float kFactorMax = 65536.0F;  // no model stretches its context further
     check.range("rope dimensions", rope.n_dims, 2, head_dim);
@@ -70,7 +70,7 @@ void check_rope(const exact::RopeConfig& rope, int head_dim, const Checker& chec
 }  // namespace
 
 void validate(const ModelConfig& config, const std::string& file) {
-    const Checker check(file);
+    const ConfigCheck check(file);
     check.range("width", config.dim, 1, kDimMax);
     check.range("layers", config.n_layers, 1, kLayersMax);
     check.range("heads", config.n_heads, 1, kHeadsMax);

@@ -55,7 +55,7 @@ Offset<Vector<Offset<Table>>> list(Builder& out, const std::vector<Item>& items,
 }
 
 template <typename T>
-flatbuffers::Optional<T> optional(const std::optional<T>& value) {
+flatbuffers::Optional<T> optional_of(const std::optional<T>& value) {
     return value ? flatbuffers::Optional<T>(*value) : flatbuffers::nullopt;
 }
 
@@ -109,9 +109,9 @@ auto write(Builder& out, const Sampling& sampling) {
     return schema::CreateSampling(
         out, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p,
         sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty, bias,
-        optional(sampling.seed), sampling.n, optional(sampling.max_tokens), sampling.min_tokens,
-        sampling.ignore_eos, stop_tokens, stop_strings, optional(sampling.top_logprobs),
-        prediction);
+        optional_of(sampling.seed), sampling.n, optional_of(sampling.max_tokens),
+        sampling.min_tokens, sampling.ignore_eos, stop_tokens, stop_strings,
+        optional_of(sampling.top_logprobs), prediction);
 }
 
 /// --- front to worker ---

@@ -81,9 +81,9 @@ struct Told {
     Usage usage;
 };
 
-class Desk {
+class PromptDesk {
   public:
-    explicit Desk(const EngineOptions& options)
+    explicit PromptDesk(const EngineOptions& options)
         : engine(tiny_model().transformer, tiny_tokenizer(), options) {}
 
     RequestId submit(const Request& request) {
@@ -117,7 +117,7 @@ class Desk {
     void take(const RequestFinished& e) { told[e.request].usage = e.usage; }
 };
 
-constexpr EngineOptions kOptions{.n_pages = 16, .batch_tokens = 64, .sequences_max = 4};
+constexpr EngineOptions kPromptOptions{.n_pages = 16, .batch_tokens = 64, .sequences_max = 4};
 
 void expect_equal(const std::vector<TokenLogprobs>& got, const std::vector<TokenLogprobs>& wanted) {
     ASSERT_EQ(got.size(), wanted.size());
@@ -135,10 +135,10 @@ TEST(Prompt, SMP_11_logprobs_are_those_of_one_pass_in_any_pieces) {
         request.prompt_logprobs = true;
         const auto wanted = logprobs_alone(request.prompt, 3);
         for (const int batch_tokens : {8, 33, 256}) {
-            Desk desk({.n_pages = 16,
-                       .batch_tokens = batch_tokens,
-                       .sequences_max = 4,
-                       .draft_tokens_max = 4});
+            PromptDesk desk({.n_pages = 16,
+                             .batch_tokens = batch_tokens,
+                             .sequences_max = 4,
+                             .draft_tokens_max = 4});
             for (const bool warm : {false, true}) {
                 const Told told = desk.run(request);
                 ASSERT_EQ(told.tokens, request.prompt) << n << ' ' << batch_tokens << ' ' << warm;
@@ -159,10 +159,10 @@ TEST(Prompt, VEC_2_vectors_are_those_of_the_reference_in_any_pieces) {
             request.normalize = normalize;
             const auto wanted = vector_alone(request.prompt, normalize);
             for (const int batch_tokens : {8, 33, 256}) {
-                Desk desk({.n_pages = 16,
-                           .batch_tokens = batch_tokens,
-                           .sequences_max = 4,
-                           .draft_tokens_max = 4});
+                PromptDesk desk({.n_pages = 16,
+                                 .batch_tokens = batch_tokens,
+                                 .sequences_max = 4,
+                                 .draft_tokens_max = 4});
                 for (const bool warm : {false, true}) {
                     const Told told = desk.run(request);
                     ASSERT_EQ(told.vector, wanted) << n << ' ' << batch_tokens << ' ' << warm;
@@ -178,9 +178,9 @@ TEST(Prompt, random_company_changes_nothing) {
     std::mt19937 random(3);
     int n_preemptions = 0;
     for (int round = 0; round < 12; ++round) {
-        Desk desk({.n_pages = 6 + static_cast<int>(random() % 8),
-                   .batch_tokens = 40,
-                   .sequences_max = 5});
+        PromptDesk desk({.n_pages = 6 + static_cast<int>(random() % 8),
+                         .batch_tokens = 40,
+                         .sequences_max = 5});
         std::map<RequestId, Request> requests;
         for (int i = 0; i < 8; ++i) {
             Request request = ask(random_prompt(random, 1 + static_cast<int>(random() % 150)));
@@ -211,7 +211,7 @@ TEST(Prompt, random_company_changes_nothing) {
 
 TEST(Prompt, a_failed_token_ends_it_with_its_position) {
     std::mt19937 random(4);
-    Desk desk(kOptions);
+    PromptDesk desk(kPromptOptions);
     Request request = ask(random_prompt(random, 80));
     request.prompt[70] = kTinyPoison;
     request.embed = true;
@@ -228,7 +228,7 @@ TEST(Prompt, a_failed_token_ends_it_with_its_position) {
 
 TEST(Prompt, requests_that_contradict_themselves_are_refused) {
     std::mt19937 random(5);
-    Desk desk(kOptions);
+    PromptDesk desk(kPromptOptions);
     const auto field_of = [&](const Request& request) {
         const auto answer = desk.engine.submit(request, Time());
         const auto* refusal = std::get_if<Refusal>(&answer);
@@ -255,7 +255,8 @@ TEST(Prompt, requests_that_contradict_themselves_are_refused) {
     EXPECT_EQ(field_of(request), "") << "a vector needs no room for an answer";
     EXPECT_EQ(desk.engine.cancel(1, Time()), true);
     desk.run();
-    EXPECT_EQ(desk.engine.pages().n_free() + desk.engine.pages().n_cached(), kOptions.n_pages);
+    EXPECT_EQ(desk.engine.pages().n_free() + desk.engine.pages().n_cached(),
+              kPromptOptions.n_pages);
 }
 
 /// VEC-1: what a device reads is what the rule says, of rows with tails below and above 256 lanes.

@@ -106,7 +106,7 @@ TEST(Asked, a_file_that_asks_for_anything_else_gives_no_record_and_stops_nobody)
     const std::string boot = write_record({0, 0, 0, Boot{{std::string(64, 'a')}, "x"}}) + "\n";
     for (const std::string& text : {std::string("{"), good + "x", good + boot, std::string("")}) {
         std::string name = std::string(kIdDigits, 'a');
-        write_new_file(options.folder / kAskedFolder / name, text, 0600);
+        etalon::write_new_file(options.folder / kAskedFolder / name, text, 0600);
         int n_troubles = 0;
         options.on_trouble = [&](const Error&) { ++n_troubles; };
         { const Ledger ledger(options); }

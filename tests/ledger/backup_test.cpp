@@ -12,6 +12,7 @@
 #include <set>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "ledger/folder.h"
@@ -29,18 +30,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kBytesMax = 1 << 20;
 constexpr std::uint64_t kNow = 1'800'000'000'000'000;
-constexpr std::uint64_t kDayUs = 86400ULL * 1000000;
-
-ExitCode code_of(const std::function<void()>& act) {
-    try {
-        act();
-    } catch (const Error& error) {
-        return error.code();
-    }
-    return ExitCode::ok;
-}
 
 /// A ledger with an answer about anna and one about bert.
 class Backup : public ::testing::Test {

@@ -24,7 +24,6 @@ namespace etalon::ledger {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::size_t kBytesMax = 64 << 20;
 
 std::string get(const fs::path& path) {
     return read_file(path, kBytesMax);

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "ledger/erase_journal.h"
@@ -22,9 +23,6 @@
 
 namespace etalon::ledger {
 namespace {
-
-constexpr std::size_t kBytesMax = 1 << 20;
-constexpr std::uint64_t kDayUs = 86400ULL * 1000000;
 
 std::uint64_t now_us() {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
@@ -96,15 +94,6 @@ bool opens(const std::filesystem::path& ledger, std::uint64_t intent,
     std::copy(content_key->begin(), content_key->end(), opened.bytes.begin());
     const std::string text = open_payload(stored->ciphertext, opened, {origin_of(ledger), intent});
     return text.find(fmt::format("answer 0 of {}", intent)) != std::string::npos;
-}
-
-ExitCode code_of(const std::function<void()>& act) {
-    try {
-        act();
-    } catch (const Error& error) {
-        return error.code();
-    }
-    return ExitCode::ok;
 }
 
 TEST(Erasure, words_of_an_erased_subject_are_in_no_later_prompt) {

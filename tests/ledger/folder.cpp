@@ -25,6 +25,15 @@ Folder::~Folder() {
     std::filesystem::remove_all(path_, ignored);
 }
 
+ExitCode code_of(const std::function<void()>& act) {
+    try {
+        act();
+    } catch (const Error& error) {
+        return error.code();
+    }
+    return ExitCode::ok;
+}
+
 LedgerOptions options_in(const Folder& folder) {
     LedgerOptions options;
     options.folder = folder.path() / "ledger";

@@ -2,14 +2,19 @@
 // A folder that goes with the test, and the requests that tests write.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <string>
 
+#include "base/error.h"
 #include "ledger/bundle.h"
 #include "ledger/ledger.h"
 #include "ledger/stamps.h"
 
 namespace etalon::ledger {
+
+inline constexpr std::size_t kBytesMax = 64 << 20;  // no file of a test is larger
 
 class Folder {
   public:
@@ -22,6 +27,9 @@ class Folder {
   private:
     std::filesystem::path path_;
 };
+
+/// The code of the Error that `act` throws, else ok.
+ExitCode code_of(const std::function<void()>& act);
 
 LedgerOptions options_in(const Folder& folder);
 ModelLoad some_model();

@@ -149,7 +149,7 @@ TEST(Ledger, a_receipt_is_made_of_the_stamped_checkpoint_that_covers_it) {
     tlog::Note cosigned = tlog::parse_note(read_file(root / "log" / "checkpoint", 1 << 20));
     const auto witness = tlog::SigningKey::generate("court.example", tlog::KeyKind::cosignature);
     cosigned.signatures.push_back(witness.cosign(cosigned.text, 1'790'000'000));
-    write_new_file(root / "log" / "cosigned", tlog::note_text(cosigned), 0600);
+    etalon::write_new_file(root / "log" / "cosigned", tlog::note_text(cosigned), 0600);
     EXPECT_EQ(verify_receipt(ready_receipt(ledger, ticket), policy_of(ledger), {}).stamp, "");
 }
 

@@ -30,7 +30,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kBytesMax = 1 << 24;
 constexpr std::uint64_t kDay = 86400;
 
 std::uint64_t unix_time() {

@@ -18,8 +18,6 @@
 namespace etalon::ledger {
 namespace {
 
-constexpr std::size_t kBytesMax = 1 << 20;
-
 struct Pair {
     explicit Pair(const Folder& folder)
         : certificates(folder.path() / "auditors"), key_path(folder.path() / "auditor.key") {

@@ -26,8 +26,6 @@
 namespace etalon::ledger {
 namespace {
 
-constexpr std::size_t kBytesMax = 1 << 24;
-
 /// An auditor with a key of RSA or of an elliptic curve; the pair's PEM files in the folder.
 struct Auditor {
     std::string key;

@@ -23,9 +23,9 @@ using backend::Isa;
 using exact::Format;
 
 constexpr LiveNonce kNonce{1, 2, 3};
-constexpr int kBatchMax = 40;
+constexpr int kDigestTokensMax = 40;
 
-Format mixed(const std::string& name) {
+Format mixed_formats(const std::string& name) {
     if (name.find("attn_v") != std::string::npos) return Format::q6_k;
     if (name.find("ffn_down") != std::string::npos) return Format::q5_0;
     if (name.find("ffn_up") != std::string::npos) return Format::bf16;
@@ -36,11 +36,11 @@ std::unique_ptr<tiny::TemporaryModel> make(const std::string& kind) {
     tiny::Options options;
     options.biased = {"attn_q", "attn_k", "attn_v"};
     if (kind == "e8") return tiny::make_e8(tiny::config(), options);
-    return tiny::make_gguf(tiny::config(), mixed, options);
+    return tiny::make_gguf(tiny::config(), mixed_formats, options);
 }
 
 Sha256Digest digest(const weights::ModelFile& file, backend::Backend& device,
-                    const LiveNonce& nonce = kNonce, int n_tokens_max = kBatchMax) {
+                    const LiveNonce& nonce = kNonce, int n_tokens_max = kDigestTokensMax) {
     return Transformer(file, device, n_tokens_max).live_digest(nonce);
 }
 

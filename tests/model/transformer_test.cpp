@@ -28,7 +28,7 @@ using exact::Format;
 using Tokens = std::vector<std::int32_t>;
 using Checksums = std::vector<std::uint64_t>;
 
-constexpr int kBatchMax = 160;
+constexpr int kTokensMax = 160;
 constexpr int kPrompt = 150;
 
 /// What a Q4_K_M file looks like, with floats among it.
@@ -82,7 +82,7 @@ const Checksums& reference(const std::string& name) {
     Checksums& checksums = known[name];
     if (checksums.empty()) {
         const auto exact = backend::make_exact_backend(2);
-        Transformer transformer(model_file(name), *exact, kBatchMax);
+        Transformer transformer(model_file(name), *exact, kTokensMax);
         checksums = run(transformer, random_tokens(1, kPrompt), 0);
     }
     return checksums;
@@ -101,7 +101,7 @@ class TransformerTest : public testing::TestWithParam<Setup> {
         if (GetParam().card && !why.empty()) GTEST_SKIP() << "no CUDA card is tested: " << why;
         backend_ = GetParam().card ? backend::make_cuda_backend(0)
                                    : backend::make_cpu_backend(backend::choose_isa(nullptr), 1);
-        loaded_.emplace(model_file(model()), *backend_, kBatchMax);
+        loaded_.emplace(model_file(model()), *backend_, kTokensMax);
     }
 
     static const std::string& model() { return GetParam().model; }
@@ -122,7 +122,7 @@ TEST_P(TransformerTest, every_instruction_set_gives_the_bits_of_the_reference) {
         if (!backend::isa_is_available(isa)) continue;
         for (const int n_threads : {1, 3}) {
             const auto backend = backend::make_cpu_backend(isa, n_threads);
-            Transformer transformer(model_file(model()), *backend, kBatchMax);
+            Transformer transformer(model_file(model()), *backend, kTokensMax);
             EXPECT_EQ(run(transformer, prompt_, 0), want)
                 << backend->name() << ", " << n_threads << " threads";
         }

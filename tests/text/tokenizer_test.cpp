@@ -349,7 +349,7 @@ TEST(Tokenizer, ends_of_a_turn) {
     EXPECT_FALSE(tokenizer.ends_generation(kNoToken));
 }
 
-void expect_refused(const TokenizerData& data, const std::string& part_of_message) {
+void expect_data_refused(const TokenizerData& data, const std::string& part_of_message) {
     try {
         const Tokenizer tokenizer(data);
         FAIL() << "not refused: " << part_of_message;
@@ -366,24 +366,27 @@ TEST(Tokenizer, inconsistent_data_are_refused) {
         how(data);
         return data;
     };
-    expect_refused({}, "there are none");
-    expect_refused(change([](auto& d) { d.tokens[300 % 256] = d.tokens[1]; }), "the same text");
-    expect_refused(change([](auto& d) { d.types.pop_back(); }), "types");
-    expect_refused(change([](auto& d) { d.types[3] = TokenType{9}; }), "unknown type 9");
-    expect_refused(change([](auto& d) { d.merges.emplace_back("q", "q"); }), "'qq' is no token");
-    expect_refused(change([](auto& d) { d.bos = 100000; }), "bos");
-    expect_refused(change([](auto& d) { d.eos = -2; }), "eos");
-    expect_refused(change([](auto& d) { d.end_of_turn = {-1}; }), "end of turn");
-    expect_refused(change([](auto& d) { d.scores = {1.0F}; }), "scores");
-    expect_refused(change([](auto& d) { d.tokens[2] = std::string(5000, 'x'); }), "longer than");
-    expect_refused(change([](auto& d) { d.tokens[kSmallTab] = std::string(600, 'x'); }),
-                   "1 to 512");
+    expect_data_refused({}, "there are none");
+    expect_data_refused(change([](auto& d) { d.tokens[300 % 256] = d.tokens[1]; }),
+                        "the same text");
+    expect_data_refused(change([](auto& d) { d.types.pop_back(); }), "types");
+    expect_data_refused(change([](auto& d) { d.types[3] = TokenType{9}; }), "unknown type 9");
+    expect_data_refused(change([](auto& d) { d.merges.emplace_back("q", "q"); }),
+                        "'qq' is no token");
+    expect_data_refused(change([](auto& d) { d.bos = 100000; }), "bos");
+    expect_data_refused(change([](auto& d) { d.eos = -2; }), "eos");
+    expect_data_refused(change([](auto& d) { d.end_of_turn = {-1}; }), "end of turn");
+    expect_data_refused(change([](auto& d) { d.scores = {1.0F}; }), "scores");
+    expect_data_refused(change([](auto& d) { d.tokens[2] = std::string(5000, 'x'); }),
+                        "longer than");
+    expect_data_refused(change([](auto& d) { d.tokens[kSmallTab] = std::string(600, 'x'); }),
+                        "1 to 512");
     TokenizerData pieces = small_sentencepiece();
     pieces.scores[5] = std::numeric_limits<float>::quiet_NaN();
-    expect_refused(pieces, "not finite");
+    expect_data_refused(pieces, "not finite");
     pieces = small_sentencepiece();
     pieces.types[10] = TokenType::unused;
-    expect_refused(pieces, "byte tokens are missing");
+    expect_data_refused(pieces, "byte tokens are missing");
 }
 
 }  // namespace

@@ -109,7 +109,8 @@ def headers():
 
 
 def own_header_first():
-    """Rule 5: what a header lacks cannot hide behind what its source included before it."""
+    """Rule 5: what a header lacks cannot hide behind what its source included before it, when
+    clang.py compiles each source alone."""
     known = set(cpp_files())
     for name in known:
         header = name[:-len(".cpp")] + ".h"

@@ -13,10 +13,10 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kFile = "config.json";
+constexpr const char* kConfigFile = "config.json";
 
 ModelConfig config_of(const json& config) {
-    return read_hf_config(config.dump(), kFile);
+    return read_hf_config(config.dump(), kConfigFile);
 }
 
 json with(const std::string& key, const json& value) {
@@ -27,7 +27,7 @@ json with(const std::string& key, const json& value) {
 
 void expect_config_refused(const std::string& key, const json& value, const std::string& field,
                            const std::string& reason) {
-    expect_refused([&] { return config_of(with(key, value)); }, {field, reason, kFile});
+    expect_refused([&] { return config_of(with(key, value)); }, {field, reason, kConfigFile});
 }
 
 TEST(HfConfig, llama_and_mistral) {
@@ -80,7 +80,7 @@ TEST(HfConfig, wrong_fields) {
           "num_attention_heads", "vocab_size", "max_position_embeddings", "rms_norm_eps"}) {
         json config = small_hf_config();
         config.erase(key);
-        expect_refused([&] { return config_of(config); }, {key, "is missing", kFile});
+        expect_refused([&] { return config_of(config); }, {key, "is missing", kConfigFile});
         expect_config_refused(key, json::array(), key, "is no ");
     }
     for (const char* key : {"hidden_size", "num_attention_heads", "vocab_size"}) {
@@ -89,7 +89,7 @@ TEST(HfConfig, wrong_fields) {
         expect_config_refused(key, 64.5, key, "is no whole number");
     }
     expect_config_refused("hidden_size", 0, "width", "0 is outside of");
-    expect_config_refused("hidden_size", -64, "", kFile);
+    expect_config_refused("hidden_size", -64, "", kConfigFile);
     expect_config_refused("num_attention_heads", 0, "num_attention_heads", "does not divide");
     expect_config_refused("num_attention_heads", 3, "num_attention_heads", "3 does not divide 64");
     expect_config_refused("num_key_value_heads", 0, "kv heads", "0 is outside of");
@@ -104,9 +104,10 @@ TEST(HfConfig, wrong_fields) {
     expect_config_refused("sliding_window", 16, "sliding_window", "for llama");
     expect_config_refused("tie_word_embeddings", 1, "tie_word_embeddings",
                           "neither true nor false");
-    expect_refused([] { return read_hf_config("{", kFile); },
+    expect_refused([] { return read_hf_config("{", kConfigFile); },
                    {"config.json", "is no JSON at byte"});
-    expect_refused([] { return read_hf_config("[]", kFile); }, {"config.json", "no JSON object"});
+    expect_refused([] { return read_hf_config("[]", kConfigFile); },
+                   {"config.json", "no JSON object"});
 }
 
 TEST(HfEndTokens, numbers_and_lists) {

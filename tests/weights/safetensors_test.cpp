@@ -9,10 +9,10 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kFile = "small.safetensors";
+constexpr const char* kSmallFile = "small.safetensors";
 
 SafetensorsFile parse(const std::string& bytes) {
-    return parse_safetensors(std::as_bytes(std::span(bytes)), kFile);
+    return parse_safetensors(std::as_bytes(std::span(bytes)), kSmallFile);
 }
 
 json entry(const json& shape, const json& offsets, const json& dtype = "F32") {
@@ -21,13 +21,13 @@ json entry(const json& shape, const json& offsets, const json& dtype = "F32") {
 
 /// A header, with 16 bytes of data behind it.
 void expect_header_refused(const json& header, std::vector<std::string> parts) {
-    parts.emplace_back(kFile);
+    parts.emplace_back(kSmallFile);
     const std::string bytes = safetensors_of(header, std::string(16, '\0'));
     expect_refused([&] { return parse(bytes); }, parts);
 }
 
 void expect_text_refused(const std::string& header, std::vector<std::string> parts) {
-    parts.emplace_back(kFile);
+    parts.emplace_back(kSmallFile);
     const std::string bytes = raw(std::uint64_t{header.size()}) + header;
     expect_refused([&] { return parse(bytes); }, parts);
 }
@@ -48,14 +48,15 @@ TEST(Safetensors, entries_come_in_the_order_of_their_data) {
 }
 
 TEST(Safetensors, wrong_lengths) {
-    expect_refused([] { return parse(""); }, {"header length", "the file ends before it", kFile});
+    expect_refused([] { return parse(""); },
+                   {"header length", "the file ends before it", kSmallFile});
     expect_refused([] { return parse("1234567"); }, {"header length"});
     expect_refused([] { return parse(raw(std::uint64_t{1})); }, {"header length", "is 1, "});
     expect_refused([] { return parse(raw(~std::uint64_t{0}) + "{}"); },
                    {"header length", "is 18446744073709551615", "at most 100000000"});
     const std::string whole = safetensors_of({{"a", entry({4}, {0, 16})}}, std::string(16, '\0'));
     for (std::size_t size = 0; size < whole.size(); ++size)
-        expect_refused([&] { return parse(whole.substr(0, size)); }, {kFile});
+        expect_refused([&] { return parse(whole.substr(0, size)); }, {kSmallFile});
     expect_refused([&] { return parse(whole + "x"); }, {"data", "16 bytes are used"});
 }
 

@@ -53,7 +53,7 @@ text::TokenizerData talking_vocabulary() {
 /// A service whose messages are checked as the front checks them.
 class Desk {
   public:
-    explicit Desk(LoadedModel& model) : model_(&model), service_(model, [] { return kDrawnSeed; }) {
+    explicit Desk(LoadedModel& model) : service_(model, [] { return kDrawnSeed; }) {
         check_.received(model.hello());
     }
 
@@ -96,7 +96,6 @@ class Desk {
         }
     }
 
-    LoadedModel* model_;
     Service service_;
     wire::ProtocolCheck check_;
     std::vector<wire::ToFront> heard_;

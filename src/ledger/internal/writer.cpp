@@ -8,6 +8,7 @@
 #include <future>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "ledger/commitment.h"
 #include "ledger/internal/log_key.h"
@@ -19,14 +20,6 @@
 namespace etalon::ledger {
 
 namespace {
-
-constexpr std::uint64_t kSecondUs = 1000000;
-
-std::uint64_t now_us() {
-    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-                                          std::chrono::system_clock::now().time_since_epoch())
-                                          .count());
-}
 
 void check(const RequestIntent& request) {
     if (request.parts.empty() || request.parts.size() > kPartsMax) {
@@ -149,7 +142,7 @@ bool Ledger::Writer::seals_to_local_auditor() const {
 }
 
 std::uint64_t Ledger::Writer::add(Body body) {
-    time_us_ = std::max(time_us_, now_us());
+    time_us_ = std::max(time_us_, unix_time_us());
     const Record record{log_->size(), boot_, time_us_, std::move(body)};
     return log_->add(write_record(record));
 }
@@ -257,7 +250,8 @@ void Ledger::Writer::add_complete(const Completion& completion) {
 /// is another one.
 void Ledger::Writer::write_stored(const Completion& completion, const Open& open) {
     if (!completion.store) return;
-    ResponseHead head{completion.store->id, completion.intent, now_us() / kSecondUs, open.subjects};
+    ResponseHead head{completion.store->id, completion.intent, unix_time_us() / kSecondUs,
+                      open.subjects};
     if (std::find(head.subjects.begin(), head.subjects.end(), open.tenant_id) ==
         head.subjects.end()) {
         head.subjects.push_back(open.tenant_id);
@@ -270,7 +264,7 @@ void Ledger::Writer::write_stored(const Completion& completion, const Open& open
 
 StoredReading Ledger::Writer::add_stored_reading(const std::string& tenant, std::uint64_t intent,
                                                  const std::string& reason) {
-    const auto head = responses_.find(tenant, intent, now_us() / kSecondUs);
+    const auto head = responses_.find(tenant, intent, unix_time_us() / kSecondUs);
     if (!head) {
         throw Error(ExitCode::not_found, fmt::format("no response of record {} is stored", intent));
     }

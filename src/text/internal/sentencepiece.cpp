@@ -12,7 +12,7 @@
 namespace etalon::text {
 namespace {
 
-constexpr std::int32_t kNone = -1;
+constexpr std::int32_t kNoSymbol = -1;
 
 [[noreturn]] void refuse(const std::string& reason) {
     throw Error(ExitCode::invalid, "tokenizer tokens: " + reason);
@@ -81,14 +81,14 @@ void SentencepieceBpe::split_characters(Work& work) const {
             {static_cast<std::uint32_t>(at), size, index - 1, index + 1, frozen});
         at += size;
     }
-    work.symbols.back().next = kNone;
+    work.symbols.back().next = kNoSymbol;
 }
 
 /// Adds the merge of symbol `left` with the next one, where it makes a piece.
 void SentencepieceBpe::add_candidate(Work& work, std::int32_t left) const {
-    if (left == kNone) return;
+    if (left == kNoSymbol) return;
     const auto& first = work.symbols[static_cast<std::size_t>(left)];
-    if (first.next == kNone) return;
+    if (first.next == kNoSymbol) return;
     const auto& second = work.symbols[static_cast<std::size_t>(first.next)];
     if (first.frozen || second.frozen) return;
     const std::uint32_t size = first.size + second.size;
@@ -122,13 +122,14 @@ void SentencepieceBpe::merge_all(Work& work) const {
         const Candidate best = heap.back();
         heap.pop_back();
         auto& left = symbols[static_cast<std::size_t>(best.left)];
-        if (left.size == 0 || left.next == kNone) continue;
+        if (left.size == 0 || left.next == kNoSymbol) continue;
         auto& right = symbols[static_cast<std::size_t>(left.next)];
         if (left.size + right.size != best.size) continue;
         left.size = best.size;
         right.size = 0;
         left.next = right.next;
-        if (left.next != kNone) symbols[static_cast<std::size_t>(left.next)].previous = best.left;
+        if (left.next != kNoSymbol)
+            symbols[static_cast<std::size_t>(left.next)].previous = best.left;
         add_to_heap(left.previous);
         add_to_heap(best.left);
     }
@@ -177,7 +178,7 @@ void SentencepieceBpe::encode(std::string_view text, std::vector<std::int32_t>& 
     work.symbols.reserve(text.size());
     split_characters(work);
     merge_all(work);
-    for (std::int32_t at = 0; at != kNone;) {
+    for (std::int32_t at = 0; at != kNoSymbol;) {
         const auto& symbol = work.symbols[static_cast<std::size_t>(at)];
         put_piece(work, text.substr(symbol.begin, symbol.size), out);
         at = symbol.next;

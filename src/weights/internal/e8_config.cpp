@@ -16,7 +16,7 @@ using exact::RopePairing;
 using exact::RopeScaling;
 using nlohmann::json;
 
-constexpr std::array<std::pair<RopeScaling, std::string_view>, 4> kScalings{
+constexpr std::array<std::pair<RopeScaling, std::string_view>, 4> kE8Scalings{
     {{RopeScaling::none, "none"},
      {RopeScaling::linear, "linear"},
      {RopeScaling::llama3, "llama3"},
@@ -36,7 +36,7 @@ json rope_to_json(const exact::RopeConfig& rope) {
     return {{"pairing", name_in(kPairings, rope.pairing)},
             {"n_dims", rope.n_dims},
             {"base", rope.base},
-            {"scaling", name_in(kScalings, rope.scaling)},
+            {"scaling", name_in(kE8Scalings, rope.scaling)},
             {"factor", rope.factor},
             {"low_freq_factor", rope.low_freq_factor},
             {"high_freq_factor", rope.high_freq_factor},
@@ -52,7 +52,7 @@ exact::RopeConfig rope_from_json(const JsonFields& fields) {
     rope.pairing = fields.choice("pairing", kPairings);
     rope.n_dims = fields.integer("n_dims");
     rope.base = fields.number("base");
-    rope.scaling = fields.choice("scaling", kScalings);
+    rope.scaling = fields.choice("scaling", kE8Scalings);
     rope.factor = fields.number("factor");
     rope.low_freq_factor = fields.number("low_freq_factor");
     rope.high_freq_factor = fields.number("high_freq_factor");

@@ -12,6 +12,7 @@
 #include "exact/version.h"
 #include "text/tokenizer_file.h"
 #include "weights/internal/e8_config.h"
+#include "weights/internal/safetensors.h"
 
 namespace etalon::weights {
 
@@ -27,7 +28,6 @@ constexpr std::string_view kConfigKey = "etalon.config";
 constexpr std::string_view kTokenizerKey = "etalon.tokenizer";
 constexpr std::string_view kScaleSuffix = ".scale";
 constexpr std::size_t kLineBytes = 64;
-constexpr std::size_t kLengthBytes = 8;
 
 const std::string& metadata_of(const SafetensorsFile& file, std::string_view key,
                                const std::string& name) {
@@ -117,10 +117,10 @@ std::vector<Tensor> read_tensors(const SafetensorsFile& safetensors, const std::
 /// The header: length and JSON, padded so that the data start at a multiple of 64.
 std::string header_text(const json& header) {
     std::string text = header.dump();
-    const std::size_t end = kLengthBytes + text.size();
+    const std::size_t end = kHeaderLengthBytes + text.size();
     text.append((kLineBytes - end % kLineBytes) % kLineBytes, ' ');
     std::string out;
-    for (std::size_t i = 0; i < kLengthBytes; ++i)
+    for (std::size_t i = 0; i < kHeaderLengthBytes; ++i)
         out.push_back(static_cast<char>((text.size() >> (8 * i)) & 0xFF));
     return out + text;
 }

@@ -20,7 +20,7 @@ using nlohmann::json;
 constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kModelTypes{
     {{"llama", "llama"}, {"mistral", "mistral"}}};
 
-constexpr std::array<std::pair<RopeScaling, std::string_view>, 4> kScalings{
+constexpr std::array<std::pair<RopeScaling, std::string_view>, 4> kHfScalings{
     {{RopeScaling::none, "default"},
      {RopeScaling::linear, "linear"},
      {RopeScaling::llama3, "llama3"},
@@ -41,7 +41,8 @@ void read_scaling(const JsonFields& rope, ModelConfig& config) {
     }
     config.rope.base = rope.number_or("rope_theta", config.rope.base);
     if (rope.has("rope_type") || rope.has("type")) {
-        config.rope.scaling = rope.choice(rope.has("rope_type") ? "rope_type" : "type", kScalings);
+        config.rope.scaling =
+            rope.choice(rope.has("rope_type") ? "rope_type" : "type", kHfScalings);
     }
     if (config.rope.scaling == RopeScaling::none) return;
     config.rope.factor = rope.number("factor");

@@ -28,9 +28,9 @@ float to_float(const JsonFields& fields, const char* key, const json& value) {
 }
 
 /// Walks through a text and keeps nothing; refuses what is no JSON, too deep, or named twice.
-class Checker : public nlohmann::json_sax<json> {
+class NestingCheck : public nlohmann::json_sax<json> {
   public:
-    Checker(std::string_view field, const std::string& file) : field_(field), file_(file) {}
+    NestingCheck(std::string_view field, const std::string& file) : field_(field), file_(file) {}
 
     bool null() override { return true; }
     bool boolean(bool) override { return true; }
@@ -81,7 +81,7 @@ json parse_json_text(std::string_view text, std::string_view field, const std::s
     // Twice, because the parser that calls back while it builds looks through the whole list again
     // behind each of its objects: quadratic in the tensors of a header or the shards of a
     // signature.
-    Checker checker(field, file);
+    NestingCheck checker(field, file);
     (void)json::sax_parse(text.begin(), text.end(), &checker);
     return json::parse(text.begin(), text.end());
 }

@@ -20,7 +20,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kLengthBytes = 8;
 constexpr std::size_t kDimensionsMax = 8;
 // Products of eight dimensions are checked one after the other; each fits 64 bits below this.
 constexpr std::uint64_t kElementsMax = std::uint64_t{1} << 40;
@@ -42,7 +41,7 @@ constexpr std::array<std::pair<std::string_view, std::uint64_t>, 12> kDtypeBytes
 
 std::uint64_t read_length(std::span<const std::byte> bytes) noexcept {
     std::uint64_t length = 0;
-    std::memcpy(&length, bytes.data(), kLengthBytes);  // little endian, as every machine here
+    std::memcpy(&length, bytes.data(), kHeaderLengthBytes);  // little endian, as every machine here
     return length;
 }
 
@@ -160,22 +159,22 @@ void read_metadata(const json& value, const std::string& file,
 }  // namespace
 
 bool looks_like_safetensors(std::span<const std::byte> bytes) noexcept {
-    return bytes.size() > kLengthBytes && bytes[kLengthBytes] == std::byte{'{'} &&
+    return bytes.size() > kHeaderLengthBytes && bytes[kHeaderLengthBytes] == std::byte{'{'} &&
            read_length(bytes) <= kSafetensorsHeaderMax;
 }
 
 SafetensorsFile parse_safetensors(std::span<const std::byte> bytes, const std::string& file) {
-    if (bytes.size() < kLengthBytes) refuse(file, "header length", "the file ends before it");
+    if (bytes.size() < kHeaderLengthBytes) refuse(file, "header length", "the file ends before it");
     const std::uint64_t length = read_length(bytes);
-    const std::uint64_t held = bytes.size() - kLengthBytes;
+    const std::uint64_t held = bytes.size() - kHeaderLengthBytes;
     if (length > kSafetensorsHeaderMax || length > held) {
         refuse(file, "header length",
                fmt::format("is {}, the file has {} more bytes, at most {} are read", length, held,
                            kSafetensorsHeaderMax));
     }
-    const auto* text = reinterpret_cast<const char*>(bytes.data() + kLengthBytes);
+    const auto* text = reinterpret_cast<const char*>(bytes.data() + kHeaderLengthBytes);
     const json header = parse_header({text, length}, file);
-    const auto data = bytes.subspan(kLengthBytes + length);
+    const auto data = bytes.subspan(kHeaderLengthBytes + length);
     if (header.size() > kTensorsMax) refuse(file, "header", "names too many tensors");
     SafetensorsFile out;
     for (const auto& [name, value] : header.items()) {

@@ -13,6 +13,9 @@
 
 namespace etalon::weights {
 
+/// Of the header's length, in front of it; little endian.
+inline constexpr std::size_t kHeaderLengthBytes = 8;
+
 struct SafetensorsEntry {
     std::string name;
     std::string dtype;                ///< "F32", "BF16", "I8", ...

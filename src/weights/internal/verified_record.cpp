@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/sha256.h"
 
@@ -124,10 +125,7 @@ void VerifiedRecord::learn_whole(const FileIdentity& identity, const std::string
 }
 
 void VerifiedRecord::learn(const FileIdentity& identity, const std::string& content) {
-    const std::int64_t now = std::chrono::duration_cast<std::chrono::seconds>(
-                                 std::chrono::system_clock::now().time_since_epoch())
-                                 .count();
-    if (fd_ < 0 || identity.change_seconds > now - kSettledSeconds) return;
+    if (fd_ < 0 || identity.change_seconds > unix_time() - kSettledSeconds) return;
     const std::string line = line_of(identity, content);
     if (!lines_.insert(line).second) return;
     // One write in append mode: several processes may learn at once. The line end in front closes
