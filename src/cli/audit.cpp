@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/auditor.h"
 #include "cli/commands.h"
 #include "cli/evidence.h"
 #include "cli/ledger_place.h"
@@ -114,9 +115,8 @@ void run_verify(const AuditOptions& options) {
 }
 
 void run_open(const AuditOptions& options) {
-    print(ledger::open_bundle_payload(
-        options.folder, options.intent,
-        {read_file(options.key, kPemBytesMax), read_file(options.certificate, kPemBytesMax)}));
+    print(ledger::open_bundle_payload(options.folder, options.intent,
+                                      read_auditor_key(options.key, options.certificate)));
 }
 
 }  // namespace

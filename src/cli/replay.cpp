@@ -205,23 +205,6 @@ class Replay {
 
 /// --- what is recorded ---
 
-const char* verdict_word(const Outcome& outcome) {
-    if (!outcome.verdict) return "failed";
-    switch (outcome.verdict->difference) {
-        case engine::Difference::none:
-            break;
-        case engine::Difference::token:
-            return "token";
-        case engine::Difference::checksum:
-            return "checksum";
-        case engine::Difference::token_and_checksum:
-            return "both";
-        case engine::Difference::finish:
-            return "end";
-    }
-    return "match";
-}
-
 /// Verdicts about answers of the ledger are in it before they are shown.
 void record_outcomes(const ReplayOptions& options, const std::vector<Outcome>& outcomes) {
     std::vector<ledger::Body> records;
@@ -230,7 +213,8 @@ void record_outcomes(const ReplayOptions& options, const std::vector<Outcome>& o
         ledger::Replay record;
         record.intent = outcome.recorded->intent;
         record.answer = outcome.recorded->choice;
-        record.verdict = verdict_word(outcome);
+        record.verdict = "failed";
+        if (outcome.verdict) record.verdict = engine::difference_name(outcome.verdict->difference);
         record.backend = ledger::plain(outcome.backend);
         if (outcome.verdict && !outcome.verdict->match()) {
             record.position = static_cast<std::uint64_t>(std::max(outcome.verdict->position, 0));
@@ -242,22 +226,6 @@ void record_outcomes(const ReplayOptions& options, const std::vector<Outcome>& o
 }
 
 /// --- what is printed ---
-
-const char* difference_name(engine::Difference difference) {
-    switch (difference) {
-        case engine::Difference::none:
-            break;
-        case engine::Difference::token:
-            return "token";
-        case engine::Difference::checksum:
-            return "checksum";
-        case engine::Difference::token_and_checksum:
-            return "token and checksum";
-        case engine::Difference::finish:
-            return "end";
-    }
-    return "none";
-}
 
 nlohmann::ordered_json difference_json(const engine::Verdict& verdict) {
     using nlohmann::ordered_json;
@@ -277,7 +245,7 @@ nlohmann::ordered_json difference_json(const engine::Verdict& verdict) {
             derived["checksum"] = fmt::format("{:016x}", *verdict.derived.checksum);
         }
     }
-    return {{"what", difference_name(verdict.difference)},
+    return {{"what", engine::difference_name(verdict.difference)},
             {"position", verdict.position},
             {"recorded", recorded},
             {"derived", derived}};

@@ -120,6 +120,7 @@ serve::ServerOptions server_options(const serve::Config& config,
     server.database = serve::database_path();
     server.ledger = ledger_folder("");
     server.stored = stored_limits(config);
+    server.self_check = config.self_check;
     server.configuration = configuration_of(config);
     server.hosts = config.hosts;
     server.cors_origins = config.cors_origins;

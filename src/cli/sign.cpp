@@ -86,7 +86,8 @@ void add_sign(CLI::App& app) {
     const auto options = std::make_shared<SignOptions>();
     command->add_option("MODEL", options->model, "model file or folder");
     CLI::Option* key = command->add_option(
-        "--key", options->key, "private key in PEM, P-256; signing_key of etalon.toml if absent");
+        "--key", options->key,
+        "private key on P-256, PEM or pkcs11:...; signing_key of etalon.toml if absent");
     command->add_option("--new-key", options->new_key, "make a key: FILE, and FILE.pub for others")
         ->excludes(key);
     command->add_option("--signature", options->signature,

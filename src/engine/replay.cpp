@@ -112,13 +112,39 @@ std::optional<FinishReason> Judge::end_behind(std::int32_t token) {
 
 /// The tokens that go through the model; those from `first_row` on get logits.
 struct Replayer::Pass {
-    const Payload* payload = nullptr;
-    const Request* request = nullptr;
-    Judge* judge = nullptr;
+    Pass(Payload of, const TokenMask* mask, const Sampler& sampler,
+         const text::Tokenizer& tokenizer)
+        : payload(std::move(of)),
+          request(masked_request(payload, mask)),
+          judge(payload, request, sampler, tokenizer),
+          tokens(payload.prompt),
+          first_row(payload.prompt.size() - 1) {
+        tokens.insert(tokens.end(), payload.answer.begin(), payload.answer.end());
+    }
+
+    const Payload payload;
+    const Request request;
+    Judge judge;
     std::vector<std::int32_t> tokens;  ///< prompt and answer
     std::size_t n_inputs = 0;          ///< leading ones that are computed
-    std::size_t first_row = 0;         ///< the last token of the prompt
+    std::size_t first_row;             ///< the last token of the prompt
 };
+
+std::string_view difference_name(Difference difference) noexcept {
+    switch (difference) {
+        case Difference::none:
+            break;
+        case Difference::token:
+            return "token";
+        case Difference::checksum:
+            return "checksum";
+        case Difference::token_and_checksum:
+            return "both";
+        case Difference::finish:
+            return "end";
+    }
+    return "match";
+}
 
 std::string Verdict::text() const {
     const auto checksum_text = [](std::optional<std::uint64_t> c) {
@@ -204,21 +230,45 @@ void Replayer::check(const Payload& payload, const TokenMask* mask) const {
 }
 
 Verdict Replayer::replay(const Payload& payload, const TokenMask* mask) {
+    begin(payload, mask);
+    for (;;) {
+        if (const std::optional<Verdict> verdict = advance()) return *verdict;
+    }
+}
+
+void Replayer::begin(Payload payload, const TokenMask* mask) {
     check(payload, mask);
-    const Request request = masked_request(payload, mask);
-    Judge judge(payload, request, samplers_.front(), *tokenizer_);
-    Pass pass{&payload, &request, &judge, payload.prompt, 0, payload.prompt.size() - 1};
-    pass.tokens.insert(pass.tokens.end(), payload.answer.begin(), payload.answer.end());
+    pass_ = std::make_unique<Pass>(std::move(payload), mask, samplers_.front(), *tokenizer_);
     // An error stands behind the last token, and only then is that one computed; where the context
     // has no place for it the answer has ended before.
-    const bool failed = payload.finish == FinishReason::error;
+    const bool failed = pass_->payload.finish == FinishReason::error;
     const auto context = static_cast<std::size_t>(transformer_->config().context_length);
-    pass.n_inputs = std::min(pass.tokens.size() - (failed ? 0 : 1), context);
-    if (judge.verdict().match() && pass.n_inputs > pass.first_row) {
-        make_room(pass);
-        compute(pass);
+    pass_->n_inputs = std::min(pass_->tokens.size() - (failed ? 0 : 1), context);
+    const bool is_computed = pass_->judge.verdict().match() && pass_->n_inputs > pass_->first_row;
+    if (is_computed) {
+        make_room(*pass_);
+    } else {
+        pass_->n_inputs = 0;
     }
-    return judge.verdict();
+}
+
+std::optional<Verdict> Replayer::advance() {
+    ETALON_ASSERT(pass_);
+    if (pass_->n_inputs > 0 && compute(*pass_)) return std::nullopt;
+    const Verdict verdict = pass_->judge.verdict();
+    pass_.reset();
+    return verdict;
+}
+
+void Replayer::forget() noexcept {
+    pass_.reset();
+    held_.clear();
+}
+
+void Replayer::clear() {
+    forget();
+    for (std::size_t page = 0; page < page_tables_[0].size(); ++page)
+        transformer_->device().clear_page(*kv_, static_cast<int>(page));
 }
 
 /// Pages for the pass; what they hold of its beginning stays.
@@ -244,40 +294,38 @@ void Replayer::make_room(const Pass& pass) {
     held_.resize(common);
 }
 
-/// Chunks of the pass until it is through or something differs. Example, a batch of 512 and 341
-/// rows of logits at most, a prompt of 600 and an answer of 500: 512 tokens without logits; 88,
+/// A chunk of the pass; false when it is through or something differs. Example, a batch of 512 and
+/// 341 rows of logits at most, a prompt of 600 and an answer of 500: 512 tokens without logits; 88,
 /// the last of which has the first row, and 340 of the answer; the other 159 (the last token is
 /// not computed).
-void Replayer::compute(Pass& pass) {
+bool Replayer::compute(Pass& pass) {
+    const std::size_t begin = held_.size();
     const auto batch_max = static_cast<std::size_t>(transformer_->n_tokens_max());
-    bool goes_on = true;
-    while (goes_on && held_.size() < pass.n_inputs) {
-        const std::size_t begin = held_.size();
-        const std::size_t n_without = begin < pass.first_row ? pass.first_row - begin : 0;
-        const std::size_t n = std::min({batch_max, pass.n_inputs - begin, n_without + n_rows_max_});
-        const auto tokens = std::span(pass.tokens).subspan(begin, n);
-        std::vector<std::int32_t> positions(n);
-        std::iota(positions.begin(), positions.end(), static_cast<std::int32_t>(begin));
-        const std::vector<std::int32_t> sequence_of(n, 0);
-        std::vector<std::uint8_t> failed(n, 0);
-        std::vector<std::int32_t> rows(n > n_without ? n - n_without : 0);
-        std::iota(rows.begin(), rows.end(), static_cast<std::int32_t>(n_without));
-        const backend::Batch batch{tokens, positions, sequence_of, page_tables_, failed};
-        transformer_->forward(batch, rows, *kv_, *logits_);
-        const auto bad = std::find(failed.begin(), failed.end(), 1);
-        // What stands behind a failed token attends to it, so that nothing there is defined.
-        std::fill(bad, failed.end(), std::uint8_t{1});
-        held_.insert(held_.end(), tokens.begin(), tokens.begin() + (bad - failed.begin()));
-        if (rows.empty() && bad != failed.end()) {
-            (void)pass.judge->take({});
-            return;
-        }
-        if (rows.empty()) continue;
-        derive(pass, begin + n_without, std::span(failed).subspan(n_without));
-        for (std::size_t i = 0; i < rows.size() && goes_on; ++i)
-            goes_on = pass.judge->take(derived_[i]);
-        ETALON_ASSERT(!goes_on || bad == failed.end());
+    const std::size_t n_without = begin < pass.first_row ? pass.first_row - begin : 0;
+    const std::size_t n = std::min({batch_max, pass.n_inputs - begin, n_without + n_rows_max_});
+    const auto tokens = std::span(pass.tokens).subspan(begin, n);
+    std::vector<std::int32_t> positions(n);
+    std::iota(positions.begin(), positions.end(), static_cast<std::int32_t>(begin));
+    const std::vector<std::int32_t> sequence_of(n, 0);
+    std::vector<std::uint8_t> failed(n, 0);
+    std::vector<std::int32_t> rows(n > n_without ? n - n_without : 0);
+    std::iota(rows.begin(), rows.end(), static_cast<std::int32_t>(n_without));
+    const backend::Batch batch{tokens, positions, sequence_of, page_tables_, failed};
+    transformer_->forward(batch, rows, *kv_, *logits_);
+    const auto bad = std::find(failed.begin(), failed.end(), 1);
+    // What stands behind a failed token attends to it, so that nothing there is defined.
+    std::fill(bad, failed.end(), std::uint8_t{1});
+    held_.insert(held_.end(), tokens.begin(), tokens.begin() + (bad - failed.begin()));
+    if (rows.empty()) {
+        if (bad != failed.end()) (void)pass.judge.take({});
+        return bad == failed.end();
     }
+    derive(pass, begin + n_without, std::span(failed).subspan(n_without));
+    bool goes_on = true;
+    for (std::size_t i = 0; i < rows.size() && goes_on; ++i)
+        goes_on = pass.judge.take(derived_[i]);
+    ETALON_ASSERT(!goes_on || bad == failed.end());
+    return goes_on && held_.size() < pass.n_inputs;
 }
 
 /// Draws the tokens behind the inputs from `first` on, all at once: the answer is given, so that no
@@ -296,7 +344,7 @@ void Replayer::derive(const Pass& pass, std::size_t first, std::span<const std::
         const auto tokens = std::span(pass.tokens).first(first + i + 1);
         const auto logits = std::span(rows_).subspan(i * vocab_size_, vocab_size_);
         derived_[i].token = samplers_[static_cast<std::size_t>(thread)].next(
-            *pass.request, pass.payload->choice, tokens, pass.payload->prompt.size(), logits);
+            pass.request, pass.payload.choice, tokens, pass.payload.prompt.size(), logits);
         if (!derived_[i].token) derived_[i].checksum.reset();  // ERR-3: no checksum is made of it
     });
 }

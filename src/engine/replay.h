@@ -15,6 +15,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/sha256.h"
@@ -39,6 +40,9 @@ struct Derived {
     std::optional<std::int32_t> token;
     std::optional<std::uint64_t> checksum;
 };
+
+/// "match", "token", "checksum", "both", "end": as records of replays have it.
+std::string_view difference_name(Difference difference) noexcept;
 
 struct Verdict {
     Difference difference = Difference::none;
@@ -73,15 +77,22 @@ class Replayer {
     /// request to this model can have, a mask that is missing).
     Verdict replay(const Payload& payload, const TokenMask* mask = nullptr);
 
-    /// The next replay computes all of its prompt.
-    void forget() noexcept { held_.clear(); }
+    /// As replay(), a batch of the model at a time, for who has other work between: begin(), then
+    /// advance() until it gives the verdict. Errors: of begin() as of replay().
+    void begin(Payload payload, const TokenMask* mask = nullptr);
+    std::optional<Verdict> advance();
+
+    /// The next replay computes all of its prompt. What was begun is given up.
+    void forget() noexcept;
+    /// forget(), and the pages hold nothing any more.
+    void clear();
 
   private:
     struct Pass;
 
     void check(const Payload& payload, const TokenMask* mask) const;
     void make_room(const Pass& pass);
-    void compute(Pass& pass);
+    bool compute(Pass& pass);
     void derive(const Pass& pass, std::size_t first, std::span<const std::uint8_t> failed);
 
     model::Transformer* transformer_;
@@ -98,6 +109,7 @@ class Replayer {
     std::unique_ptr<backend::KvCache> kv_;
     std::vector<std::vector<std::int32_t>> page_tables_;
     std::vector<std::int32_t> held_;  // tokens whose keys and values are in kv_
+    std::unique_ptr<Pass> pass_;      // what was begun
 };
 
 }  // namespace etalon::engine

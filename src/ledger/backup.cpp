@@ -12,6 +12,7 @@
 #include "ledger/internal/crypto.h"
 #include "ledger/internal/files.h"
 #include "ledger/internal/manifest.h"
+#include "ledger/internal/subject_use.h"
 #include "ledger/json.h"
 #include "ledger/limits.h"
 #include "ledger/subjects.h"
@@ -140,19 +141,20 @@ std::string list_line(const KeyBackup& backup) {
 
 /// The former log with its payloads, certificates and checkpoint, under the name of its origin.
 fs::path put_previous(Copier& copier, const fs::path& data, const fs::path& target) {
-    copier.tree(data / "previous", target / "previous", kPayloadBytesMax + kEnvelopeBytesMax);
+    copier.tree(data / kPreviousFolder, target / kPreviousFolder,
+                kPayloadBytesMax + kEnvelopeBytesMax);
     if (!fs::exists(data / "log" / "checkpoint")) return {};
     const std::string note = read_file(data / "log" / "checkpoint", kPemBytesMax);
     const std::string origin = note.substr(0, note.find('\n'));
     const std::string name = sha256_hex(origin).substr(0, kPreviousDigits);
-    const fs::path previous = target / "previous" / name;
+    const fs::path previous = target / kPreviousFolder / name;
     // Of that log: the next one has another key.
     if (fs::exists(data / kPolicyFile)) {
         copier.file(data / kPolicyFile, previous / kPolicyFile, tlog::kPolicyBytesMax);
     }
     for (const char* part : {"log", "payloads", "auditors"})
         copier.tree(data / part, previous / part, kPayloadBytesMax + kEnvelopeBytesMax);
-    return fs::path("previous") / name;
+    return fs::path(kPreviousFolder) / name;
 }
 
 void put_keys(Copier& copier, const fs::path& keys, const fs::path& target) {
@@ -199,7 +201,7 @@ BackupInfo back_up_data(const fs::path& ledger_folder, const fs::path& out,
     if (fs::exists(ledger_folder / "keys" / kList)) {
         copier.file(ledger_folder / "keys" / kList, out / kList, kJournalBytesMax);
     }
-    for (const char* part : {"payloads", "auditors", "previous"})
+    for (const char* part : {"payloads", "auditors", kPreviousFolder})
         copier.tree(ledger_folder / part, out / part, bytes_max);
     const fs::path journal = ledger_folder / "keys" / "subjects" / "erased";
     if (fs::exists(journal)) copier.file(journal, out / "erased", kJournalBytesMax);

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/token_key.h"
 #include "ledger/internal/files.h"
 #include "ledger/limits.h"
 
@@ -197,13 +198,24 @@ bool ensure_local_auditor(const std::filesystem::path& folder,
     return true;
 }
 
+namespace {
+
+/// Null where the PEM is none.
+std::shared_ptr<void> open_private_key(std::string_view key) {
+    if (is_token_key(key)) return open_token_key(std::string(key));
+    const Bio bio = bio_of(key);
+    return {PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr),
+            [](void* one) { EVP_PKEY_free(static_cast<EVP_PKEY*>(one)); }};
+}
+
+}  // namespace
+
 std::string open_envelope(std::string_view envelope, std::string_view key,
                           std::string_view certificate) {
     if (envelope.size() > kEnvelopeBytesMax) {
         throw Error(ExitCode::invalid, "the envelope is too large");
     }
-    const Bio key_bio = bio_of(key);
-    const PrivateKey private_key(PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr));
+    const std::shared_ptr<void> private_key = open_private_key(key);
     const Certificate x509 = parse_certificate(certificate);
     const Bio in = bio_of(envelope);
     const Cms cms(d2i_CMS_bio(in.get(), nullptr));
@@ -213,8 +225,8 @@ std::string open_envelope(std::string_view envelope, std::string_view key,
         throw Error(ExitCode::usage, "the auditor's key or certificate is not PEM");
     }
     if (!cms) throw Error(ExitCode::invalid, "the envelope is no CMS");
-    const int opened =
-        CMS_decrypt(cms.get(), private_key.get(), x509.get(), nullptr, out.get(), CMS_BINARY);
+    const int opened = CMS_decrypt(cms.get(), static_cast<EVP_PKEY*>(private_key.get()), x509.get(),
+                                   nullptr, out.get(), CMS_BINARY);
     ERR_clear_error();
     if (opened != 1) {
         throw Error(ExitCode::refused, "the envelope does not open with this key");

@@ -45,14 +45,14 @@ class Auditors {
 bool ensure_local_auditor(const std::filesystem::path& folder,
                           const std::filesystem::path& key_path);
 
-/// Who may open: both PEM.
+/// Who may open.
 struct AuditorKey {
-    std::string key;
-    std::string certificate;
+    std::string key;          ///< PEM, or the name of a key in a token (base/token_key.h)
+    std::string certificate;  ///< PEM
 };
 
-/// The content of an envelope. `key` and `certificate` are PEM. Errors: refused (it is sealed to
-/// others), invalid.
+/// The content of an envelope. `key` and `certificate` as above. Errors: refused (it is sealed to
+/// others), invalid, those of open_token_key().
 std::string open_envelope(std::string_view envelope, std::string_view key,
                           std::string_view certificate);
 

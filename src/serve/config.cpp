@@ -190,6 +190,7 @@ const std::vector<ConfigKey>& config_keys() {
         {"retention", &Config::retention, 0, {}},
         {"stored_days", &Config::stored_days, ledger::kStoredDaysMax, {}},
         {"stored_responses", &Config::stored_responses, ledger::kStoredResponsesMax, {}},
+        {"self_check", &Config::self_check, kSelfCheckMax, {}},
     };
     return keys;
 }

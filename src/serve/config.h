@@ -35,6 +35,7 @@ struct Config {
     std::string verify = "changed";       ///< "always": hash at every start, not on change
     std::int64_t stored_days = 30;        ///< stored responses are given so long; 0: none is stored
     std::int64_t stored_responses = 10000;  ///< of one tenant
+    std::int64_t self_check = 100;          ///< one answer of so many is derived again; 0: none
     Texts retention;                        ///< "TENANT MIN_DAYS MAX_DAYS", see ledger/retention.h
 
     /// Where each key was set, by name: "/etc/etalon/etalon.toml:3", "ETALON_LISTEN"; a key that is

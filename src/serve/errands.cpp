@@ -25,9 +25,8 @@ ApiError not_there_now() {
 
 }  // namespace
 
-Errands::Errands(std::vector<std::unique_ptr<Dispatcher>>& dispatchers, ledger::Ledger* ledger,
-                 std::shared_ptr<Mailbox> mailbox, Job& job)
-    : dispatchers_(dispatchers), ledger_(ledger), mailbox_(std::move(mailbox)), job_(job) {}
+Errands::Errands(SessionContext& context, std::shared_ptr<Mailbox> mailbox, Job& job)
+    : context_(context), mailbox_(std::move(mailbox)), job_(job) {}
 
 Errands::~Errands() {
     for (const Errand& errand : errands_) {
@@ -46,7 +45,7 @@ void Errands::begin() {
         if (job_.record) record_.emplace(std::move(*job_.record));
         for (std::size_t part = 0; part < job_.asks.size(); ++part) {
             Ask& ask = job_.asks[part];
-            Dispatcher& dispatcher = *dispatchers_.at(ask.model);
+            Dispatcher& dispatcher = *context_.dispatchers.at(ask.model);
             if (const auto* prepare = std::get_if<wire::Prepare>(&ask.message)) {
                 ETALON_ASSERT(record_);  // no ledger, no answer
                 is_generation_ = true;
@@ -124,7 +123,8 @@ void Errands::end_part(std::size_t part) {
 
 void Errands::record_intents() {
     try {
-        ledger_->begin(record_->take_intent(), [mailbox = mailbox_](ledger::Began began) {
+        context_.site.ledger->begin(record_->take_intent(), [mailbox =
+                                                                 mailbox_](ledger::Began began) {
             Mailbox::post(mailbox, [mailbox, began = std::move(began)] { mailbox->began = began; });
         });
     } catch (const Error& error) {  // what the worker said fits no record
@@ -155,18 +155,28 @@ void Errands::record_complete(std::size_t part, bool is_awaited) {
             is_too_long_ = completion.store->content.size() > ledger::kStoredContentBytesMax;
             if (is_too_long_) completion.store.reset();
         }
-        ledger_->complete(std::move(completion),
-                          [mailbox = mailbox_, part, is_awaited](const Error* error) {
-                              std::optional<Error> why;
-                              if (error != nullptr) why = *error;
-                              Mailbox::post(mailbox, [mailbox, part, is_awaited, why] {
-                                  if (why) log_note(why->message());
-                                  if (is_awaited) mailbox->completed.push_back({part, why});
-                              });
-                          });
+        if (is_awaited) hold_for_check(part, completion);
+        const auto on_written = [mailbox = mailbox_, part, is_awaited](const Error* error) {
+            std::optional<Error> why;
+            if (error != nullptr) why = *error;
+            Mailbox::post(mailbox, [mailbox, part, is_awaited, why] {
+                if (why) log_note(why->message());
+                if (is_awaited) mailbox->completed.push_back({part, why});
+            });
+        };
+        context_.site.ledger->complete(std::move(completion), on_written);
     } catch (const Error& error) {  // what the worker said fits no payload
         log_note(error.message());
         if (is_awaited) fail(unrecorded());
+    }
+}
+
+/// What was cut short is left alone: its end depends on when, and tells little.
+void Errands::hold_for_check(std::size_t part, const ledger::Completion& completion) {
+    for (std::size_t choice = 0; choice < completion.answers.size(); ++choice) {
+        if (!context_.checks.is_due()) continue;
+        context_.checks.hold(*errands_[part].dispatcher,
+                             {completion.intent, choice, completion.answers[choice].payload});
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The questions of one HTTP request to the workers, and how far they have come.
-//   Errands errands(dispatchers, mailbox, job);
+//   Errands errands(context, mailbox, job);
 //   errands.begin();
 //   while (errands.state() == running) { wait for news; errands.take_letters(); send text; }
 #pragma once
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "serve/dispatcher.h"
+#include "serve/session.h"
 #include "serve/site.h"
 
 namespace etalon::serve {
@@ -26,8 +27,7 @@ class Errands {
     };
 
     /// The arguments outlive the object.
-    Errands(std::vector<std::unique_ptr<Dispatcher>>& dispatchers, ledger::Ledger* ledger,
-            std::shared_ptr<Mailbox> mailbox, Job& job);
+    Errands(SessionContext& context, std::shared_ptr<Mailbox> mailbox, Job& job);
     ~Errands();
     Errands(const Errands&) = delete;
     Errands& operator=(const Errands&) = delete;
@@ -66,11 +66,11 @@ class Errands {
     void end_part(std::size_t part);
     void record_intents();
     void record_complete(std::size_t part, bool is_awaited);
+    void hold_for_check(std::size_t part, const ledger::Completion& completion);
     void go();
     void fail(ApiError error);
 
-    std::vector<std::unique_ptr<Dispatcher>>& dispatchers_;
-    ledger::Ledger* ledger_;
+    SessionContext& context_;
     std::optional<AnswerRecord> record_;
     ledger::Ticket ticket_;
     std::shared_ptr<Mailbox> mailbox_;

@@ -138,6 +138,11 @@ std::string Metrics::text(
             usage_.accepted_tokens);
     counter("etalon_worker_restarts_total", "Workers started again.",
             static_cast<std::int64_t>(n_restarts_));
+    describe("etalon_self_checks_total", "Answers that were derived again, by verdict.", "counter",
+             out);
+    for (const auto& [verdict, count] : self_checks_)
+        out +=
+            fmt::format("etalon_self_checks_total{{verdict=\"{}\"}} {}\n", label(verdict), count);
     print_number("etalon_requests_running", "Answers that are not finished.", "gauge",
                  static_cast<double>(n_running_), out);
     print_number("etalon_connections", "Open connections.", "gauge",

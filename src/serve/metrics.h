@@ -34,6 +34,8 @@ class Metrics {
     void answer_ended(const Usage& usage);
     void first_token(double seconds) { first_token_.add(seconds); }
     void worker_restarted() { ++n_restarts_; }
+    /// "match", what differs, or "none" where no verdict came.
+    void self_checked(const std::string& verdict) { ++self_checks_[verdict]; }
     void connection_opened() { ++n_connections_; }
     void connection_closed() { --n_connections_; }
     void answer_began() { ++n_running_; }
@@ -56,6 +58,7 @@ class Metrics {
     std::int64_t n_connections_ = 0;
     std::int64_t n_running_ = 0;
     std::uint64_t n_restarts_ = 0;
+    std::map<std::string, std::uint64_t> self_checks_;  // by verdict
 };
 
 }  // namespace etalon::serve

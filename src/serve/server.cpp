@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "exact/version.h"
+#include "ledger/json.h"
 #include "ledger/ledger.h"
 #include "ledger/run_evidence.h"
 #include "serve/boost.h"
@@ -75,7 +76,8 @@ class Server {
     explicit Server(const ServerOptions& options)
         : options_(options),
           accounts_(options.database),
-          context_{io_, site_, dispatchers_, {}, 0},
+          checks_(options.self_check),
+          context_{io_, site_, dispatchers_, checks_, {}, 0},
           signals_(io_),
           drain_timer_(io_) {
         site_.accounts = &accounts_;
@@ -93,6 +95,7 @@ class Server {
             add_model(i);
         for (const auto& dispatcher : dispatchers_)
             dispatcher->start();
+        if (options_.self_check > 0) check_answers_of_all();
         for (tcp::acceptor& acceptor : acceptors_)
             asio::co_spawn(io_, accept(&acceptor), [](const std::exception_ptr& error) {
                 if (error) std::rethrow_exception(error);
@@ -119,6 +122,7 @@ class Server {
         };
         options.on_erased = [this] {
             asio::post(io_, [this] {
+                checks_.forget();
                 for (const auto& dispatcher : dispatchers_)
                     dispatcher->forget();
             });
@@ -266,6 +270,35 @@ class Server {
             ExitCode::invalid, fmt::format("{}: its weights in memory have changed", model.id)));
     }
 
+    void check_answers_of_all() {
+        for (std::size_t i = 0; i < dispatchers_.size(); ++i) {
+            const auto on_answer = [this, i](const HeldAnswer& answer, const wire::ToFront& said) {
+                take_replay(site_.models[i], answer, said);
+            };
+            asio::co_spawn(io_, check_answers(io_, *dispatchers_[i], checks_, on_answer),
+                           [](const std::exception_ptr& fault) { report(fault); });
+        }
+    }
+
+    /// What cannot be derived says nothing of the answer, and has no record.
+    void take_replay(const ServedModel& model, const HeldAnswer& answer,
+                     const wire::ToFront& said) {
+        const auto* replayed = std::get_if<wire::Replayed>(&said);
+        site_.metrics.self_checked(replayed == nullptr ? "none" : replayed->verdict);
+        if (replayed == nullptr || !ledger_ || !model.hello) return;
+        ledger::Replay record{answer.intent, answer.choice, replayed->verdict,
+                              static_cast<std::uint64_t>(replayed->position),
+                              ledger::plain(model.hello->backend)};
+        const std::string text = fmt::format("self-check: {}: answer {} of record {}: {}", model.id,
+                                             answer.choice, answer.intent, replayed->verdict);
+        if (replayed->verdict != "match") log_note(text);
+        try {
+            ledger_->record(std::move(record));
+        } catch (const Error& error) {
+            log_note(fmt::format("{}; not recorded: {}", text, error.message()));
+        }
+    }
+
     /// False: it could not be recorded, and the server ends.
     bool record_load(ServedModel& model, const wire::Hello& hello) {
         ledger::ModelLoad load;
@@ -399,6 +432,7 @@ class Server {
     asio::io_context io_{1};
     std::unique_ptr<ledger::Ledger> ledger_;
     std::vector<std::unique_ptr<Dispatcher>> dispatchers_;
+    SelfChecks checks_;
     SessionContext context_;
     std::shared_ptr<asio::ssl::context> tls_;
     std::vector<tcp::acceptor> acceptors_;

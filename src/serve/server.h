@@ -37,6 +37,7 @@ struct ServerOptions {
     std::filesystem::path certificate;      ///< PEM; with `private_key`: all listeners speak TLS
     std::filesystem::path private_key;
     StartWorker start_worker = start_worker_process;
+    std::int64_t self_check = 0;  ///< one answer of so many is derived again; 0: none
     /// Between two looks at the weights in a worker's memory.
     std::chrono::milliseconds live_check_time = kLiveCheckTime;
     /// The sockets listen: the addresses with the ports that they got.

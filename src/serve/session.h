@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "serve/dispatcher.h"
+#include "serve/self_check.h"
 #include "serve/site.h"
 
 namespace etalon::serve {
@@ -30,8 +31,9 @@ struct SessionContext {
     boost::asio::io_context& io;
     Site& site;
     std::vector<std::unique_ptr<Dispatcher>>& dispatchers;  ///< one a model
-    std::set<Idler*> idlers;                                ///< every session
-    std::uint64_t body_bytes = 0;                           ///< of all bodies in memory
+    SelfChecks& checks;
+    std::set<Idler*> idlers;       ///< every session
+    std::uint64_t body_bytes = 0;  ///< of all bodies in memory
 };
 
 /// Returns when the connection has ended, whatever the reason; throws nothing that matters.

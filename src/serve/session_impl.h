@@ -250,7 +250,7 @@ class Session : public Idler {
     /// A job from its questions to its last byte.
     asio::awaitable<bool> run_job(Exchange& exchange, Job& job) {
         const auto mailbox = std::make_shared<Mailbox>(context_.io);
-        Errands errands(context_.dispatchers, context_.site.ledger, mailbox, job);
+        Errands errands(context_, mailbox, job);
         const auto watch =
             std::make_shared<ClientWatch>(beast::get_lowest_layer(stream_).socket(), mailbox);
         watch->start();

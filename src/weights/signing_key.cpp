@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "base/token_key.h"
 
 namespace etalon::weights {
 
@@ -121,6 +122,13 @@ bool PublicKey::verifies(std::string_view message, std::string_view signature) c
 }
 
 PrivateKey PrivateKey::read(const std::filesystem::path& path) {
+    if (is_token_key(path.string())) {
+        const std::shared_ptr<void> key = open_token_key(path.string());
+        if (curve_of(raw(key)) != "prime256v1") {
+            refuse_key(token_key_text(path.string()), "is no key on P-256");
+        }
+        return PrivateKey(key);
+    }
     require_private(path);
     const std::string pem = read_file(path, kKeyFileBytesMax);
     const std::string name = printable(path.string());
@@ -143,13 +151,16 @@ std::string PrivateKey::sign(std::string_view message) const {
     const DigestContext context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
     const auto* bytes = reinterpret_cast<const unsigned char*>(message.data());
     ETALON_ASSERT(context != nullptr);
-    ETALON_ASSERT(EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, raw(key_)) ==
-                  1);
     std::size_t size = 0;
-    ETALON_ASSERT(EVP_DigestSign(context.get(), nullptr, &size, bytes, message.size()) == 1);
-    std::vector<unsigned char> signature(size);
-    ETALON_ASSERT(EVP_DigestSign(context.get(), signature.data(), &size, bytes, message.size()) ==
-                  1);
+    std::vector<unsigned char> signature;
+    const bool is_ready =
+        EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, raw(key_)) == 1 &&
+        EVP_DigestSign(context.get(), nullptr, &size, bytes, message.size()) == 1;
+    signature.resize(size);
+    if (!is_ready ||
+        EVP_DigestSign(context.get(), signature.data(), &size, bytes, message.size()) != 1) {
+        throw Error(ExitCode::unavailable, "the key signs nothing any more");
+    }
     return {signature.begin(), signature.begin() + static_cast<std::ptrdiff_t>(size)};
 }
 

@@ -43,12 +43,14 @@ class PublicKey {
 /// P-256: the curve that every verifier of bundles knows.
 class PrivateKey {
   public:
-    /// PEM, PKCS#8 or SEC1, without a passphrase. Errors: not_found, refused (others may read the
-    /// file), invalid (no such key, encrypted, another curve).
+    /// PEM, PKCS#8 or SEC1, without a passphrase; or the name of a key in a token
+    /// (base/token_key.h). Errors: not_found, refused (others may read the file), invalid (no such
+    /// key, encrypted, another curve), those of open_token_key().
     static PrivateKey read(const std::filesystem::path& path);
     static PrivateKey generate();
 
-    /// DER form of ECDSA with SHA-256; another one at every call.
+    /// DER form of ECDSA with SHA-256; another one at every call. Errors: unavailable (a token is
+    /// gone).
     std::string sign(std::string_view message) const;
     PublicKey public_key() const { return PublicKey(key_); }
 

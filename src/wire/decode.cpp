@@ -152,6 +152,10 @@ AskLive read(Copier& in, const schema::AskLive& ask) {
     return {ask.id(), in.text(ask.nonce(), "nonce", kNameBytesMax)};
 }
 
+AskReplay read(Copier& in, const schema::AskReplay& ask) {
+    return {ask.id(), in.text(ask.payload(), "payload", kTextBytesMax)};
+}
+
 Forget read(Copier&, const schema::Forget&) {
     return {};
 }
@@ -282,6 +286,11 @@ Live read(Copier& in, const schema::Live& live) {
     return {live.id(), in.text(live.digest(), "digest", kNameBytesMax)};
 }
 
+Replayed read(Copier& in, const schema::Replayed& replayed) {
+    return {replayed.id(), in.text(replayed.verdict(), "verdict", kNameBytesMax),
+            replayed.position()};
+}
+
 /// --- roots ---
 
 /// The frame at an address where its numbers can be read: the verifier checks alignment within the
@@ -343,6 +352,8 @@ ToWorker decode_to_worker(std::string_view frame) {
             return as(root.message_as_AskCounters());
         case Type::AskLive:
             return as(root.message_as_AskLive());
+        case Type::AskReplay:
+            return as(root.message_as_AskReplay());
         case Type::Forget:
             return as(root.message_as_Forget());
         case Type::Drain:
@@ -384,6 +395,8 @@ ToFront decode_to_front(std::string_view frame) {
             return as(root.message_as_PromptLogprobs());
         case Type::Live:
             return as(root.message_as_Live());
+        case Type::Replayed:
+            return as(root.message_as_Replayed());
         case Type::NONE:
             break;
     }

@@ -158,6 +158,10 @@ auto write(Builder& out, const AskLive& ask) {
     return schema::CreateAskLive(out, ask.id, text(out, ask.nonce, "nonce", kNameBytesMax));
 }
 
+auto write(Builder& out, const AskReplay& ask) {
+    return schema::CreateAskReplay(out, ask.id, text(out, ask.payload, "payload", kTextBytesMax));
+}
+
 auto write(Builder& out, const Forget&) {
     return schema::CreateForget(out);
 }
@@ -274,6 +278,11 @@ auto write(Builder& out, const Counters& counters) {
 
 auto write(Builder& out, const Live& live) {
     return schema::CreateLive(out, live.id, text(out, live.digest, "digest", kNameBytesMax));
+}
+
+auto write(Builder& out, const Replayed& replayed) {
+    const auto verdict = text(out, replayed.verdict, "verdict", kNameBytesMax);
+    return schema::CreateReplayed(out, replayed.id, verdict, replayed.position);
 }
 
 /// Root, direction and the bound of the whole.

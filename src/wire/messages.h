@@ -12,7 +12,8 @@
 //   < RequestEnd  the last message of the request; after a Cancel too
 // What is prepared has its place in the engine: Go cannot fail. A Cancel may cross the last message
 // of its request; the worker then ignores it. Tokenize, Detokenize and Embed have one answer each,
-// or Refused (an Embed that is cancelled too); AskCounters and AskLive have theirs.
+// or Refused (an Embed that is cancelled too), as has AskReplay; AskCounters and AskLive have
+// theirs.
 #pragma once
 
 #include <cstdint>
@@ -133,6 +134,12 @@ struct AskLive {
     std::string nonce;  ///< 32 bytes as lower-case hex
     bool operator==(const AskLive&) const = default;
 };
+/// Derive an answer again, when nobody waits for another.
+struct AskReplay {
+    RequestId id = 0;
+    std::string payload;  ///< as engine::write_payload() has it
+    bool operator==(const AskReplay&) const = default;
+};
 /// A subject was erased: no prefix that was computed until now serves a later request.
 struct Forget {
     bool operator==(const Forget&) const = default;
@@ -143,7 +150,7 @@ struct Drain {
 };
 
 using ToWorker = std::variant<Prepare, Go, Cancel, Tokenize, Detokenize, Embed, AskCounters,
-                              AskLive, Forget, Drain>;
+                              AskLive, AskReplay, Forget, Drain>;
 
 /// --- worker to front ---
 
@@ -269,7 +276,14 @@ struct Live {
     bool operator==(const Live&) const = default;
 };
 
+struct Replayed {
+    RequestId id = 0;
+    std::string verdict;  ///< "match", "token", "checksum", "both", "end"
+    int position = 0;     ///< of the answer's first token that differs; 0 with "match"
+    bool operator==(const Replayed&) const = default;
+};
+
 using ToFront = std::variant<Hello, Failed, Prepared, Refused, Token, ChoiceEnd, RequestEnd,
-                             Tokenized, Embedded, Counters, PromptLogprobs, Live>;
+                             Tokenized, Embedded, Counters, PromptLogprobs, Live, Replayed>;
 
 }  // namespace etalon::wire

@@ -3,6 +3,7 @@
 #include "wire/protocol_check.h"
 
 #include <algorithm>
+#include <array>
 #include <fmt/format.h>
 #include <type_traits>
 #include <utility>
@@ -15,6 +16,7 @@ namespace etalon::wire {
 
 namespace {
 
+constexpr std::array<std::string_view, 5> kVerdicts{"match", "token", "checksum", "both", "end"};
 constexpr std::size_t kDigestDigits = 64;  // SHA-256 in hexadecimal
 
 [[noreturn]] void refuse(const std::string& why) {
@@ -70,6 +72,8 @@ bool ProtocolCheck::sent(const ToWorker& message) {
         open(ask->id, Open(Phase::counting));
     } else if (const auto* live = std::get_if<AskLive>(&message)) {
         open(live->id, Open(Phase::proving));
+    } else if (const auto* replay = std::get_if<AskReplay>(&message)) {
+        open(replay->id, Open(Phase::replaying));
     } else if (std::holds_alternative<Drain>(message)) {
         draining_ = true;
     }
@@ -251,6 +255,15 @@ void ProtocolCheck::take(const Live& live) {
     (void)find(live.id, Phase::proving, "Live");
     require(digest_from_hex(live.digest).has_value(), "Live: the digest is no SHA-256");
     open_.erase(live.id);
+}
+
+void ProtocolCheck::take(const Replayed& replayed) {
+    (void)find(replayed.id, Phase::replaying, "Replayed");
+    const bool is_known =
+        std::find(kVerdicts.begin(), kVerdicts.end(), replayed.verdict) != kVerdicts.end();
+    require(is_known, "Replayed: the verdict is not known");
+    require(replayed.position >= 0, "Replayed: position");
+    open_.erase(replayed.id);
 }
 
 }  // namespace etalon::wire

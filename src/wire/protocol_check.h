@@ -41,6 +41,7 @@ class ProtocolCheck {
         embedding,   ///< Embed was sent: Embedded or Refused
         counting,    ///< AskCounters was sent: Counters
         proving,     ///< AskLive was sent: Live
+        replaying,   ///< AskReplay was sent: Replayed or Refused
     };
     struct Choice {
         int n_tokens = 0;
@@ -82,6 +83,7 @@ class ProtocolCheck {
     void take(const Embedded& embedded);
     void take(const Counters& counters);
     void take(const Live& live);
+    void take(const Replayed& replayed);
 
     std::optional<Hello> hello_;
     bool has_failed_ = false;

@@ -2,6 +2,7 @@
 // Every limit of a worker, with its reason.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 
 namespace etalon::worker {
@@ -24,6 +25,12 @@ inline constexpr int kDefaultContexts = 4;
 
 /// Vectors of one answer to Embed: what a frame of wire has room for beside them.
 inline constexpr std::size_t kVectorsBytesMax = std::size_t{64} << 20;
+
+/// An answer that is derived again has memory of its own for keys and values: at most this part of
+/// the cache of those that people wait for.
+inline constexpr int kReplayCacheShare = 8;
+/// It waits so long for the others to pause.
+inline constexpr std::chrono::minutes kReplayWait{10};
 
 /// Unsent bytes at which a worker stops computing and reading until the front takes some. A stream
 /// has about 200 bytes a token, so this is what 32 answers write in minutes.

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "engine/kv_pages.h"
 #include "engine/limits.h"
 #include "wire/limits.h"
 #include "worker/limits.h"
@@ -88,7 +89,11 @@ void Service::handle(wire::ToWorker message, engine::Time now) {
 }
 
 void Service::step(engine::Time now) {
-    if (!has_work()) return;
+    if (!model_->engine().has_work()) {
+        if (replay_) advance_replay();
+        return;
+    }
+    if (replay_ && now - replay_->asked > kReplayWait) give_up_replay("others never paused");
     for (const engine::Event& event : model_->engine().step(now))
         std::visit([this](const auto& what) { tell(what); }, event);
 }
@@ -282,11 +287,57 @@ void Service::take(const wire::AskLive& ask, engine::Time) {
     replies_.emplace_back(wire::Live{ask.id, to_hex(model_->transformer().live_digest(*nonce))});
 }
 
+void Service::take(const wire::AskReplay& ask, engine::Time now) {
+    check_id(ask.id);
+    if (replay_) break_off("two answers to derive again at once");
+    const auto model = digest_from_hex(model_->hello().file_sha256);
+    try {
+        if (!model) throw Error(ExitCode::refused, "the model was not hashed");
+        engine::Payload payload = engine::read_payload(ask.payload);
+        const auto n_tokens =
+            static_cast<std::int64_t>(payload.prompt.size() + payload.answer.size());
+        const int n_pages_max = model_->engine().pages().n_pages() / kReplayCacheShare;
+        if (engine::pages_for(n_tokens) > n_pages_max) {
+            throw Error(ExitCode::refused, fmt::format("{} tokens, at most {} pages of keys and "
+                                                       "values may be used",
+                                                       n_tokens, n_pages_max));
+        }
+        auto replayer = std::make_unique<engine::Replayer>(model_->transformer(),
+                                                           model_->tokenizer(), *model, 1);
+        replayer->begin(std::move(payload));
+        replay_ = Replay{ask.id, now, std::move(replayer)};
+    } catch (const Error& error) {
+        refuse(ask.id, {wire::RefusalKind::failed, "payload", error.message()});
+    }
+}
+
+void Service::advance_replay() {
+    try {
+        const auto verdict = replay_->replayer->advance();
+        if (!verdict) return;
+        replay_->replayer->clear();
+        replies_.emplace_back(
+            wire::Replayed{replay_->id, std::string(engine::difference_name(verdict->difference)),
+                           verdict->match() ? 0 : verdict->position});
+        replay_.reset();
+    } catch (const Error& error) {  // no memory for it
+        give_up_replay(error.message());
+    }
+}
+
+void Service::give_up_replay(const std::string& why) {
+    replay_->replayer->clear();
+    refuse(replay_->id, {wire::RefusalKind::failed, "payload", why});
+    replay_.reset();
+}
+
 void Service::take(const wire::Forget&, engine::Time) {
+    if (replay_) give_up_replay("its words may be of who was erased");
     model_->engine().forget_prefixes();
 }
 
 void Service::take(const wire::Drain&, engine::Time) {
+    if (replay_) give_up_replay("the worker leaves");
     draining_ = true;
 }
 

@@ -10,10 +10,13 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/event.h"
+#include "engine/replay.h"
 #include "wire/messages.h"
 #include "worker/loaded_model.h"
 #include "worker/prompt.h"
@@ -31,7 +34,7 @@ class Service {
 
     /// Does nothing when nothing is to be computed.
     void step(engine::Time now);
-    bool has_work() const noexcept { return model_->engine().has_work(); }
+    bool has_work() const noexcept { return model_->engine().has_work() || replay_.has_value(); }
 
     /// What was said since the last call, in order.
     std::vector<wire::ToFront> take_replies() { return std::exchange(replies_, {}); }
@@ -61,6 +64,13 @@ class Service {
         std::int64_t held_tokens = 0;
     };
 
+    /// An answer that is derived again between two requests.
+    struct Replay {
+        wire::RequestId id = 0;
+        engine::Time asked{};
+        std::unique_ptr<engine::Replayer> replayer;
+    };
+
     void take(wire::Prepare prepare, engine::Time now);
     void take(const wire::Go& go, engine::Time now);
     void take(const wire::Cancel& cancel, engine::Time now);
@@ -69,6 +79,7 @@ class Service {
     void take(const wire::Embed& embed, engine::Time now);
     void take(const wire::AskCounters& ask, engine::Time now);
     void take(const wire::AskLive& ask, engine::Time now);
+    void take(const wire::AskReplay& ask, engine::Time now);
     void take(const wire::Forget& forget, engine::Time now);
     void take(const wire::Drain& drain, engine::Time now);
 
@@ -78,6 +89,8 @@ class Service {
     void tell(const engine::PromptLogprobs& event);
     void tell(const engine::EmbeddingEvent& event);
     void tell_input(Input input);
+    void advance_replay();
+    void give_up_replay(const std::string& why);
 
     void check_id(wire::RequestId id);
     void refuse(wire::RequestId id, PromptRefusal why);
@@ -94,6 +107,7 @@ class Service {
     std::map<wire::RequestId, Embedding> embeds_;
     std::map<engine::RequestId, Input> inputs_;  // of embeds_
     std::int64_t held_tokens_ = 0;               // of both, as the engine counts them
+    std::optional<Replay> replay_;
     std::vector<wire::ToFront> replies_;
 };
 

@@ -112,6 +112,24 @@ TEST_F(Backup, comes_back_and_a_new_log_begins) {
                            "checkpoint"));
 }
 
+TEST_F(Backup, retention_reaches_the_payloads_of_the_former_log) {
+    (void)back_up_data(options_.folder, at("data"), {}, kNow);
+    (void)back_up_keys(options_.folder, at("keys"), 7, kNow);
+    LedgerOptions other = options_;
+    other.folder = at("restored");
+    const fs::path previous =
+        restore_backup({at("data"), at("keys"), std::nullopt}, other.folder, kNow).previous;
+    { const Ledger ledger(other); }  // has no record that names anybody
+    const Retention retention({{"default", 0, 30}});
+    const std::uint64_t now = unix_time_us();
+    EXPECT_EQ(apply_retention(other, retention, now + 29 * kDayUs).n_erased, 0U);
+    EXPECT_TRUE(opens(other.folder, previous, intents_[0], "anna"));
+    EXPECT_EQ(apply_retention(other, retention, now + 31 * kDayUs).n_erased,
+              3U);  // the account too
+    EXPECT_FALSE(opens(other.folder, previous, intents_[0], "anna"));
+    EXPECT_FALSE(opens(other.folder, previous, intents_[1], "bert"));
+}
+
 TEST_F(Backup, has_what_others_signed_and_which_keys_were_copied) {
     const fs::path log = options_.folder / "log";
     const std::string note = read_file(log / "checkpoint", kBytesMax);

@@ -114,6 +114,7 @@ TEST_F(ConfigTest, WhatIsWrongHasItsFileAndLine) {
                               "cache_bytes = 9223372036854775807",
                               "stored_days = 3651",
                               "stored_responses = -1",
+                              "self_check = -1",
                               "require_signature = \"yes\"",
                               "verify = \"never\"",
                               "public_key = true",

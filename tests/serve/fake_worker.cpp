@@ -61,6 +61,10 @@ class FakeWorker : public Worker {
             ++log_->n_live;
             say(wire::Live{ask->id, log_->weights_changed ? std::string(64, 'f') : ask->nonce});
         }
+        if (const auto* ask = std::get_if<wire::AskReplay>(&message)) {
+            const bool differs = ++log_->n_replays == 2;
+            say(wire::Replayed{ask->id, differs ? "token" : "match", differs ? 1 : 0});
+        }
         if (std::holds_alternative<wire::Drain>(message)) {
             left_ = true;
             wake();

@@ -21,6 +21,7 @@ struct FakeLog {
     std::atomic<int> n_cancels{0};
     std::atomic<int> n_ended{0};               ///< requests whose RequestEnd was sent
     std::atomic<int> n_live{0};                ///< live digests that were sent
+    std::atomic<int> n_replays{0};             ///< the second one does not match
     std::atomic<bool> weights_changed{false};  ///< in the worker that runs now
 };
 

@@ -25,8 +25,10 @@ using nlohmann::json;
 
 class ServerTest : public ::testing::Test {
   protected:
-    explicit ServerTest(std::chrono::milliseconds live_check_time = kLiveCheckTime) {
+    explicit ServerTest(std::chrono::milliseconds live_check_time = kLiveCheckTime,
+                        std::int64_t self_check = 0) {
         options_.live_check_time = live_check_time;
+        options_.self_check = self_check;
         std::string pattern = (fs::temp_directory_path() / "etalon-server-XXXXXX").string();
         folder_ = ::mkdtemp(pattern.data());
         options_.listens = {{"127.0.0.1", 0}};
@@ -99,17 +101,16 @@ class ServerTest : public ::testing::Test {
     static json body_of(const std::string& response) {
         return json::parse(response.substr(response.find("\r\n\r\n") + 4));
     }
-    /// Verdicts of the records of kind live, in order.
-    std::vector<std::string> live_records() const {
-        std::vector<std::string> found;
+    /// Bodies of the records of one kind, in order.
+    template <typename Kind>
+    std::vector<Kind> records() const {
+        std::vector<Kind> found;
         const auto files = ledger::log_files(options_.ledger);
         const auto note = tlog::parse_note(*files("checkpoint"));
         const auto size = tlog::parse_checkpoint(note.text).size;
         tlog::read_entries(files, 0, size, size, [&](std::uint64_t, std::string_view entry) {
             const ledger::Record record = ledger::parse_record(entry);
-            if (const auto* live = std::get_if<ledger::LiveCheck>(&record.body)) {
-                found.push_back(live->verdict);
-            }
+            if (const auto* one = std::get_if<Kind>(&record.body)) found.push_back(*one);
         });
         return found;
     }
@@ -508,10 +509,40 @@ TEST_F(WatchedServerTest, AWorkerWhoseWeightsChangeIsReplaced) {
         soon([&] { return status_of(ask(post("/v1/chat/completions", chat("a b")))) == 200; }));
     ::kill(::getpid(), SIGTERM);
     thread_.join();
-    const auto records = live_records();
-    EXPECT_EQ(std::count(records.begin(), records.end(), "changed"), 1);
-    EXPECT_EQ(std::count(records.begin(), records.end(), "first"), 2);
-    EXPECT_GE(std::count(records.begin(), records.end(), "same"), 2);
+    const auto checks = records<ledger::LiveCheck>();
+    const auto n = [&](const char* verdict) {
+        return std::count_if(checks.begin(), checks.end(),
+                             [&](const auto& check) { return check.verdict == verdict; });
+    };
+    EXPECT_EQ(n("changed"), 1);
+    EXPECT_EQ(n("first"), 2);
+    EXPECT_GE(n("same"), 2);
+}
+
+class CheckedServerTest : public ServerTest {
+  protected:
+    CheckedServerTest() : ServerTest(kLiveCheckTime, 2) {}
+};
+
+TEST_F(CheckedServerTest, EverySecondAnswerIsDerivedAgain) {
+    for (int i = 0; i < 5; ++i)
+        EXPECT_EQ(status_of(ask(post("/v1/chat/completions", chat("a b")))), 200);
+    EXPECT_TRUE(soon([&] { return log_->n_replays == 2; }));
+    EXPECT_TRUE(soon([&] {
+        const std::string metrics = ask(get("/metrics"));
+        return metrics.find("self_checks_total{verdict=\"match\"} 1") != std::string::npos &&
+               metrics.find("self_checks_total{verdict=\"token\"} 1") != std::string::npos;
+    }));
+    ::kill(::getpid(), SIGTERM);
+    thread_.join();
+    const auto intents = records<ledger::Intent>();
+    const auto replays = records<ledger::Replay>();
+    ASSERT_EQ(intents.size(), 5U);
+    ASSERT_EQ(replays.size(), 2U);
+    EXPECT_EQ(replays[0].verdict, "match");
+    EXPECT_EQ(replays[1].verdict, "token");
+    EXPECT_EQ(replays[1].position, 1U);
+    EXPECT_LT(replays[0].intent, replays[1].intent);
 }
 
 TEST_F(ServerTest, ALiveDigestIsForAuditors) {

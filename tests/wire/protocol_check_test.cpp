@@ -287,6 +287,13 @@ TEST(ProtocolCheck, answers_are_of_the_kind_that_was_asked) {
     talk.refuses(Refused{4, RefusalKind::failed, "", ""});
     talk.refuses(Live{4, "0"});
     talk.check.received(Live{4, std::string(64, '0')});
+    talk.check.sent(AskReplay{5, "{}"});
+    talk.refuses(Replayed{5, "perfect", 0});
+    talk.refuses(Replayed{5, "token", -1});
+    talk.refuses(Live{5, std::string(64, '0')});
+    talk.check.received(Replayed{5, "token", 3});
+    talk.check.sent(AskReplay{6, "{}"});
+    talk.check.received(Refused{6, RefusalKind::failed, "", "no memory"});
 }
 
 TEST(ProtocolCheckDeathTest, the_front_keeps_its_own_order) {

@@ -123,7 +123,7 @@ ChoiceEnd random_choice_end(Source& in) {
 
 ToWorker random_to_worker(std::uint64_t seed) {
     Source in(seed);
-    switch (in.below(10)) {
+    switch (in.below(11)) {
         case 0:
             return Prepare{in.bits(),         in.text(),           in.text(), in.number(),
                            random_prompt(in), random_sampling(in), in.flag()};
@@ -144,6 +144,8 @@ ToWorker random_to_worker(std::uint64_t seed) {
             return Forget{};
         case 8:
             return AskLive{in.bits(), in.text()};
+        case 9:
+            return AskReplay{in.bits(), in.text()};
         default:
             return Drain{};
     }
@@ -151,7 +153,7 @@ ToWorker random_to_worker(std::uint64_t seed) {
 
 ToFront random_to_front(std::uint64_t seed) {
     Source in(seed);
-    switch (in.below(12)) {
+    switch (in.below(13)) {
         case 0:
             return random_hello(in);
         case 1:
@@ -174,6 +176,8 @@ ToFront random_to_front(std::uint64_t seed) {
                             in.number()};
         case 10:
             return Live{in.bits(), in.text()};
+        case 11:
+            return Replayed{in.bits(), in.text(), in.number()};
         case 9:
             return PromptLogprobs{in.bits(), in.list([&] {
                                       return Logprobs{random_logprob(in),

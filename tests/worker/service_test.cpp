@@ -10,10 +10,13 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "engine/alone.h"
+#include "engine/payload.h"
 #include "engine/tiny_model.h"
 #include "wire/codec.h"
 #include "wire/protocol_check.h"
+#include "worker/limits.h"
 
 namespace etalon::worker {
 namespace {
@@ -21,7 +24,8 @@ namespace {
 constexpr std::uint64_t kDrawnSeed = 4711;
 constexpr engine::Time kNow{};
 
-std::unique_ptr<LoadedModel> load(const text::TokenizerData& tokenizer, int context) {
+std::unique_ptr<LoadedModel> load(const text::TokenizerData& tokenizer, int context,
+                                  bool hash = false) {
     const auto path = std::filesystem::temp_directory_path() /
                       ("etalon-service-" + std::to_string(::getpid()) + ".safetensors");
     std::filesystem::remove(path);
@@ -30,6 +34,7 @@ std::unique_ptr<LoadedModel> load(const text::TokenizerData& tokenizer, int cont
     options.path = path;
     options.threads = 1;
     options.context = context;
+    options.hash = hash;
     options.cache_bytes = std::uint64_t{1} << 20;
     auto model = std::make_unique<LoadedModel>(options);
     std::filesystem::remove(path);  // stays mapped
@@ -63,12 +68,14 @@ class Desk {
         service_.handle(wire::decode_to_worker(wire::encode(message)), kNow);
         hear();
     }
+    void step(engine::Time now = kNow) {
+        service_.step(now);
+        hear();
+    }
     /// Everything until nothing is left to compute.
     void run() {
-        while (service_.has_work()) {
-            service_.step(kNow);
-            hear();
-        }
+        while (service_.has_work())
+            step();
     }
     /// The answers of one kind, in order; they are then gone.
     template <typename Message>
@@ -100,6 +107,11 @@ class Desk {
     wire::ProtocolCheck check_;
     std::vector<wire::ToFront> heard_;
 };
+
+LoadedModel& hashed_model() {
+    static const auto model = load(engine::tiny_tokenizer_data(), 0, true);
+    return *model;
+}
 
 LoadedModel& plain_model() {
     static const auto model = load(engine::tiny_tokenizer_data(), 0);
@@ -407,6 +419,89 @@ TEST(Prompt, wrong_orders_of_roles_are_invalid) {
         EXPECT_EQ(refused->kind, wire::RefusalKind::invalid);
         EXPECT_EQ(refused->field, "messages");
     }
+}
+
+/// An answer of 12 tokens, as the front has it.
+engine::Payload answered(Desk& desk, wire::RequestId id) {
+    wire::Prepare asked = prepare(id, "hello world, hello");
+    asked.sampling.seed = 7;
+    asked.sampling.ignore_eos = true;
+    desk.say(asked);
+    const auto prepared = desk.take_one<wire::Prepared>();
+    desk.say(wire::Go{id});
+    desk.run();
+    engine::Payload payload;
+    payload.model_name = "tiny";
+    payload.model_sha256 = digest_from_hex(hashed_model().hello().file_sha256).value();
+    payload.prompt = prepared.prompt;
+    payload.sampling.temperature = 1.0F;
+    payload.sampling.seed = prepared.seed;
+    payload.max_tokens = prepared.max_tokens;
+    payload.ignore_eos = true;
+    payload.finish = engine::FinishReason::length;
+    for (const wire::Token& token : desk.take<wire::Token>()) {
+        payload.answer.push_back(token.token);
+        payload.checksums.push_back(token.checksum);
+    }
+    EXPECT_EQ(payload.answer.size(), 12U);
+    return payload;
+}
+
+TEST(Service, derives_an_answer_again) {
+    Desk desk(hashed_model());
+    engine::Payload payload = answered(desk, 1);
+    desk.say(wire::AskReplay{2, engine::write_payload(payload)});
+    desk.run();
+    EXPECT_EQ(desk.take_one<wire::Replayed>(), (wire::Replayed{2, "match", 0}));
+    payload.checksums[5] ^= 1;
+    desk.say(wire::AskReplay{3, engine::write_payload(payload)});
+    desk.run();
+    EXPECT_EQ(desk.take_one<wire::Replayed>(), (wire::Replayed{3, "checksum", 5}));
+    EXPECT_EQ(desk.n_open(), 0U);
+}
+
+TEST(Service, derives_nothing_while_somebody_waits) {
+    Desk desk(hashed_model());
+    const engine::Payload payload = answered(desk, 1);
+    desk.say(prepare(2, "hello"));
+    desk.say(wire::Go{2});
+    desk.say(wire::AskReplay{3, engine::write_payload(payload)});
+    (void)desk.take<wire::RequestEnd>();  // of answered()
+    while (desk.take<wire::RequestEnd>().empty()) {
+        ASSERT_TRUE(desk.service().has_work());
+        EXPECT_TRUE(desk.take<wire::Replayed>().empty());
+        desk.step();
+    }
+    desk.run();
+    EXPECT_EQ(desk.take_one<wire::Replayed>().verdict, "match");
+}
+
+TEST(Service, gives_up_what_it_cannot_derive) {
+    Desk desk(hashed_model());
+    engine::Payload payload = answered(desk, 1);
+    const std::string text = engine::write_payload(payload);
+    desk.say(wire::AskReplay{2, "{}"});
+    EXPECT_EQ(desk.take_one<wire::Refused>().id, 2U);
+    payload.prompt.assign(1 << 16, payload.prompt.front());
+    desk.say(wire::AskReplay{3, engine::write_payload(payload)});
+    EXPECT_NE(desk.take_one<wire::Refused>().message.find("pages"), std::string::npos);
+    desk.say(wire::AskReplay{4, text});
+    desk.say(wire::Forget{});  // of an erased subject
+    EXPECT_EQ(desk.take_one<wire::Refused>().id, 4U);
+    desk.say(prepare(5, "hello"));
+    desk.say(wire::Go{5});
+    desk.say(wire::AskReplay{6, text});
+    desk.step(kReplayWait + std::chrono::seconds(1));
+    EXPECT_EQ(desk.take_one<wire::Refused>().id, 6U);
+    desk.say(wire::AskReplay{7, text});
+    desk.say(wire::Drain{});
+    EXPECT_EQ(desk.take_one<wire::Refused>().id, 7U);
+    desk.run();
+    EXPECT_TRUE(desk.service().is_drained());
+
+    Desk plain(plain_model());
+    plain.say(wire::AskReplay{1, text});
+    EXPECT_NE(plain.take_one<wire::Refused>().message.find("hashed"), std::string::npos);
 }
 
 }  // namespace

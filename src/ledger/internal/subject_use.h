@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// When the log's records name each subject, and whose tenant that is.
+// When records name each subject, and whose tenant that is.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,11 @@ struct SubjectUse {
     std::set<std::string> tenants;  ///< ids
 };
 
-/// By id; of the published log. Reads all of it: about a million records a second.
-/// Errors: invalid (the log is damaged).
+/// Below a ledger's folder: the logs that it had before a restore, each with its payloads.
+inline constexpr const char* kPreviousFolder = "previous";
+
+/// By id; of the published log and the former ones, whose payloads the same keys close. Reads all
+/// of them: about a million records a second. Errors: invalid (the log is damaged).
 std::map<std::string, SubjectUse> read_subject_use(const std::filesystem::path& ledger_folder);
 
 }  // namespace etalon::ledger

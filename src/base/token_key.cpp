@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// By an engine: OpenSSL's provider for PKCS#11 is in no Debian before 13.
+// Engines are deprecated in OpenSSL 3, but its provider for PKCS#11 is in no stable Debian
+// before 13.
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include "base/token_key.h"
+
+#include <array>
+#include <fmt/format.h>
+#include <openssl/engine.h>
+#include <openssl/err.h>
+#include <openssl/ui.h>
+
+#include "base/error.h"
+
+namespace etalon {
+
+namespace {
+
+constexpr std::string_view kScheme = "pkcs11:";
+constexpr std::string_view kPin = "pin-value=";
+constexpr const char* kHint =
+    "install OpenSSL's engine pkcs11 (libengine-pkcs11-openssl) and the token's module; "
+    "docs/keys.md";
+
+[[noreturn]] void refuse_token(const std::string& name, const std::string& why) {
+    // The reasons of OpenSSL may quote the name.
+    ERR_clear_error();
+    throw Error(ExitCode::unavailable, fmt::format("{}: {}", token_key_text(name), why), kHint);
+}
+
+}  // namespace
+
+bool is_token_key(std::string_view name) noexcept {
+    return name.substr(0, kScheme.size()) == kScheme;
+}
+
+std::string token_key_text(std::string_view name) {
+    std::string text(name);
+    for (std::size_t at = text.find(kPin); at != text.npos; at = text.find(kPin, at)) {
+        at += kPin.size();
+        const std::size_t end = text.find_first_of("&;", at);
+        text.replace(at, end == text.npos ? text.npos : end - at, "...");
+    }
+    return printable(text);
+}
+
+#ifndef OPENSSL_NO_ENGINE
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // of all engines, since OpenSSL 3
+
+std::shared_ptr<void> open_token_key(const std::string& name) {
+    if (name.size() > kTokenNameBytesMax) {
+        throw Error(ExitCode::usage, fmt::format("the name of a key in a token has {} bytes, at "
+                                                 "most {} are accepted",
+                                                 name.size(), kTokenNameBytesMax));
+    }
+    const std::unique_ptr<ENGINE, decltype(&ENGINE_free)> engine(ENGINE_by_id("pkcs11"),
+                                                                 &ENGINE_free);
+    if (engine == nullptr) refuse_token(name, "OpenSSL has no engine pkcs11");
+    // NOTE: it would print the name with the PIN when it finds no key.
+    if (ENGINE_ctrl_cmd_string(engine.get(), "QUIET", nullptr, 0) != 1) {
+        refuse_token(name, "the engine pkcs11 cannot be kept from printing PINs");
+    }
+    if (ENGINE_init(engine.get()) != 1) refuse_token(name, "the engine pkcs11 does not start");
+    // NOTE: without a method of its own the engine asks at the terminal for a PIN that is not
+    // named.
+    auto* nobody = const_cast<UI_METHOD*>(UI_null());
+    EVP_PKEY* key = ENGINE_load_private_key(engine.get(), name.c_str(), nobody, nullptr);
+    ENGINE_finish(engine.get());
+    if (key == nullptr) refuse_token(name, "no such key, or another PIN");
+    return {key, [](void* one) { EVP_PKEY_free(static_cast<EVP_PKEY*>(one)); }};
+}
+
+#pragma GCC diagnostic pop
+
+#else
+
+std::shared_ptr<void> open_token_key(const std::string& name) {
+    refuse_token(name, "this OpenSSL has no engines");
+}
+
+#endif
+
+}  // namespace etalon
