@@ -29,6 +29,7 @@ class PrefixTree {
         std::string tenant;
         std::string cache_key;
         std::uint64_t epoch = 0;  ///< epoch() when the request came
+        // NOLINTNEXTLINE(modernize-use-nullptr): it means the zero that the compiler writes.
         auto operator<=>(const Partition&) const = default;
     };
     using PageTokens = std::array<std::int32_t, exact::kPageTokens>;

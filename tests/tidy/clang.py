@@ -85,8 +85,8 @@ def alone(build, clang):
 def tidy(build, tool):
     groups = collections.defaultdict(list)
     for name, words in sorted(flags_of_sources(build).items()):
-        # Kernels turn instruction sets on for their own source.
-        own = name if name.startswith("src/backend/cpu/") else name.split("/")[1]
+        # As src/backend/CMakeLists.txt: its sources are compiled one by one.
+        own = name if name.startswith("src/backend/") else name.split("/")[1]
         groups[own, tuple(words)].append(name)
     folder = build / "tidy"
     folder.mkdir(exist_ok=True)
