@@ -27,7 +27,10 @@ endif()
 # etalon_optimize(TARGET LEVEL): for what computes little. A sanitizer's checks of it would take
 # longer to optimize than to run.
 function(etalon_optimize target level)
-  if(ETALON_SANITIZE AND NOT ETALON_FUZZ)
+  if(ETALON_FUZZ)
+    return()  # it runs everything often
+  endif()
+  if(ETALON_SANITIZE)
     set(level 0)
   endif()
   target_compile_options(${target} PRIVATE -O${level})

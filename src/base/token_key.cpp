@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // By an engine: OpenSSL's provider for PKCS#11 is in no Debian before 13.
-// Engines are deprecated in OpenSSL 3, but its provider for PKCS#11 is in no stable Debian
-// before 13.
-#define OPENSSL_SUPPRESS_DEPRECATED
 #include "base/token_key.h"
 
-#include <array>
+#include <algorithm>
+#include <cctype>
 #include <fmt/format.h>
 #include <openssl/engine.h>
 #include <openssl/err.h>
@@ -23,6 +21,13 @@ constexpr const char* kHint =
     "install OpenSSL's engine pkcs11 (libengine-pkcs11-openssl) and the token's module; "
     "docs/keys.md";
 
+std::string lower_case(std::string_view text) {
+    std::string lower(text);
+    std::transform(lower.begin(), lower.end(), lower.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return lower;
+}
+
 [[noreturn]] void refuse_token(const std::string& name, const std::string& why) {
     // The reasons of OpenSSL may quote the name.
     ERR_clear_error();
@@ -31,18 +36,19 @@ constexpr const char* kHint =
 
 }  // namespace
 
-bool is_token_key(std::string_view name) noexcept {
-    return name.substr(0, kScheme.size()) == kScheme;
+bool is_token_key(std::string_view name) {
+    return lower_case(name.substr(0, kScheme.size())) == kScheme;
+}
+
+bool has_pin(std::string_view name) {
+    return lower_case(name).find(kPin) != std::string::npos;
 }
 
 std::string token_key_text(std::string_view name) {
-    std::string text(name);
-    for (std::size_t at = text.find(kPin); at != text.npos; at = text.find(kPin, at)) {
-        at += kPin.size();
-        const std::size_t end = text.find_first_of("&;", at);
-        text.replace(at, end == text.npos ? text.npos : end - at, "...");
-    }
-    return printable(text);
+    // All behind it: a PIN that was not escaped may hold what ends an attribute.
+    const std::size_t pin = lower_case(name).find(kPin);
+    if (pin == name.npos) return printable(name);
+    return printable(name.substr(0, pin + kPin.size())) + "...";
 }
 
 #ifndef OPENSSL_NO_ENGINE

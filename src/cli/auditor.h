@@ -21,8 +21,8 @@ struct AuditorOptions {
 /// --ledger, --key, --certificate, --reason.
 void add_auditor_options(CLI::App& command, AuditorOptions& options);
 
-/// A PEM file, or the name of a key in a token (base/token_key.h); and a PEM file. Errors:
-/// not_found, refused (others may read the key).
+/// A PEM file, or the name of a key in a token (base/token_key.h); and a PEM file. Errors: those
+/// of read_file().
 ledger::AuditorKey read_auditor_key(const std::string& key, const std::string& certificate);
 
 /// What the flags name; without them the local auditor's, where the server made one.

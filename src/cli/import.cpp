@@ -79,8 +79,9 @@ void add_import(CLI::App& app) {
         ->check(CLI::IsMember({"e8"}));
     command->add_option("--threads", options->threads, "threads; 0: one a processor")
         ->check(CLI::Range(0, kThreadsMax));
-    command->add_option("--sign-key", options->sign_key,
-                        "private key to sign the file with; signing_key of etalon.toml if absent");
+    command->add_option(
+        "--sign-key", options->sign_key,
+        "key to sign the file with, PEM or pkcs11:...; signing_key of etalon.toml if absent");
     command->add_flag("--json", options->json, "print JSON");
     command->callback([options] { import_model(*options); });
 }

@@ -245,7 +245,8 @@ nlohmann::ordered_json difference_json(const engine::Verdict& verdict) {
             derived["checksum"] = fmt::format("{:016x}", *verdict.derived.checksum);
         }
     }
-    return {{"what", engine::difference_name(verdict.difference)},
+    const bool both = verdict.difference == engine::Difference::token_and_checksum;
+    return {{"what", both ? "token and checksum" : engine::difference_name(verdict.difference)},
             {"position", verdict.position},
             {"recorded", recorded},
             {"derived", derived}};

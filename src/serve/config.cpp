@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/token_key.h"
 #include "ledger/json.h"
 #include "ledger/limits.h"
 
@@ -257,6 +258,13 @@ Config load_config() {
     const std::array<std::filesystem::path, 2> files{kSystemFile, config_folder() / "etalon.toml"};
     Config config = read_config(files);
     read_variables(config);
+    if (is_token_key(config.signing_key) && has_pin(config.signing_key)) {
+        throw Error(ExitCode::usage,
+                    fmt::format("{}: signing_key has a PIN, and records name a hash of the "
+                                "configuration",
+                                config.origins["signing_key"]),
+                    "pin-source=FILE in the place of pin-value");
+    }
     return config;
 }
 

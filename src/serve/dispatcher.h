@@ -94,6 +94,9 @@ class Dispatcher {
     /// that has ended, or is not known, is none of our business.
     void abandon(wire::RequestId id);
 
+    /// A worker takes work.
+    bool is_ready() const { return is_ready_ && !draining_; }
+
     /// The worker is killed as one that was lost, and started again.
     void replace_worker(const Error& why);
     /// What the worker keeps of earlier prompts is zeroed. One that starts later has nothing.

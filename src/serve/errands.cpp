@@ -52,7 +52,7 @@ void Errands::begin() {
                 record_->add_part(prepare->sampling);
             }
             const wire::RequestId id = dispatcher.ask(std::move(ask.message), mailbox_, part);
-            errands_.push_back({&dispatcher, id, false, false, std::nullopt});
+            errands_.push_back({&dispatcher, id, false, false, {}, std::nullopt});
         }
     } catch (const ApiError& error) {
         fail(error);
@@ -122,6 +122,7 @@ void Errands::end_part(std::size_t part) {
 }
 
 void Errands::record_intents() {
+    checks_epoch_ = context_.checks.epoch();
     try {
         context_.site.ledger->begin(record_->take_intent(), [mailbox =
                                                                  mailbox_](ledger::Began began) {
@@ -155,7 +156,7 @@ void Errands::record_complete(std::size_t part, bool is_awaited) {
             is_too_long_ = completion.store->content.size() > ledger::kStoredContentBytesMax;
             if (is_too_long_) completion.store.reset();
         }
-        if (is_awaited) hold_for_check(part, completion);
+        if (is_awaited) choose_checks(part, completion);
         const auto on_written = [mailbox = mailbox_, part, is_awaited](const Error* error) {
             std::optional<Error> why;
             if (error != nullptr) why = *error;
@@ -172,11 +173,11 @@ void Errands::record_complete(std::size_t part, bool is_awaited) {
 }
 
 /// What was cut short is left alone: its end depends on when, and tells little.
-void Errands::hold_for_check(std::size_t part, const ledger::Completion& completion) {
+void Errands::choose_checks(std::size_t part, const ledger::Completion& completion) {
     for (std::size_t choice = 0; choice < completion.answers.size(); ++choice) {
         if (!context_.checks.is_due()) continue;
-        context_.checks.hold(*errands_[part].dispatcher,
-                             {completion.intent, choice, completion.answers[choice].payload});
+        errands_[part].to_check.push_back(
+            {completion.intent, choice, completion.answers[choice].payload});
     }
 }
 
@@ -189,7 +190,10 @@ void Errands::take_completed(const Mailbox::Completed& completed) {
         fail(field_error("store", "store: the answer is too long to be stored"));
         return;
     }
-    bring(completed.part, *errands_[completed.part].end);
+    Errand& errand = errands_[completed.part];
+    for (HeldAnswer& answer : std::exchange(errand.to_check, {}))
+        context_.checks.hold(*errand.dispatcher, std::move(answer), checks_epoch_);
+    bring(completed.part, *errand.end);
     if (state_ == State::running) end_part(completed.part);
 }
 

@@ -56,6 +56,7 @@ class Errands {
         wire::RequestId id = 0;
         bool ended = false;
         bool completed = false;               ///< its complete record was asked for
+        std::vector<HeldAnswer> to_check;     ///< once that is on disk
         std::optional<wire::RequestEnd> end;  ///< waits for that
     };
 
@@ -66,13 +67,14 @@ class Errands {
     void end_part(std::size_t part);
     void record_intents();
     void record_complete(std::size_t part, bool is_awaited);
-    void hold_for_check(std::size_t part, const ledger::Completion& completion);
+    void choose_checks(std::size_t part, const ledger::Completion& completion);
     void go();
     void fail(ApiError error);
 
     SessionContext& context_;
     std::optional<AnswerRecord> record_;
     ledger::Ticket ticket_;
+    std::uint64_t checks_epoch_ = 0;  ///< when the intents were recorded
     std::shared_ptr<Mailbox> mailbox_;
     Job& job_;
     std::vector<Errand> errands_;

@@ -20,9 +20,10 @@ bool SelfChecks::is_due() {
     return true;
 }
 
-void SelfChecks::hold(const Dispatcher& dispatcher, HeldAnswer answer) {
+void SelfChecks::hold(const Dispatcher& dispatcher, HeldAnswer answer, std::uint64_t epoch) {
     std::deque<HeldAnswer>& held = held_[&dispatcher];
-    if (held.size() == kHeldAnswersMax || answer.payload.size() > kHeldAnswerBytesMax) return;
+    if (epoch != epoch_ || held.size() == kHeldAnswersMax) return;
+    if (answer.payload.size() > kHeldAnswerBytesMax) return;
     held.push_back(std::move(answer));
 }
 
@@ -41,13 +42,14 @@ asio::awaitable<void> check_answers(
         asio::steady_timer timer(io, kSelfCheckPause);
         boost::system::error_code cancelled;
         co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+        if (!dispatcher.is_ready()) continue;
         auto answer = checks.take(dispatcher);
         if (!answer) continue;
         const auto mailbox = std::make_shared<Mailbox>(io);
         try {
             dispatcher.ask(wire::AskReplay{0, std::move(answer->payload)}, mailbox, 0);
         } catch (const ApiError&) {
-            continue;  // the worker is gone, and much else with it
+            continue;  // so much waits for the worker that this is no time for it
         }
         while (mailbox->letters.empty() && !mailbox->worker_lost)
             co_await mailbox->wait(kWorkerAnswerTime);

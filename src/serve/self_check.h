@@ -31,20 +31,26 @@ class SelfChecks {
 
     /// Counts an answer; true when it is its turn.
     bool is_due();
-    /// Drops it where kHeldAnswersMax wait or it is over kHeldAnswerBytesMax.
-    void hold(const Dispatcher& dispatcher, HeldAnswer answer);
+    /// Drops it where kHeldAnswersMax wait, it is over kHeldAnswerBytesMax, or a subject was erased
+    /// since epoch() was `epoch`: it may be who the answer is about.
+    void hold(const Dispatcher& dispatcher, HeldAnswer answer, std::uint64_t epoch);
+    std::uint64_t epoch() const { return epoch_; }
     std::optional<HeldAnswer> take(const Dispatcher& dispatcher);
-    /// A subject was erased: whose words they are is known to the ledger only.
-    void forget() { held_.clear(); }
+    /// A subject was erased: whose words are held is known to the ledger only.
+    void forget() {
+        ++epoch_;
+        held_.clear();
+    }
 
   private:
     std::int64_t every_;
     std::int64_t n_since_ = 0;
+    std::uint64_t epoch_ = 0;
     std::map<const Dispatcher*, std::deque<HeldAnswer>> held_;
 };
 
-/// Runs as long as the server. `on_verdict` gets a verdict of wire::Replayed and its position, or
-/// why there is none. Dispatcher and checks outlive it.
+/// Runs as long as the server. `on_answer` gets what the worker said, Replayed or Refused; nothing
+/// comes of an answer whose worker is lost. Dispatcher and checks outlive it.
 boost::asio::awaitable<void> check_answers(
     boost::asio::io_context& io, Dispatcher& dispatcher, SelfChecks& checks,
     std::function<void(const HeldAnswer&, const wire::ToFront&)> on_answer);

@@ -3,6 +3,7 @@
 #include "worker/service.h"
 
 #include <fmt/format.h>
+#include <new>
 #include <utility>
 
 #include "base/error.h"
@@ -15,6 +16,8 @@
 namespace etalon::worker {
 
 namespace {
+
+constexpr const char* kNoMemory = "there is no memory for it";
 
 [[noreturn]] void break_off(const std::string& why) {
     throw Error(ExitCode::invalid, "the front broke the protocol: " + why);
@@ -308,6 +311,8 @@ void Service::take(const wire::AskReplay& ask, engine::Time now) {
         replay_ = Replay{ask.id, now, std::move(replayer)};
     } catch (const Error& error) {
         refuse(ask.id, {wire::RefusalKind::failed, "payload", error.message()});
+    } catch (const std::bad_alloc&) {
+        refuse(ask.id, {wire::RefusalKind::failed, "payload", kNoMemory});
     }
 }
 
@@ -320,8 +325,10 @@ void Service::advance_replay() {
             wire::Replayed{replay_->id, std::string(engine::difference_name(verdict->difference)),
                            verdict->match() ? 0 : verdict->position});
         replay_.reset();
-    } catch (const Error& error) {  // no memory for it
+    } catch (const Error& error) {
         give_up_replay(error.message());
+    } catch (const std::bad_alloc&) {
+        give_up_replay(kNoMemory);
     }
 }
 

@@ -121,6 +121,14 @@ def check_troubles(place, checks):
         checks.equal(f"{title}: {done.stderr}", done.returncode, 69)
         checks.true(f"{title}: the name", "pkcs11:" in done.stderr)
         checks.true(f"{title}: no PIN", "99999999" not in done.stderr)
+    with_pin = place.uri("signer", f"pin-value={PIN}")
+    configured = place.run(*sign[:2], ETALON_SIGNING_KEY=with_pin)
+    checks.equal("a PIN in the configuration", configured.returncode, 2)
+    checks.true("is not shown", PIN not in configured.stdout + configured.stderr)
+    (place.folder / "model.gguf.sig").unlink()
+    configured = place.run("sign", "model.gguf", "--whole-files", ETALON_SIGNING_KEY=place.uri(
+        "signer", "pin-source=pin").replace("pkcs11", "PKCS11"))
+    checks.equal("the name of its file: " + configured.stderr, configured.returncode, 0)
     long = place.run(*sign, "pkcs11:" + "a" * 5000)
     checks.equal("a long name", long.returncode, 2)
 
