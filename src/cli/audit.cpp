@@ -26,8 +26,6 @@ namespace etalon::cli {
 
 namespace {
 
-constexpr std::size_t kPemBytesMax = 64 << 10;
-
 struct AuditOptions {
     std::string folder;
     std::string ledger;

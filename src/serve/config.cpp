@@ -15,6 +15,7 @@
 #include "base/token_key.h"
 #include "ledger/json.h"
 #include "ledger/limits.h"
+#include "serve/limits.h"
 
 namespace etalon::serve {
 
