@@ -34,6 +34,13 @@ std::string lower_case(std::string_view text) {
     throw Error(ExitCode::unavailable, fmt::format("{}: {}", token_key_text(name), why), kHint);
 }
 
+/// For the engine, which asks at the terminal for a PIN that is not named. UI_null() would answer
+/// with an empty one, which a token counts as a wrong one.
+int refuse_to_answer(UI* ui, UI_STRING*) {
+    if (auto* was_asked = static_cast<bool*>(UI_get0_user_data(ui))) *was_asked = true;
+    return 0;
+}
+
 }  // namespace
 
 bool is_token_key(std::string_view name) {
@@ -70,12 +77,15 @@ std::shared_ptr<void> open_token_key(const std::string& name) {
         refuse_token(name, "the engine pkcs11 cannot be kept from printing PINs");
     }
     if (ENGINE_init(engine.get()) != 1) refuse_token(name, "the engine pkcs11 does not start");
-    // NOTE: without a method of its own the engine asks at the terminal for a PIN that is not
-    // named.
-    auto* nobody = const_cast<UI_METHOD*>(UI_null());
-    EVP_PKEY* key = ENGINE_load_private_key(engine.get(), name.c_str(), nobody, nullptr);
+    const std::unique_ptr<UI_METHOD, decltype(&UI_destroy_method)> nobody(
+        UI_create_method("nobody"), &UI_destroy_method);
+    ETALON_ASSERT(nobody != nullptr && UI_method_set_reader(nobody.get(), refuse_to_answer) == 0);
+    bool was_asked = false;
+    EVP_PKEY* key = ENGINE_load_private_key(engine.get(), name.c_str(), nobody.get(), &was_asked);
     ENGINE_finish(engine.get());
-    if (key == nullptr) refuse_token(name, "no such key, or another PIN");
+    if (key == nullptr) {
+        refuse_token(name, was_asked ? "the name has no PIN" : "no such key, or another PIN");
+    }
     return {key, [](void* one) { EVP_PKEY_free(static_cast<EVP_PKEY*>(one)); }};
 }
 

@@ -107,7 +107,7 @@ void erase_due(const EraseOptions& options) {
     const ledger::LedgerOptions existing = existing_ledger(options);
     const ledger::RetentionReport report =
         ledger::apply_retention(existing, configured_retention(), unix_time_us());
-    ledger::sweep_responses(existing.folder, existing.stored, unix_time_us() / 1000000);
+    ledger::sweep_responses(existing.folder, existing.stored, unix_time_us() / kSecondUs);
     std::fprintf(stderr, "etalon: %zu keys are destroyed, %zu are held, %zu names got new keys\n",
                  report.n_erased, report.n_held, report.n_retired);
 }

@@ -124,10 +124,10 @@ void Errands::end_part(std::size_t part) {
 void Errands::record_intents() {
     checks_epoch_ = context_.checks.epoch();
     try {
-        context_.site.ledger->begin(record_->take_intent(), [mailbox =
-                                                                 mailbox_](ledger::Began began) {
+        const auto on_begun = [mailbox = mailbox_](ledger::Began began) {
             Mailbox::post(mailbox, [mailbox, began = std::move(began)] { mailbox->began = began; });
-        });
+        };
+        context_.site.ledger->begin(record_->take_intent(), on_begun);
     } catch (const Error& error) {  // what the worker said fits no record
         log_note(error.message());
         fail(unavailable("the worker's answer cannot be recorded"));

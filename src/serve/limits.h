@@ -45,7 +45,7 @@ inline constexpr std::chrono::seconds kLiveRetryTime{5};  ///< where the worker 
 inline constexpr std::int64_t kSelfCheckMax = 1'000'000'000;
 inline constexpr std::chrono::seconds kSelfCheckPause{1};
 inline constexpr std::size_t kHeldAnswersMax = 16;  ///< of a model, until its worker is idle
-/// About 9,000 tokens: longer answers cost too much to be derived twice.
+/// Longer answers cost too much to be derived twice.
 inline constexpr std::size_t kHeldAnswerBytesMax = std::size_t{256} << 10;
 /// Between starts of a worker that dies at once; doubled from the first to the second.
 inline constexpr std::chrono::milliseconds kRestartTimeMin{100};

@@ -121,6 +121,9 @@ def check_troubles(place, checks):
         checks.equal(f"{title}: {done.stderr}", done.returncode, 69)
         checks.true(f"{title}: the name", "pkcs11:" in done.stderr)
         checks.true(f"{title}: no PIN", "99999999" not in done.stderr)
+        # An empty one would be a try that the token counts.
+        checks.equal(f"{title}: is asked", "the name has no PIN" in done.stderr,
+                     title in ("no PIN", "no name"))
     with_pin = place.uri("signer", f"pin-value={PIN}")
     configured = place.run(*sign[:2], ETALON_SIGNING_KEY=with_pin)
     checks.equal("a PIN in the configuration", configured.returncode, 2)
