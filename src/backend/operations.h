@@ -2,13 +2,12 @@
 // What a device offers: a small set of fused operations over a ragged batch. The transformer is
 // written once over them; every backend gives the bits that src/exact defines (tests/backend).
 //
-// A step of a layer, as src/model/transformer.cpp writes it:
-//   backend.norm_quantize(batch, h, attn_norm, eps, rotation, x);
-//   backend.linear(batch, x, qkv, Store::replace, y);
+// A layer, as src/model/transformer.cpp writes it:
+//   backend.norm_linear(batch, h, attn_norm, eps, rotation, x, qkv, y);
 //   backend.rope_append(batch, y, rope, layer, kv, queries);
 //   backend.attention(batch, queries, layer, sliding_window, kv, o);
-//   backend.quantize(batch, o, x_o);
-//   backend.linear(batch, x_o, attn_output, Store::add, h);
+//   backend.quantize_linear(batch, o, x_o, attn_output, h);
+//   backend.feed_forward(batch, feed_forward, h);
 #pragma once
 
 #include <cstddef>
@@ -162,6 +161,19 @@ enum class Store : std::uint8_t {
     add,      ///< y = y + (W x (+ bias)): the residual (RES-1)
 };
 
+/// What a feed-forward layer reads (FWD-3), and rooms that it may fill.
+struct FeedForward {
+    const FloatBuffer* norm = nullptr;  ///< [dim]
+    float eps = 0.0F;
+    exact::Rotation dim_rotation;            ///< of the input of gate_up
+    const LinearWeights* gate_up = nullptr;  ///< [2 hidden_dim, dim], gate first
+    exact::Rotation hidden_rotation;         ///< of the input of down
+    const LinearWeights* down = nullptr;     ///< [dim, hidden_dim]
+    Activations* x_dim = nullptr;
+    FloatBuffer* gate_up_room = nullptr;  ///< [T, 2 hidden_dim]
+    Activations* x_hidden = nullptr;
+};
+
 /// A device. One thread at a time calls it; an operation returns when its result can be read by
 /// the next one. begin() and finish() around the operations of a forward pass spare a device that
 /// works on its own a stop in each of them.
@@ -230,6 +242,18 @@ class Backend {
     /// o[T, n_heads * head_dim]; every key up to the token itself is in the cache (ATT).
     virtual void attention(const Batch& batch, const Queries& queries, int layer,
                            int sliding_window, const KvCache& kv, FloatBuffer& o) = 0;
+
+    /// --- operations that follow each other, which a device may take together --- The defaults
+    /// are those operations. What the activations and the room hold afterwards is not defined.
+    /// norm_quantize of h, and y[T, n_rows] = W x.
+    virtual void norm_linear(const Batch& batch, const FloatBuffer& h, const FloatBuffer& norm,
+                             float eps, const exact::Rotation& rotation, Activations& x,
+                             const LinearWeights& w, FloatBuffer& y);
+    /// quantize of v, and h = h + W x.
+    virtual void quantize_linear(const Batch& batch, const FloatBuffer& v, Activations& x,
+                                 const LinearWeights& w, FloatBuffer& h);
+    /// h = h + down(R(swiglu(gate_up(norm(h))))).
+    virtual void feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h);
 
     /// --- between passes ---
     /// Zeroes keys, values and scales of `page` in every layer, as read_key and read_value show

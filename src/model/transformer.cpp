@@ -175,17 +175,17 @@ void Transformer::run_layer(const backend::Batch& batch, int index, backend::KvC
     const Layer& layer = layers_[static_cast<std::size_t>(index)];
     backend::Backend& device = *backend_;
     // FWD-2: attention
-    device.norm_quantize(batch, *h_, *layer.attn_norm, config_.norm_eps, dim_rotation_, *x_dim_);
-    device.linear(batch, *x_dim_, *layer.qkv, Store::replace, *qkv_);
+    device.norm_linear(batch, *h_, *layer.attn_norm, config_.norm_eps, dim_rotation_, *x_dim_,
+                       *layer.qkv, *qkv_);
     device.rope_append(batch, *qkv_, rope_, index, kv, *queries_);
     device.attention(batch, *queries_, index, config_.sliding_window, kv, *o_);
-    device.quantize(batch, *o_, *x_heads_);
-    device.linear(batch, *x_heads_, *layer.attn_output, Store::add, *h_);
+    device.quantize_linear(batch, *o_, *x_heads_, *layer.attn_output, *h_);
     // FWD-3: feed-forward
-    device.norm_quantize(batch, *h_, *layer.ffn_norm, config_.norm_eps, dim_rotation_, *x_dim_);
-    device.linear(batch, *x_dim_, *layer.gate_up, Store::replace, *gate_up_);
-    device.swiglu_quantize(batch, *gate_up_, hidden_rotation_, *x_hidden_);
-    device.linear(batch, *x_hidden_, *layer.ffn_down, Store::add, *h_);
+    device.feed_forward(
+        batch,
+        {layer.ffn_norm.get(), config_.norm_eps, dim_rotation_, layer.gate_up.get(),
+         hidden_rotation_, layer.ffn_down.get(), x_dim_.get(), gate_up_.get(), x_hidden_.get()},
+        *h_);
 }
 
 }  // namespace etalon::model

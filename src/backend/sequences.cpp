@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Operations that a device may take together, one after the other.
+#include "backend/operations.h"
+
+namespace etalon::backend {
+
+void Backend::norm_linear(const Batch& batch, const FloatBuffer& h, const FloatBuffer& norm,
+                          float eps, const exact::Rotation& rotation, Activations& x,
+                          const LinearWeights& w, FloatBuffer& y) {
+    norm_quantize(batch, h, norm, eps, rotation, x);
+    linear(batch, x, w, Store::replace, y);
+}
+
+void Backend::quantize_linear(const Batch& batch, const FloatBuffer& v, Activations& x,
+                              const LinearWeights& w, FloatBuffer& h) {
+    quantize(batch, v, x);
+    linear(batch, x, w, Store::add, h);
+}
+
+void Backend::feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h) {
+    norm_linear(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim, *layer.gate_up,
+                *layer.gate_up_room);
+    swiglu_quantize(batch, *layer.gate_up_room, layer.hidden_rotation, *layer.x_hidden);
+    linear(batch, *layer.x_hidden, *layer.down, Store::add, h);
+}
+
+}  // namespace etalon::backend
