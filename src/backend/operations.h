@@ -21,6 +21,7 @@
 #include "exact/formats.h"
 #include "exact/rope.h"
 #include "exact/rotate.h"
+#include "exact/sampler.h"
 #include "weights/model_file.h"
 
 namespace etalon::backend {
@@ -156,6 +157,19 @@ struct Pass {
     const FloatBuffer* logits = nullptr;
 };
 
+/// How the token behind a row of logits is drawn (SMP-1 to SMP-10): the arguments of exact::sample.
+struct Draw {
+    const exact::SamplingParameters* parameters = nullptr;  ///< null: this row is not drawn
+    std::span<const std::int32_t> prompt;
+    std::span<const std::int32_t> answer;
+    /// Bit id % 32 of word id / 32: the token may come; empty: all may.
+    std::span<const std::uint32_t> allowed;
+    std::uint64_t position = 0;
+    std::uint32_t choice = 0;
+    bool wants_logits = false;  ///< the row is downloaded behind the pass
+};
+inline constexpr std::int32_t kNoToken = -1;  ///< ERR-3
+
 enum class Store : std::uint8_t {
     replace,  ///< y = W x (+ bias)
     add,      ///< y = y + (W x (+ bias)): the residual (RES-1)
@@ -234,6 +248,14 @@ class Backend {
     /// logits[rows.size(), n_rows] for the tokens `rows` (indices into the batch) only.
     virtual void logits(const Batch& batch, const Activations& x, const LinearWeights& head,
                         std::span<const std::int32_t> rows, FloatBuffer& logits) = 0;
+
+    /// Whether the device has draw(); if not, who calls draws from rows on the host.
+    virtual bool can_draw(int /*vocab_size*/) const { return false; }
+    /// Behind logits(): tokens[i] from logits[i, vocab_size] by draws[i], kNoToken for ERR-3. They
+    /// are set when finish(batch) returns; that of a row that is not drawn stays as it is. Of the
+    /// rows only those that are not drawn, and those that want it, come to the host with the pass.
+    virtual void draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,
+                      std::span<const Draw> draws, std::span<std::int32_t> tokens);
 
     /// From qkv[T, (n_heads + 2 n_kv_heads) * head_dim]: RoPE on q and k, butterfly over the head,
     /// int8; q into queries, k and v into the cache at each token's position (RPE-6, ROT-6, QNT-2).

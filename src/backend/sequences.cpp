@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations that a device may take together, one after the other.
 #include "backend/operations.h"
+#include "base/error.h"
 
 namespace etalon::backend {
 
@@ -22,6 +23,11 @@ void Backend::feed_forward(const Batch& batch, const FeedForward& layer, FloatBu
                 *layer.gate_up_room);
     swiglu_quantize(batch, *layer.gate_up_room, layer.hidden_rotation, *layer.x_hidden);
     linear(batch, *layer.x_hidden, *layer.down, Store::add, h);
+}
+
+void Backend::draw(const Batch& /*batch*/, const FloatBuffer& /*logits*/, int /*vocab_size*/,
+                   std::span<const Draw> /*draws*/, std::span<std::int32_t> /*tokens*/) {
+    ETALON_ASSERT(false && "who calls has asked can_draw()");
 }
 
 }  // namespace etalon::backend

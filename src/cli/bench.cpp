@@ -126,7 +126,12 @@ TokenCost token_cost(const weights::ModelFile& file, const BenchOptions& options
 class Streams {
   public:
     Streams(model::Transformer& transformer, int n_streams, int n_tokens_max)
-        : transformer_(&transformer), failed_(static_cast<std::size_t>(n_streams)) {
+        : transformer_(&transformer),
+          failed_(static_cast<std::size_t>(n_streams)),
+          draws_(transformer.device().can_draw(transformer.config().vocab_size) ? failed_.size()
+                                                                                : 0),
+          drawn_(draws_.size()) {
+        sampling_.temperature = 1.0F;
         const int n_pages = (n_tokens_max + exact::kPageTokens - 1) / exact::kPageTokens;
         kv_ = transformer.make_kv_cache(n_streams * n_pages);
         logits_ = transformer.device().make_floats(
@@ -139,11 +144,16 @@ class Streams {
         }
     }
 
-    /// One token each, at `position`; with the checksums that an answer carries (CHK-1).
+    /// One token each, at `position`; with the checksums that an answer carries (CHK-1), and on a
+    /// device that draws the next tokens, those.
     void step(std::span<const std::int32_t> tokens, int position) {
         const std::vector<std::int32_t> positions(sequences_.size(), position);
         const backend::Batch batch{tokens, positions, sequences_, page_tables_, failed_};
-        transformer_->forward(batch, sequences_, *kv_, *logits_);
+        for (std::size_t i = 0; i < draws_.size(); ++i) {
+            draws_[i].parameters = &sampling_;
+            draws_[i].position = static_cast<std::uint64_t>(position) + 1;
+        }
+        transformer_->forward(batch, sequences_, *kv_, *logits_, draws_, drawn_);
         for (std::size_t row = 0; row < sequences_.size(); ++row)
             transformer_->device().checksum(*logits_, row, transformer_->config().vocab_size);
     }
@@ -151,6 +161,9 @@ class Streams {
   private:
     model::Transformer* transformer_;
     std::vector<std::uint8_t> failed_;
+    exact::SamplingParameters sampling_;
+    std::vector<backend::Draw> draws_;
+    std::vector<std::int32_t> drawn_;
     std::vector<std::int32_t> sequences_;
     std::vector<std::vector<std::int32_t>> page_tables_;
     std::unique_ptr<backend::KvCache> kv_;

@@ -128,10 +128,12 @@ std::vector<Event> Engine::step(Time now) {
     start_clock(shares, now);
     StepBatch batch(shares);
     ETALON_ASSERT(batch.rows().size() * row_.size() <= logits_->size());
-    transformer_->forward(batch.view(), batch.rows(), pages_.cache(), *logits_);
+    StepDraws draws(shares, batch, sampler_, transformer_->device().can_draw(room_.vocab_size));
+    transformer_->forward(batch.view(), batch.rows(), pages_.cache(), *logits_, draws.draws(),
+                          draws.tokens());
     ++totals_.steps;
     for (std::size_t i = 0; i < shares.size(); ++i)
-        advance(shares[i], i, batch, events);
+        advance(shares[i], i, batch, draws, events);
     sweep(now, events);
     return events;
 }
@@ -145,7 +147,7 @@ void Engine::start_clock(const std::vector<Share>& shares, Time now) {
 }
 
 void Engine::advance(const Share& share, std::size_t index, const StepBatch& batch,
-                     std::vector<Event>& events) {
+                     const StepDraws& draws, std::vector<Event>& events) {
     Sequence& sequence = *share.sequence;
     const int n_run = share.n_tokens + static_cast<int>(share.draft.size());
     sequence.usage->computed_tokens += n_run;
@@ -160,7 +162,7 @@ void Engine::advance(const Share& share, std::size_t index, const StepBatch& bat
     if (completes && sequence.request->embed) {
         finish_vector(sequence, events);
     } else if (completes) {
-        draw_tokens(share, index, batch, events);
+        draw_tokens(share, index, batch, draws, events);
     }
     if (sequence.phase == Phase::running) publish(sequence);
 }
@@ -193,11 +195,11 @@ void Engine::finish_vector(Sequence& sequence, std::vector<Event>& events) {
 
 /// The next token, and as long as the draft said the same one, the token behind it.
 void Engine::draw_tokens(const Share& share, std::size_t index, const StepBatch& batch,
-                         std::vector<Event>& events) {
+                         const StepDraws& draws, std::vector<Event>& events) {
     Sequence& sequence = *share.sequence;
     const std::size_t first_row = batch.first_row(index);
     std::size_t n_accepted = 0;
-    while (draw_token(sequence, first_row + n_accepted, events)) {
+    while (draw_token(sequence, first_row + n_accepted, draws, events)) {
         if (n_accepted == share.draft.size()) break;
         if (sequence.tokens.back() != share.draft[n_accepted]) break;
         ++n_accepted;
@@ -217,13 +219,16 @@ void Engine::draw_tokens(const Share& share, std::size_t index, const StepBatch&
 }
 
 /// Draws one token from a row of logits; false when it was the last one of its answer.
-bool Engine::draw_token(Sequence& sequence, std::size_t row, std::vector<Event>& events) {
+bool Engine::draw_token(Sequence& sequence, std::size_t row, const StepDraws& draws,
+                        std::vector<Event>& events) {
     const Request& request = *sequence.request;
     backend::Backend& device = transformer_->device();
-    device.download(*logits_, row * row_.size(), row_);
+    const bool drawn = draws.is_drawn(row);
+    if (!drawn || request.top_logprobs) device.download(*logits_, row * row_.size(), row_);
     const std::vector<float> raw = request.top_logprobs ? row_ : std::vector<float>();
-    const auto token = sampler_.next(request, sequence.choice, sequence.tokens,
-                                     static_cast<std::size_t>(sequence.n_prompt()), row_);
+    const auto token = drawn ? draws.token(row)
+                             : sampler_.next(request, sequence.choice, sequence.tokens,
+                                             static_cast<std::size_t>(sequence.n_prompt()), row_);
     if (!token) {
         finish_failed(sequence, sequence.n_tokens(), "ERR-3", events);
         return false;

@@ -25,6 +25,7 @@
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 #include "engine/step_batch.h"
+#include "engine/step_draws.h"
 #include "model/transformer.h"
 #include "text/tokenizer.h"
 
@@ -92,13 +93,14 @@ class Engine {
 
     void start_clock(const std::vector<Share>& shares, Time now);
     void advance(const Share& share, std::size_t index, const StepBatch& batch,
-                 std::vector<Event>& events);
+                 const StepDraws& draws, std::vector<Event>& events);
     bool read_prompt(const Share& share, std::size_t index, const StepBatch& batch,
                      std::vector<Event>& events);
     void finish_vector(Sequence& sequence, std::vector<Event>& events);
     void draw_tokens(const Share& share, std::size_t index, const StepBatch& batch,
-                     std::vector<Event>& events);
-    bool draw_token(Sequence& sequence, std::size_t row, std::vector<Event>& events);
+                     const StepDraws& draws, std::vector<Event>& events);
+    bool draw_token(Sequence& sequence, std::size_t row, const StepDraws& draws,
+                    std::vector<Event>& events);
     std::optional<ChoiceFinished> end_of(Sequence& sequence, TokenEvent& event);
     void publish(Sequence& sequence);
     void finish(Sequence& sequence, ChoiceFinished end, std::vector<Event>& events);

@@ -53,6 +53,26 @@ std::optional<std::int32_t> Sampler::next(const Request& request, int choice,
                         static_cast<std::uint32_t>(choice), logits);
 }
 
+backend::Draw Sampler::draw_of(const Request& request, int choice,
+                               std::span<const std::int32_t> prompt,
+                               std::span<const std::int32_t> answer,
+                               std::vector<std::uint32_t>& words) {
+    constexpr std::size_t kBits = 32;
+    const std::span<const bool> flags = allowed(request, answer);
+    words.assign((flags.size() + kBits - 1) / kBits, 0);
+    for (std::size_t id = 0; id < flags.size(); ++id)
+        words[id / kBits] |= (flags[id] ? 1U : 0U) << (id % kBits);
+    backend::Draw draw;
+    draw.parameters = &request.sampling;
+    draw.prompt = prompt;
+    draw.answer = answer;
+    draw.allowed = words;
+    draw.position = prompt.size() + answer.size();
+    draw.choice = static_cast<std::uint32_t>(choice);
+    draw.wants_logits = request.top_logprobs.has_value();
+    return draw;
+}
+
 TokenLogprobs Sampler::logprobs(std::span<const float> logits, std::int32_t token, int n_top) {
     const exact::Logprobs all(logits);
     return {all.of(token), all.top(n_top)};

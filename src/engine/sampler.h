@@ -32,6 +32,11 @@ class Sampler {
                                      std::span<const std::int32_t> tokens, std::size_t n_prompt,
                                      std::span<float> logits);
 
+    /// How the device draws the token behind `answer`. `words` are the object's own room for a
+    /// mask, and outlive the draw, like the request and its tokens.
+    backend::Draw draw_of(const Request& request, int choice, std::span<const std::int32_t> prompt,
+                          std::span<const std::int32_t> answer, std::vector<std::uint32_t>& words);
+
     /// As the request asks; `logits` as the model gave them, all finite (SMP-11, SMP-12).
     static TokenLogprobs logprobs(std::span<const float> logits, std::int32_t token, int n_top);
 

@@ -13,6 +13,7 @@
 #include "backend/cuda/common/event.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/draws.h"
 #include "backend/cuda/graphs.h"
 #include "backend/cuda/linear.h"
 #include "backend/cuda/read_back.h"
@@ -104,6 +105,7 @@ class CudaBackend final : public Backend {
         device_.use();
         graphs_.abandon(device_.stream());
         results_.clear();
+        draws_.clear();
         batch_.begin(batch, device_.stream());
     }
     bool begin(const Batch& batch, const Pass& pass) override;
@@ -111,8 +113,10 @@ class CudaBackend final : public Backend {
         device_.use();
         graphs_.finish(device_.stream());
         results_.send(device_.stream());
+        draws_.send(device_.stream());
         batch_.finish(batch, device_.stream());
         results_.arrived();
+        draws_.arrived();
     }
 
     void embed(const Batch& batch, const Embedding& embedding, FloatBuffer& h) override;
@@ -125,6 +129,9 @@ class CudaBackend final : public Backend {
                 FloatBuffer& y) override;
     void logits(const Batch& batch, const Activations& x, const LinearWeights& head,
                 std::span<const std::int32_t> rows, FloatBuffer& logits) override;
+    bool can_draw(int vocab_size) const override { return vocab_size <= kDrawVocabMax; }
+    void draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,
+              std::span<const Draw> draws, std::span<std::int32_t> tokens) override;
     void rope_append(const Batch& batch, const FloatBuffer& qkv, const RopeTables& rope, int layer,
                      KvCache& kv, Queries& queries) override;
     void attention(const Batch& batch, const Queries& queries, int layer, int sliding_window,
@@ -204,6 +211,7 @@ class CudaBackend final : public Backend {
     Event rows_sent_;
     DeviceArray<std::uint64_t> sum_{1};
     Results results_;
+    Draws draws_;
     Graphs graphs_;
     std::vector<DeviceRope> ropes_;
 
@@ -356,6 +364,17 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
                successive ? nullptr : send_rows(rows), n, Store::replace, logits.data(), device_);
     results_.forget(logits.data());
     if (batch_.holds(batch)) results_.fetch(logits.data(), n, head.n_rows, device_.stream());
+}
+
+void CudaBackend::draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,
+                       std::span<const Draw> draws, std::span<std::int32_t> tokens) {
+    ETALON_ASSERT(draws.size() == tokens.size() && can_draw(vocab_size));
+    ETALON_ASSERT(logits.size() >= draws.size() * size_of(vocab_size));
+    Scope scope(*this, batch);
+    graphs_.finish(device_.stream());  // parameters differ from pass to pass: not recorded
+    draws_.start(logits.data(), vocab_size, draws, tokens, device_.stream());
+    results_.keep(logits.data(), draws);
+    scope.close();
 }
 
 /// Puts `rows` on the card, where the stream reads them.

@@ -2,6 +2,7 @@
 // Logits and their checksums on the way back (spec CHK-1).
 #include "backend/cuda/results.h"
 
+#include <algorithm>
 #include <cstring>
 #include <cuda_runtime_api.h>
 
@@ -23,8 +24,7 @@ bool fits(int n_rows, int n) noexcept {
 void Results::fetch(const float* logits, int n_rows, int n, Stream stream) {
     clear();
     const auto rows = static_cast<std::size_t>(n_rows);
-    const std::size_t floats = rows * static_cast<std::size_t>(n);
-    if (!fits(n_rows, n)) return;
+    const std::size_t floats = fits(n_rows, n) ? rows * static_cast<std::size_t>(n) : 0;
     const std::size_t sum_bytes = rows * sizeof(std::uint64_t);
     if (rows > sums_.size()) check(cudaStreamSynchronize(stream), "forward pass");
     sums_.reserve(rows);
@@ -38,15 +38,32 @@ void Results::send(Stream stream) const {
     const std::size_t sum_bytes = n_rows_ * sizeof(std::uint64_t);
     check(cudaMemcpyAsync(host_.data(), sums_.data(), sum_bytes, cudaMemcpyDeviceToHost, stream),
           "checksums from the card");
-    check(cudaMemcpyAsync(host_.data() + sum_bytes, logits_, n_rows_ * n_ * sizeof(float),
-                          cudaMemcpyDeviceToHost, stream),
-          "logits from the card");
+    for (std::size_t row = 0; row < n_rows_;) {
+        std::size_t end = row;
+        while (end < n_rows_ && keeps(end))
+            ++end;
+        if (end > row) {
+            check(cudaMemcpyAsync(host_.data() + sum_bytes + row * n_ * sizeof(float),
+                                  logits_ + row * n_, (end - row) * n_ * sizeof(float),
+                                  cudaMemcpyDeviceToHost, stream),
+                  "logits from the card");
+        }
+        row = end + 1;
+    }
+}
+
+void Results::keep(const float* logits, std::span<const Draw> draws) {
+    if (logits != logits_ || draws.size() != n_rows_) return;
+    kept_.resize(n_rows_);
+    std::transform(draws.begin(), draws.end(), kept_.begin(), [](const Draw& draw) {
+        return draw.parameters == nullptr || draw.wants_logits ? 1 : 0;
+    });
 }
 
 void Results::fetched(const float* logits, int n_rows, int n) noexcept {
     clear();
-    if (!fits(n_rows, n)) return;
     logits_ = logits;
+    copies_ = fits(n_rows, n);
     n_rows_ = static_cast<std::size_t>(n_rows);
     n_ = static_cast<std::size_t>(n);
 }
@@ -55,6 +72,9 @@ bool Results::copy(const float* logits, std::size_t offset, std::span<float> to)
     const std::size_t floats = n_rows_ * n_;
     if (!ready_ || logits != logits_ || offset > floats || to.size() > floats - offset)
         return false;
+    for (std::size_t row = offset / n_; row * n_ < offset + to.size(); ++row) {
+        if (!keeps(row)) return false;
+    }
     std::memcpy(to.data(), host_.data() + n_rows_ * sizeof(std::uint64_t) + offset * sizeof(float),
                 to.size_bytes());
     return true;

@@ -6,26 +6,34 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "backend/cuda/common/memory.h"
 #include "backend/cuda/sm80/kernels.h"
+#include "backend/operations.h"
 
 namespace etalon::backend::cuda {
 
 class Results {
   public:
-    /// Makes the checksums of rows [n_rows, n] at `logits`, which send() is to copy. More than fit
-    /// are left to a later download.
+    /// Makes the checksums of rows [n_rows, n] at `logits`, which send() is to copy. Rows that are
+    /// too many are left to a later download.
     void fetch(const float* logits, int n_rows, int n, Stream stream);
     /// A recorded pass (graphs.h) makes the same checksums.
     void fetched(const float* logits, int n_rows, int n) noexcept;
+    /// Of these logits send() copies only the rows that are not drawn and those that are wanted.
+    void keep(const float* logits, std::span<const Draw> draws);
     /// Starts the copies. They are no part of a recorded pass: the driver refuses one whose copies
     /// read a buffer that was freed, even when another one lies in its place.
     void send(Stream stream) const;
     /// The stream is idle: what was fetched is there.
     void arrived() noexcept { ready_ = logits_ != nullptr; }
     /// Nothing of an earlier pass is known any more.
-    void clear() noexcept { logits_ = nullptr, ready_ = false; }
+    void clear() noexcept {
+        logits_ = nullptr;
+        ready_ = false;
+        kept_.clear();
+    }
     /// `buffer` is about to be written.
     void forget(const float* buffer) noexcept {
         if (buffer == logits_) clear();
@@ -40,7 +48,11 @@ class Results {
     const void* sums() const noexcept { return sums_.data(); }
 
   private:
-    const float* logits_ = nullptr;  // on the card
+    bool keeps(std::size_t row) const { return copies_ && (kept_.empty() || kept_[row] != 0); }
+
+    const float* logits_ = nullptr;   // on the card
+    bool copies_ = false;             // the rows are not too many
+    std::vector<std::uint8_t> kept_;  // [n_rows] the row is copied; empty: all are
     std::size_t n_rows_ = 0;
     std::size_t n_ = 0;
     bool ready_ = false;

@@ -225,6 +225,34 @@ void launch_attention_join(const BatchView& batch, const QueriesView& queries,
 void launch_checksum(const float* logits, int n_rows, std::size_t n, std::uint64_t* sums,
                      Stream stream);
 
+/// --- draw.cu --- How one row is drawn (SMP-1 to SMP-10). `mask`, `penalties` and `biases` are
+/// places in the words that are sent with the rows.
+struct DrawRow {
+    std::uint64_t bits = 0;            ///< SMP-9
+    std::uint64_t top_p = 0;           ///< in units of 2^-32; 2^32: all (SMP-7)
+    float inverse_temperature = 0.0F;  ///< 0: the largest logit
+    std::uint32_t p_least = 1;         ///< SMP-8, at least 1
+    std::int32_t top_k = 0;            ///< 0: all
+    std::int32_t row = 0;              ///< of logits
+    std::int32_t adjusted = kNoRow;    ///< row of the scratch; kNoRow: neither penalties nor bias
+    std::int32_t mask = kNoRow;        ///< [(n + 31) / 32]; kNoRow: all are allowed
+    std::int32_t penalties = 0;        ///< [n_penalties, 2]: id, times in the answer
+    std::int32_t n_penalties = 0;      ///< of prompt and answer
+    std::int32_t biases = 0;           ///< [n_biases, 2]: id, bits of the bias
+    std::int32_t n_biases = 0;
+    float repetition = 1.0F;
+    float frequency = 0.0F;
+    float presence = 0.0F;
+    std::int32_t padding = 0;
+
+    static constexpr std::int32_t kNoRow = -1;
+};
+/// Sums of so many P in 32 bits, in three pieces.
+inline constexpr int kDrawVocabMax = 1 << 21;
+/// tokens[i] for rows[i] from logits [rows, n]; `adjusted` [adjusted rows, n].
+void launch_draw(const float* logits, int n, const DrawRow* rows, int n_rows,
+                 const std::uint32_t* words, float* adjusted, std::int32_t* tokens, Stream stream);
+
 /// --- read_speed.cu --- reads `bytes` (a multiple of 16) once.
 void launch_read(const std::byte* from, std::size_t bytes, std::uint32_t* sink, Stream stream);
 

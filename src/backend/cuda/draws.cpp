@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Parameters of draws to the card, tokens back (spec SMP).
+#include "backend/cuda/draws.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <cuda_runtime_api.h>
+
+#include "backend/cuda/common/error.h"
+#include "base/error.h"
+
+namespace etalon::backend::cuda {
+
+namespace {
+
+constexpr std::uint64_t kWhole = std::uint64_t{1} << 32;
+constexpr std::size_t kRowsRoomMin = 256;
+
+/// A share in [0, 1] in units of 2^-32 (SMP-7, SMP-8); the product is exact in binary64.
+std::uint64_t share_of(float share) {
+    return static_cast<std::uint64_t>(static_cast<double>(share) * 0x1p32 + 0.5);
+}
+
+}  // namespace
+
+void Draws::add_penalties(const Draw& draw, DrawRow& row) {
+    const exact::SamplingParameters& parameters = *draw.parameters;
+    const bool repetition = parameters.repetition_penalty != 1.0F;
+    const bool counts = parameters.frequency_penalty != 0.0F || parameters.presence_penalty != 0.0F;
+    if (!repetition && !counts && parameters.logit_bias.empty()) return;
+    row.adjusted = n_adjusted_++;
+    row.repetition = parameters.repetition_penalty;
+    row.frequency = parameters.frequency_penalty;
+    row.presence = parameters.presence_penalty;
+    row.penalties = place();
+    for (const std::int32_t id : draw.answer)
+        ++counts_[static_cast<std::size_t>(id)];
+    const auto add = [&](std::span<const std::int32_t> tokens) {
+        for (const std::int32_t id : tokens) {
+            const auto i = static_cast<std::size_t>(id);
+            if (seen_[i] != 0) continue;
+            seen_[i] = 1;
+            words_.push_back(static_cast<std::uint32_t>(id));
+            words_.push_back(counts_[i]);
+        }
+    };
+    if (repetition) add(draw.prompt);
+    if (repetition || counts) add(draw.answer);
+    row.n_penalties = (place() - row.penalties) / 2;
+    const auto forget = [&](std::span<const std::int32_t> tokens) {
+        for (const std::int32_t id : tokens) {
+            counts_[static_cast<std::size_t>(id)] = 0;
+            seen_[static_cast<std::size_t>(id)] = 0;
+        }
+    };
+    forget(draw.prompt);
+    forget(draw.answer);
+    row.biases = place();
+    row.n_biases = static_cast<std::int32_t>(parameters.logit_bias.size());
+    for (const auto& [id, bias] : parameters.logit_bias) {
+        words_.push_back(static_cast<std::uint32_t>(id));
+        words_.push_back(std::bit_cast<std::uint32_t>(bias));
+    }
+}
+
+void Draws::add_row(const Draw& draw, std::size_t index, int vocab_size) {
+    const exact::SamplingParameters& parameters = *draw.parameters;
+    DrawRow row;
+    row.row = static_cast<std::int32_t>(index);
+    row.bits = exact::draw_bits(parameters.seed, draw.position, draw.choice);
+    row.top_p = parameters.top_p < 1.0F ? share_of(parameters.top_p) : kWhole;
+    if (parameters.temperature >= exact::kTemperatureMin)
+        row.inverse_temperature = 1.0F / parameters.temperature;
+    row.top_k = parameters.top_k;
+    // P * 2^32 >= 2^31 * share: P of the first token is 2^31.
+    const auto by_min_p = static_cast<std::uint32_t>((share_of(parameters.min_p) + 1) / 2);
+    row.p_least = by_min_p > 0 ? by_min_p : 1;
+    if (!draw.allowed.empty()) {
+        const auto n_words = static_cast<std::size_t>((vocab_size + 31) / 32);
+        ETALON_ASSERT(draw.allowed.size() == n_words);
+        row.mask = place();
+        words_.insert(words_.end(), draw.allowed.begin(), draw.allowed.end());
+    }
+    add_penalties(draw, row);
+    rows_.push_back(row);
+}
+
+void Draws::start(const float* logits, int vocab_size, std::span<const Draw> draws,
+                  std::span<std::int32_t> tokens, Stream stream) {
+    clear();
+    const auto vocab = static_cast<std::size_t>(vocab_size);
+    words_.clear();
+    counts_.resize(vocab, 0);
+    seen_.resize(vocab, 0);
+    n_adjusted_ = 0;
+    tokens_ = tokens;
+    for (std::size_t i = 0; i < draws.size(); ++i) {
+        if (draws[i].parameters != nullptr) add_row(draws[i], i, vocab_size);
+    }
+    if (rows_.empty()) return;
+    const std::size_t row_bytes = rows_.size() * sizeof(DrawRow);
+    const std::size_t bytes = row_bytes + words_.size() * sizeof(std::uint32_t);
+    const std::size_t adjusted = static_cast<std::size_t>(n_adjusted_) * vocab;
+    if (bytes > input_.size() || rows_.size() > drawn_.size() || adjusted > adjusted_.size()) {
+        check(cudaStreamSynchronize(stream), "forward pass");
+        input_.reserve(std::bit_ceil(bytes));
+        drawn_.reserve(std::max(std::bit_ceil(rows_.size()), kRowsRoomMin));
+        adjusted_.reserve(adjusted);
+    }
+    // The copy of the pass before has left: its finish() waited for the stream.
+    sent_.reserve(input_.size());
+    received_.reserve(drawn_.size() * sizeof(std::int32_t));
+    std::memcpy(sent_.data(), rows_.data(), row_bytes);
+    if (!words_.empty()) std::memcpy(sent_.data() + row_bytes, words_.data(), bytes - row_bytes);
+    check(cudaMemcpyAsync(input_.data(), sent_.data(), bytes, cudaMemcpyHostToDevice, stream),
+          "parameters of draws");
+    launch_draw(logits, vocab_size, reinterpret_cast<const DrawRow*>(input_.data()),
+                static_cast<int>(rows_.size()),
+                reinterpret_cast<const std::uint32_t*>(input_.data() + row_bytes), adjusted_.data(),
+                drawn_.data(), stream);
+}
+
+void Draws::send(Stream stream) const {
+    if (rows_.empty()) return;
+    check(cudaMemcpyAsync(received_.data(), drawn_.data(), rows_.size() * sizeof(std::int32_t),
+                          cudaMemcpyDeviceToHost, stream),
+          "tokens from the card");
+}
+
+void Draws::arrived() {
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+        std::int32_t token = kNoToken;
+        std::memcpy(&token, received_.data() + i * sizeof(token), sizeof(token));
+        tokens_[static_cast<std::size_t>(rows_[i].row)] = token;
+    }
+    clear();
+}
+
+}  // namespace etalon::backend::cuda

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tokens drawn on the card (spec SMP): how each row is drawn goes there in one copy behind the
+// forward pass, and the tokens come back with its flags.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backend/cuda/common/memory.h"
+#include "backend/cuda/sm80/kernels.h"
+#include "backend/operations.h"
+
+namespace etalon::backend::cuda {
+
+class Draws {
+  public:
+    /// Starts the draws; `tokens` outlives arrived(). vocab_size <= kDrawVocabMax.
+    void start(const float* logits, int vocab_size, std::span<const Draw> draws,
+               std::span<std::int32_t> tokens, Stream stream);
+    /// Starts the copy of the tokens to the host, when some are drawn.
+    void send(Stream stream) const;
+    /// The stream is idle: sets the tokens.
+    void arrived();
+    void clear() noexcept { rows_.clear(); }
+
+  private:
+    void add_row(const Draw& draw, std::size_t row, int vocab_size);
+    void add_penalties(const Draw& draw, DrawRow& row);
+    std::int32_t place() const { return static_cast<std::int32_t>(words_.size()); }
+
+    std::vector<DrawRow> rows_;
+    std::vector<std::uint32_t> words_;   // that rows_ names
+    std::vector<std::uint32_t> counts_;  // [vocab_size] in the answer; 0 between calls
+    std::vector<std::uint8_t> seen_;     // [vocab_size] likewise
+    std::int32_t n_adjusted_ = 0;
+    std::span<std::int32_t> tokens_;  // of the caller
+    PinnedBytes sent_;
+    PinnedBytes received_;
+    DeviceArray<std::byte> input_;
+    DeviceArray<std::int32_t> drawn_;
+    DeviceArray<float> adjusted_;
+};
+
+}  // namespace etalon::backend::cuda
