@@ -19,6 +19,7 @@
 #include "cli/commands.h"
 #include "cli/load.h"
 #include "cli/machine.h"
+#include "cli/many_requests.h"
 #include "cli/output.h"
 
 #include "backend/cpu/peak.h"
@@ -48,11 +49,12 @@ struct BenchOptions {
     int layers = 0;
     int prompt = 512;
     int generate = 128;
-    int streams = 1;
+    int streams = 0;
     int context = 0;
     int repetitions = 5;
     DeviceOptions device;
     bool all_logits = false;
+    int requests = 0;
     bool json = false;
 };
 
@@ -391,7 +393,47 @@ void bench_all_logits(const BenchOptions& options, const weights::ModelFile& fil
     print_all_logits(options, model, std::string(device->name()), rows, threads);
 }
 
-void bench(const BenchOptions& options) {
+/// The engine with many requests.
+void bench_requests(const BenchOptions& options, const weights::ModelFile& file,
+                    const std::string& model) {
+    if (options.prompt == 0 || options.generate == 0) {
+        throw Error(ExitCode::usage, "--requests needs a prompt and an answer",
+                    "--prompt and --generate of at least 1");
+    }
+    const auto device = make_backend(options.device);
+    const ManyRequestsTime time = measure_many_requests(
+        file, *device, {options.requests, options.prompt, options.generate, options.streams},
+        options.repetitions);
+    const Rates answer = rates_of(time.seconds, options.requests * options.generate);
+    if (options.json) {
+        print_json({{"model", model},
+                    {"backend", std::string(device->name())},
+                    {"requests", options.requests},
+                    {"prompt", options.prompt},
+                    {"answer", options.generate},
+                    {"streams", time.n_streams},
+                    {"batch", time.n_batch},
+                    {"steps", time.n_steps},
+                    {"answer_tokens_per_second", answer.median},
+                    {"least", answer.least},
+                    {"most", answer.most},
+                    {"repetitions", options.repetitions}});
+        return;
+    }
+    print_field("model", model);
+    print_field("path", std::string(device->name()));
+    print_field("requests", fmt::format("{}, prompt {}, answer {}; {} at once, {} tokens a step",
+                                        options.requests, options.prompt, options.generate,
+                                        time.n_streams, time.n_batch));
+    print_field("answers",
+                fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} steps", answer.median,
+                            answer.least, answer.most, options.repetitions, time.n_steps));
+}
+
+void bench(const BenchOptions& asked) {
+    BenchOptions options = asked;
+    if (options.streams == 0 && options.requests == 0) options.streams = 1;
+
     if (options.model.empty() == options.synthetic.empty()) {
         throw Error(ExitCode::usage, "one of MODEL and --synthetic is needed",
                     "etalon bench --help");
@@ -404,6 +446,7 @@ void bench(const BenchOptions& options) {
         const auto file = weights::ModelFile::open(synthetic ? synthetic->path() : options.model);
         report.model = synthetic ? file.config().name : file.path().string();
         if (options.all_logits) return bench_all_logits(options, file, report.model);
+        if (options.requests > 0) return bench_requests(options, file, report.model);
         measure_model(options, file, report);
     }
     measure_machine(options, report);
@@ -431,9 +474,15 @@ void add_bench(CLI::App& app) {
     command->add_option("--repetitions", options->repetitions, "the median of these is printed")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    command->add_option("--streams", options->streams, "sequences that generate together")
-        ->check(CLI::Range(1, 1024))
-        ->capture_default_str();
+    command
+        ->add_option("--streams", options->streams,
+                     "sequences that generate together; by default one, and with --requests as "
+                     "many as a server lets")
+        ->check(CLI::Range(1, 1024));
+    command
+        ->add_option("--requests", options->requests,
+                     "the engine with so many requests of --prompt and --generate tokens")
+        ->check(CLI::Range(1, 10000));
     command->add_option("--context", options->context, "tokens before the generated ones")
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
