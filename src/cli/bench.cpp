@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <functional>
+#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -20,6 +21,7 @@
 #include "cli/load.h"
 #include "cli/machine.h"
 #include "cli/many_requests.h"
+#include "cli/operations_bench.h"
 #include "cli/output.h"
 
 #include "backend/cpu/peak.h"
@@ -55,6 +57,7 @@ struct BenchOptions {
     DeviceOptions device;
     bool all_logits = false;
     int requests = 0;
+    bool operations = false;
     bool json = false;
 };
 
@@ -221,6 +224,17 @@ void measure_machine(const BenchOptions& options, Report& report) {
         if (device.index == *card) report.card = device.name;
     }
     report.read_speed = backend::cuda_read_speed(*card).value_or(0.0);
+    report.integer_peak = backend::cuda_integer_peak(*card);
+}
+
+void print_machine(const Report& report) {
+    constexpr double kGiga = 1e9;
+    constexpr double kTera = 1e12;
+    print_field(
+        "machine",
+        fmt::format("reads {:.1f} GB/s, integer peak {}", report.read_speed / kGiga,
+                    report.integer_peak ? fmt::format("{:.3f} TOPS", *report.integer_peak / kTera)
+                                        : "unknown"));
 }
 
 void print_plain(const BenchOptions& options, const Report& report) {
@@ -257,11 +271,7 @@ void print_plain(const BenchOptions& options, const Report& report) {
                     fmt::format("{:.1f} GB/s, {:.1f} % of the read speed", bytes / kGiga,
                                 kPercent * bytes / report.read_speed));
     }
-    print_field(
-        "machine",
-        fmt::format("reads {:.1f} GB/s, integer peak {}", report.read_speed / kGiga,
-                    report.integer_peak ? fmt::format("{:.3f} TOPS", *report.integer_peak / kTera)
-                                        : "unknown"));
+    print_machine(report);
 }
 
 void print_report_json(const BenchOptions& options, const Report& report) {
@@ -430,6 +440,68 @@ void bench_requests(const BenchOptions& options, const weights::ModelFile& file,
                             answer.least, answer.most, options.repetitions, time.n_steps));
 }
 
+/// What a value is of a limit.
+std::string share_text(double value, double limit) {
+    constexpr double kPercent = 100.0;
+    return value > 0.0 && limit > 0.0 ? fmt::format("{:.0f} %", kPercent * value / limit) : "-";
+}
+
+void print_operations(const OperationsTable& table, const Report& report) {
+    constexpr double kMicro = 1e6;
+    constexpr double kMega = 1e6;
+    constexpr double kGiga = 1e9;
+    std::cout << fmt::format("\na layer, {}\n{:<14} {:>9} {:>10} {:>8} {:>10} {:>8}\n", table.batch,
+                             "operation", "us", "MB", "of read", "Gop", "of int8");
+    double seconds = 0.0;
+    for (const OperationTime& row : table.rows) {
+        seconds += row.seconds;
+        std::cout << fmt::format(
+            "{:<14} {:>9.1f} {:>10.1f} {:>8} {:>10.1f} {:>8}\n", row.name, row.seconds * kMicro,
+            row.bytes / kMega, share_text(row.bytes / row.seconds, report.read_speed),
+            row.operations / kGiga,
+            share_text(row.operations / row.seconds, report.integer_peak.value_or(0.0)));
+    }
+    std::cout << fmt::format("{:<14} {:>9.1f}\n", "all", seconds * kMicro);
+}
+
+/// Each operation of a layer alone, beside what the machine can do.
+void bench_operations(const BenchOptions& options, const weights::ModelFile& file, Report& report) {
+    using nlohmann::ordered_json;
+    std::vector<OperationsTable> tables;
+    {
+        const auto device = make_backend(options.device);
+        report.backend = std::string(device->name());
+        tables =
+            measure_operations(file, *device, options.prompt, options.streams, options.context);
+    }
+    measure_machine(options, report);
+    if (!options.json) {
+        print_field("model", report.model);
+        print_field("path", report.backend);
+        print_machine(report);
+        for (const OperationsTable& table : tables)
+            print_operations(table, report);
+        return;
+    }
+    ordered_json json{{"model", report.model},
+                      {"backend", report.backend},
+                      {"read_bytes_per_second", report.read_speed},
+                      {"integer_operations_per_second", report.integer_peak.value_or(0.0)},
+                      {"tables", ordered_json::array()}};
+    for (const OperationsTable& table : tables) {
+        ordered_json rows = ordered_json::array();
+        for (const OperationTime& row : table.rows) {
+            rows.push_back({{"operation", row.name},
+                            {"seconds", row.seconds},
+                            {"bytes", row.bytes},
+                            {"operations", row.operations}});
+        }
+        json["tables"].push_back(
+            {{"batch", table.batch}, {"tokens", table.n_tokens}, {"layer", std::move(rows)}});
+    }
+    print_json(json);
+}
+
 void bench(const BenchOptions& asked) {
     BenchOptions options = asked;
     if (options.streams == 0 && options.requests == 0) options.streams = 1;
@@ -446,6 +518,7 @@ void bench(const BenchOptions& asked) {
         const auto file = weights::ModelFile::open(synthetic ? synthetic->path() : options.model);
         report.model = synthetic ? file.config().name : file.path().string();
         if (options.all_logits) return bench_all_logits(options, file, report.model);
+        if (options.operations) return bench_operations(options, file, report);
         if (options.requests > 0) return bench_requests(options, file, report.model);
         measure_model(options, file, report);
     }
@@ -495,6 +568,9 @@ void add_bench(CLI::App& app) {
         ->check(CLI::IsMember({"e8"}))
         ->capture_default_str();
     command->add_option("--keep", options->keep, "write the synthetic model here and keep it");
+    command->add_flag("--operations", options->operations,
+                      "each operation of a layer alone: a prompt of --prompt tokens, and a token "
+                      "of --streams sequences behind --context");
     command->add_flag("--all-logits", options->all_logits,
                       "a pass with logits of the whole answer, and the replay of that answer");
     command->add_flag("--json", options->json, "print JSON");

@@ -187,12 +187,13 @@ void Transformer::run_layer(const backend::Batch& batch, int index, backend::KvC
     device.rope_append(batch, *qkv_, rope_, index, kv, *queries_);
     device.attention(batch, *queries_, index, config_.sliding_window, kv, *o_);
     device.quantize_linear(batch, *o_, *x_heads_, *layer.attn_output, *h_);
-    // FWD-3: feed-forward
-    device.feed_forward(
-        batch,
-        {layer.ffn_norm.get(), config_.norm_eps, dim_rotation_, layer.gate_up.get(),
-         hidden_rotation_, layer.ffn_down.get(), x_dim_.get(), gate_up_.get(), x_hidden_.get()},
-        *h_);
+    device.feed_forward(batch, feed_forward_of(layer), *h_);  // FWD-3
+}
+
+backend::FeedForward Transformer::feed_forward_of(const Layer& layer) const {
+    return {layer.ffn_norm.get(), config_.norm_eps, dim_rotation_,
+            layer.gate_up.get(),  hidden_rotation_, layer.ffn_down.get(),
+            x_dim_.get(),         gate_up_.get(),   x_hidden_.get()};
 }
 
 }  // namespace etalon::model

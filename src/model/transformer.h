@@ -4,8 +4,10 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "backend/operations.h"
@@ -16,6 +18,13 @@ namespace etalon::model {
 
 /// What keys a live digest: 32 bytes that nobody could foresee.
 using LiveNonce = std::array<std::uint8_t, 32>;
+
+/// An operation of every layer, to be measured alone.
+struct LayerOperation {
+    std::string_view name;
+    std::vector<std::string_view> matrices;  ///< tensors of a layer that it reads
+    std::function<void(int layer)> run;      ///< the batch has begun
+};
 
 /// Weights on a device and the buffers of a forward pass. The backend outlives it, and so does the
 /// model file, whose pages the backend may use in place.
@@ -54,6 +63,10 @@ class Transformer {
     /// same for the same weights on every backend; between passes only.
     Sha256Digest live_digest(const LiveNonce& nonce);
 
+    /// In the order of a layer. `kv` and what `batch` points to outlive the result; what the
+    /// operations leave behind is no answer.
+    std::vector<LayerOperation> layer_operations(const backend::Batch& batch, backend::KvCache& kv);
+
   private:
     struct Layer {
         std::unique_ptr<backend::FloatBuffer> attn_norm;  // [dim]
@@ -72,6 +85,7 @@ class Transformer {
     void run_pass(const backend::Batch& batch, std::span<const std::int32_t> rows,
                   backend::KvCache& kv, backend::FloatBuffer& logits);
     void run_layer(const backend::Batch& batch, int index, backend::KvCache& kv);
+    backend::FeedForward feed_forward_of(const Layer& layer) const;
 
     weights::ModelConfig config_;
     backend::Backend* backend_;

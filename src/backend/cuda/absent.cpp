@@ -20,4 +20,8 @@ std::optional<double> cuda_read_speed(int) {
     return std::nullopt;
 }
 
+std::optional<double> cuda_integer_peak(int) {
+    return std::nullopt;
+}
+
 }  // namespace etalon::backend

@@ -46,5 +46,8 @@ std::optional<int> first_usable_card();
 
 /// Bytes a second that card `index` reads from its memory; nullopt without one.
 std::optional<double> cuda_read_speed(int index);
+/// int8 multiplications and additions a second on the tensor cores of card `index`; nullopt
+/// without one.
+std::optional<double> cuda_integer_peak(int index);
 
 }  // namespace etalon::backend

@@ -122,31 +122,4 @@ CudaState cuda_state() {
     return state;
 }
 
-std::optional<double> cuda_read_speed(int index) {
-    constexpr std::size_t kBytes = std::size_t{4} << 30;  // far beyond the second cache
-    constexpr int kRuns = 11;
-    const cuda::Device device(index, CudaKernels::best);
-    const std::size_t bytes =
-        std::min(kBytes, device.free_bytes() / 4) & ~((std::size_t{1} << 20) - 1);
-    cuda::DeviceArray<std::byte> data(bytes);
-    cuda::DeviceArray<std::uint32_t> sink(1);
-    std::array<cudaEvent_t, 2> events{};
-    for (cudaEvent_t& event : events)
-        cuda::check(cudaEventCreate(&event), "event");
-    std::vector<float> milliseconds;
-    for (int i = 0; i < kRuns; ++i) {
-        float elapsed = 0.0F;
-        cuda::check(cudaEventRecord(events[0], device.stream()), "event");
-        cuda::launch_read(data.data(), bytes, sink.data(), device.stream());
-        cuda::check(cudaEventRecord(events[1], device.stream()), "event");
-        cuda::check(cudaEventSynchronize(events[1]), "read");
-        cuda::check(cudaEventElapsedTime(&elapsed, events[0], events[1]), "event");
-        milliseconds.push_back(elapsed);
-    }
-    for (cudaEvent_t event : events)
-        (void)cudaEventDestroy(event);
-    std::nth_element(milliseconds.begin(), milliseconds.begin() + kRuns / 2, milliseconds.end());
-    return static_cast<double>(bytes) / (static_cast<double>(milliseconds[kRuns / 2]) * 1e-3);
-}
-
 }  // namespace etalon::backend

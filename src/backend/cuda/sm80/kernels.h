@@ -253,6 +253,11 @@ inline constexpr int kDrawVocabMax = 1 << 21;
 void launch_draw(const float* logits, int n, const DrawRow* rows, int n_rows,
                  const std::uint32_t* words, float* adjusted, std::int32_t* tokens, Stream stream);
 
+/// --- integer_peak.cu --- multiplies for so many turns; returns the operations. `sink` has
+/// kPeakSink words for each multiprocessor.
+inline constexpr int kPeakSink = 512;
+double launch_integer_peak(int n_turns, int n_multiprocessors, int* sink, Stream stream);
+
 /// --- read_speed.cu --- reads `bytes` (a multiple of 16) once.
 void launch_read(const std::byte* from, std::size_t bytes, std::uint32_t* sink, Stream stream);
 

@@ -10,6 +10,9 @@ namespace etalon::backend::cuda {
 /// Whether they exist in this program and the current card runs them.
 bool card_has_sm90_kernels();
 
+/// As launch_integer_peak.
+double launch_integer_peak_sm90(int n_turns, int n_multiprocessors, int* sink, Stream stream);
+
 /// As launch_linear_e8; out.token_of is null.
 void launch_linear_e8_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                            int n_multiprocessors, Stream stream);
