@@ -158,7 +158,8 @@ class Streams {
             draws_[i].parameters = &sampling_;
             draws_[i].position = static_cast<std::uint64_t>(position) + 1;
         }
-        transformer_->forward(batch, sequences_, *kv_, *logits_, draws_, drawn_);
+        transformer_->start(batch, sequences_, *kv_, *logits_, draws_, drawn_);
+        transformer_->finish(batch);
         for (std::size_t row = 0; row < sequences_.size(); ++row)
             transformer_->device().checksum(*logits_, row, transformer_->config().vocab_size);
     }

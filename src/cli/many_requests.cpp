@@ -73,6 +73,7 @@ ManyRequestsTime measure_many_requests(const weights::ModelFile& file, backend::
     options.n_pages = time.n_streams * (room / exact::kPageTokens + 2);
     options.batch_tokens = time.n_batch;
     options.sequences_max = time.n_streams;
+    options.overlap = card;
     options.draft_tokens_max = 0;  // random answers repeat nothing
     model::check_memory(file, device, options.n_pages * exact::kPageTokens, time.n_batch,
                         model::available_memory(device));

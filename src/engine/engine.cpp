@@ -63,6 +63,11 @@ Engine::Engine(model::Transformer& transformer, const text::Tokenizer& tokenizer
 }
 
 Engine::~Engine() {
+    try {
+        if (pass_) transformer_->finish(pass_->batch.view());
+    } catch (const Error&) {  // the device is lost, and with it the pass
+        pass_.reset();
+    }
     for (const auto& [id, active] : requests_) {
         for (const auto& sequence : active->choices)
             scheduler_.remove(*sequence);
@@ -104,38 +109,63 @@ std::variant<Accepted, Refusal> Engine::submit(Request request, Time now) {
 }
 
 bool Engine::cancel(RequestId id, Time now) {
+    rest();
     const auto found = requests_.find(id);
     if (found == requests_.end()) return false;
+    std::vector<Decided> decided;
     for (const auto& sequence : found->second->choices) {
         if (sequence->phase == Phase::finished) continue;
         ChoiceFinished end;
         end.reason = FinishReason::cancelled;
-        finish(*sequence, std::move(end), pending_);
+        finish(*sequence, std::move(end), decided);
     }
     ++totals_.cancelled;
-    sweep(now, pending_);
+    tell(std::move(decided), now, pending_);
     return true;
+}
+
+void Engine::rest() {
+    if (pass_) tell(finish_pass(), started_, pending_);
 }
 
 std::vector<Event> Engine::step(Time now) {
     std::vector<Event> events = std::exchange(pending_, {});
-    prompt_reader_.forget();
-    const std::vector<Share> shares = scheduler_.plan();
+    if (!pass_) start_pass(now);
+    if (!pass_) return events;
+    std::vector<Decided> decided = finish_pass();
+    if (options_.overlap) start_pass(now);
+    tell(std::move(decided), now, events);
+    return events;
+}
+
+/// Starts a pass when something is unfinished.
+void Engine::start_pass(Time now) {
+    std::vector<Share> shares = scheduler_.plan();
     if (shares.empty()) {
-        ETALON_ASSERT(requests_.empty());
-        return events;
+        ETALON_ASSERT(requests_.size() == ended_.size());
+        return;
     }
     start_clock(shares, now);
-    StepBatch batch(shares);
-    ETALON_ASSERT(batch.rows().size() * row_.size() <= logits_->size());
-    StepDraws draws(shares, batch, sampler_, transformer_->device().can_draw(room_.vocab_size));
-    transformer_->forward(batch.view(), batch.rows(), pages_.cache(), *logits_, draws.draws(),
-                          draws.tokens());
+    started_ = now;
+    pass_ = std::make_unique<Pass>(std::move(shares), sampler_,
+                                   transformer_->device().can_draw(room_.vocab_size));
+    ETALON_ASSERT(pass_->batch.rows().size() * row_.size() <= logits_->size());
+    transformer_->start(pass_->batch.view(), pass_->batch.rows(), pages_.cache(), *logits_,
+                        pass_->draws.draws(), pass_->draws.tokens());
+}
+
+/// Waits for the pass and decides what follows from it, as much as the next one needs to know.
+std::vector<Engine::Decided> Engine::finish_pass() {
+    const std::unique_ptr<Pass> pass = std::exchange(pass_, nullptr);
+    transformer_->finish(pass->batch.view());
     ++totals_.steps;
-    for (std::size_t i = 0; i < shares.size(); ++i)
-        advance(shares[i], i, batch, draws, events);
-    sweep(now, events);
-    return events;
+    prompt_reader_.forget();
+    std::vector<Decided> decided;
+    for (std::size_t i = 0; i < pass->shares.size(); ++i)
+        advance(*pass, i, decided);
+    for (const auto& [id, active] : requests_)
+        release_choices(*active);
+    return decided;
 }
 
 void Engine::start_clock(const std::vector<Share>& shares, Time now) {
@@ -146,66 +176,67 @@ void Engine::start_clock(const std::vector<Share>& shares, Time now) {
     }
 }
 
-void Engine::advance(const Share& share, std::size_t index, const StepBatch& batch,
-                     const StepDraws& draws, std::vector<Event>& events) {
+void Engine::advance(const Pass& pass, std::size_t index, std::vector<Decided>& decided) {
+    const Share& share = pass.shares[index];
+    const StepBatch& batch = pass.batch;
     Sequence& sequence = *share.sequence;
     const int n_run = share.n_tokens + static_cast<int>(share.draft.size());
     sequence.usage->computed_tokens += n_run;
     totals_.computed_tokens += static_cast<std::uint64_t>(n_run);
     for (int k = 0; k < share.n_tokens; ++k) {
         if (!batch.failed(index, k)) continue;
-        return finish_failed(sequence, sequence.n_computed + k, "ERR-1 or ERR-2", events);
+        return finish_failed(sequence, sequence.n_computed + k, "ERR-1 or ERR-2", decided);
     }
-    if (!read_prompt(share, index, batch, events)) return;
+    if (!read_prompt(share, index, batch, decided)) return;
     const bool completes = share.completes();
     sequence.n_computed += share.n_tokens;
     if (completes && sequence.request->embed) {
-        finish_vector(sequence, events);
+        finish_vector(sequence, decided);
     } else if (completes) {
-        draw_tokens(share, index, batch, draws, events);
+        draw_tokens(pass, index, decided);
     }
     if (sequence.phase == Phase::running) publish(sequence);
 }
 
 /// What a request wants to know of the prompt tokens of this step; false when one has failed.
 bool Engine::read_prompt(const Share& share, std::size_t index, const StepBatch& batch,
-                         std::vector<Event>& events) {
+                         std::vector<Decided>& decided) {
     Sequence& sequence = *share.sequence;
     if (!sequence.reads_prompt()) return true;
     if (sequence.request->embed) {
         const auto failed = prompt_reader_.add_to_pool(share, batch.first_token(index), batch);
-        if (failed) finish_failed(sequence, *failed, "ERR-1", events);
+        if (failed) finish_failed(sequence, *failed, "ERR-1", decided);
         return !failed;
     }
     PromptLogprobs told;
     told.request = sequence.request_id;
     const auto failed = prompt_reader_.logprobs(share, batch.first_token(index), batch, told);
     sequence.n_prompt_told += static_cast<int>(told.tokens.size());
-    if (!told.tokens.empty()) events.emplace_back(std::move(told));
-    if (failed) finish_failed(sequence, *failed, "ERR-1 or ERR-3", events);
+    if (!told.tokens.empty()) decided.emplace_back().event = std::move(told);
+    if (failed) finish_failed(sequence, *failed, "ERR-1 or ERR-3", decided);
     return !failed;
 }
 
-void Engine::finish_vector(Sequence& sequence, std::vector<Event>& events) {
+void Engine::finish_vector(Sequence& sequence, std::vector<Decided>& decided) {
     auto vector = sequence.pool.value().finish(sequence.request->normalize);
-    if (!vector) return finish_failed(sequence, sequence.n_prompt() - 1, "ERR-1", events);
-    events.emplace_back(EmbeddingEvent{sequence.request_id, *std::move(vector)});
-    finish(sequence, {}, events);
+    if (!vector) return finish_failed(sequence, sequence.n_prompt() - 1, "ERR-1", decided);
+    decided.emplace_back().event = EmbeddingEvent{sequence.request_id, *std::move(vector)};
+    finish(sequence, {}, decided);
 }
 
 /// The next token, and as long as the draft said the same one, the token behind it.
-void Engine::draw_tokens(const Share& share, std::size_t index, const StepBatch& batch,
-                         const StepDraws& draws, std::vector<Event>& events) {
+void Engine::draw_tokens(const Pass& pass, std::size_t index, std::vector<Decided>& decided) {
+    const Share& share = pass.shares[index];
     Sequence& sequence = *share.sequence;
-    const std::size_t first_row = batch.first_row(index);
+    const std::size_t first_row = pass.batch.first_row(index);
     std::size_t n_accepted = 0;
-    while (draw_token(sequence, first_row + n_accepted, draws, events)) {
+    while (draw_token(sequence, first_row + n_accepted, pass.draws, decided)) {
         if (n_accepted == share.draft.size()) break;
         if (sequence.tokens.back() != share.draft[n_accepted]) break;
         ++n_accepted;
         const int k = share.n_tokens - 1 + static_cast<int>(n_accepted);
-        if (batch.failed(index, k)) {
-            finish_failed(sequence, sequence.n_computed, "ERR-1 or ERR-2", events);
+        if (pass.batch.failed(index, k)) {
+            finish_failed(sequence, sequence.n_computed, "ERR-1 or ERR-2", decided);
             break;
         }
         ++sequence.n_computed;
@@ -220,7 +251,7 @@ void Engine::draw_tokens(const Share& share, std::size_t index, const StepBatch&
 
 /// Draws one token from a row of logits; false when it was the last one of its answer.
 bool Engine::draw_token(Sequence& sequence, std::size_t row, const StepDraws& draws,
-                        std::vector<Event>& events) {
+                        std::vector<Decided>& decided) {
     const Request& request = *sequence.request;
     backend::Backend& device = transformer_->device();
     const bool drawn = draws.is_drawn(row);
@@ -230,10 +261,12 @@ bool Engine::draw_token(Sequence& sequence, std::size_t row, const StepDraws& dr
                              : sampler_.next(request, sequence.choice, sequence.tokens,
                                              static_cast<std::size_t>(sequence.n_prompt()), row_);
     if (!token) {
-        finish_failed(sequence, sequence.n_tokens(), "ERR-3", events);
+        finish_failed(sequence, sequence.n_tokens(), "ERR-3", decided);
         return false;
     }
-    TokenEvent event;
+    Decided& here = decided.emplace_back();
+    here.sequence = &sequence;
+    TokenEvent& event = here.token.emplace();
     event.request = sequence.request_id;
     event.choice = sequence.choice;
     event.token = *token;
@@ -242,27 +275,30 @@ bool Engine::draw_token(Sequence& sequence, std::size_t row, const StepDraws& dr
         event.logprobs = Sampler::logprobs(raw, *token, *request.top_logprobs);
     }
     sequence.tokens.push_back(*token);
-    sequence.digest.add(static_cast<std::uint32_t>(*token), event.checksum);  // DIG-3
     ++sequence.usage->answer_tokens;
     ++totals_.sampled_tokens;
-    auto end = end_of(sequence, event);
-    events.emplace_back(std::move(event));
+    auto end = end_of(sequence, here);
     if (!end) return true;
-    finish(sequence, *std::move(end), events);
+    finish(sequence, *std::move(end), decided);
     return false;
 }
 
-/// Fills the event's text; says how the answer ends when this token ends it.
-std::optional<ChoiceFinished> Engine::end_of(Sequence& sequence, TokenEvent& event) {
+/// Says how the answer ends when this token ends it. The text is made only where it decides.
+std::optional<ChoiceFinished> Engine::end_of(Sequence& sequence, Decided& decided) {
     ChoiceFinished end;
+    TokenEvent& event = decided.token.value();
     if (sampler_.ends_answer(*sequence.request, event.token)) {
+        decided.has_text = true;  // none
         end.stop_token = event.token;
         return end;
     }
-    StopMatcher::Result shown = sequence.text.push(event.token);
-    event.text = std::move(shown.text);
-    end.stop_string = shown.stop;
-    if (shown.stop) return end;
+    if (!sequence.request->stop_strings.empty()) {
+        StopMatcher::Result shown = sequence.text.push(event.token);
+        decided.has_text = true;
+        event.text = std::move(shown.text);
+        end.stop_string = shown.stop;
+        if (shown.stop) return end;
+    }
     end.reason = FinishReason::length;
     if (sequence.n_tokens() == sequence.n_tokens_max) return end;
     return std::nullopt;
@@ -275,14 +311,14 @@ void Engine::publish(Sequence& sequence) {
 }
 
 void Engine::finish_failed(Sequence& sequence, int position, const char* rule,
-                           std::vector<Event>& events) {
+                           std::vector<Decided>& decided) {
     ChoiceFinished end;
     end.reason = FinishReason::error;
     end.error = fmt::format("token {}: a value is not finite ({})", position, rule);
-    finish(sequence, std::move(end), events);
+    finish(sequence, std::move(end), decided);
 }
 
-void Engine::finish(Sequence& sequence, ChoiceFinished end, std::vector<Event>& events) {
+void Engine::finish(Sequence& sequence, ChoiceFinished end, std::vector<Decided>& decided) {
     ETALON_ASSERT(sequence.phase != Phase::finished);
     // A page with a failed token is nobody's prefix; the others serve the next turn of a talk.
     if (sequence.phase == Phase::running && end.reason != FinishReason::error) publish(sequence);
@@ -290,11 +326,39 @@ void Engine::finish(Sequence& sequence, ChoiceFinished end, std::vector<Event>& 
     end.request = sequence.request_id;
     end.choice = sequence.choice;
     end.n_tokens = sequence.n_answer();
+    Decided& here = decided.emplace_back();
+    here.sequence = &sequence;
+    here.end = std::move(end);
+    ActiveRequest& active = *requests_.at(sequence.request_id);
+    if (--active.n_unfinished == 0) ended_.push_back(sequence.request_id);
+}
+
+/// Makes the events, and forgets the requests that have ended.
+void Engine::tell(std::vector<Decided> decided, Time now, std::vector<Event>& events) {
+    events.reserve(events.size() + decided.size());
+    for (Decided& one : decided) {
+        if (one.event) events.push_back(*std::move(one.event));
+        if (one.token) tell_token(one, events);
+        if (one.end) tell_end(one, events);
+    }
+    for (const RequestId id : std::exchange(ended_, {}))
+        end_request(id, now, events);
+}
+
+void Engine::tell_token(Decided& decided, std::vector<Event>& events) {
+    Sequence& sequence = *decided.sequence;
+    TokenEvent& event = *decided.token;
+    sequence.digest.add(static_cast<std::uint32_t>(event.token), event.checksum);  // DIG-3
+    if (!decided.has_text) event.text = sequence.text.push(event.token).text;
+    events.emplace_back(std::move(event));
+}
+
+void Engine::tell_end(Decided& decided, std::vector<Event>& events) {
+    Sequence& sequence = *decided.sequence;
+    ChoiceFinished& end = *decided.end;
     if (end.reason != FinishReason::cancelled) end.text = sequence.text.finish();
     end.digest = sequence.digest.finish();
     events.emplace_back(std::move(end));
-    ActiveRequest& active = *requests_.at(sequence.request_id);
-    if (--active.n_unfinished == 0) ended_.push_back(sequence.request_id);
 }
 
 /// Lets the other choices of a request wait for their turn once the first has put the pages of the
@@ -309,13 +373,6 @@ void Engine::release_choices(ActiveRequest& active) {
     for (const auto& sequence : active.choices) {
         if (sequence->phase == Phase::held) scheduler_.add(*sequence);
     }
-}
-
-void Engine::sweep(Time now, std::vector<Event>& events) {
-    for (const RequestId id : std::exchange(ended_, {}))
-        end_request(id, now, events);
-    for (const auto& [id, active] : requests_)
-        release_choices(*active);
 }
 
 void Engine::end_request(RequestId id, Time now, std::vector<Event>& events) {

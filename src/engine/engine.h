@@ -39,6 +39,10 @@ struct EngineOptions {
     /// still waits for memory: on a CPU tens of tokens, on a GPU hundreds.
     int draft_tokens_max = 32;
     std::uint64_t entropy = 0;  ///< seeds of requests without one are derived from it
+    /// A step starts the pass of the next one before it makes texts and hashes of its own: for
+    /// devices that work beside the host. Requests that come meanwhile wait for one pass more; no
+    /// answer changes.
+    bool overlap = false;
 };
 
 /// Bytes of a page of 64 tokens for a model, to turn memory into EngineOptions::n_pages.
@@ -74,6 +78,10 @@ class Engine {
     /// One pass of the model, or none when nothing is unfinished. Events of a choice are in order.
     std::vector<Event> step(Time now);
 
+    /// Ends the pass that is under way, if one is; its events come with the next step. Until then
+    /// others may use the transformer.
+    void rest();
+
     /// Something is unfinished, or events wait for the next step.
     bool has_work() const noexcept { return !requests_.empty() || !pending_.empty(); }
 
@@ -91,23 +99,46 @@ class Engine {
         int n_unfinished = 0;
     };
 
+    /// A pass and what it is for.
+    struct Pass {
+        std::vector<Share> shares;
+        StepBatch batch;
+        StepDraws draws;
+
+        Pass(std::vector<Share> its_shares, Sampler& sampler, bool device_draws)
+            : shares(std::move(its_shares)),
+              batch(shares),
+              draws(shares, batch, sampler, device_draws) {}
+    };
+
+    /// What a pass has decided, whose text and hash are not made yet. In the order of the events.
+    struct Decided {
+        Sequence* sequence = nullptr;  ///< of token and end
+        std::optional<Event> event;    ///< one that needs neither
+        std::optional<TokenEvent> token;
+        bool has_text = false;  ///< of the token: made, or it shows none
+        std::optional<ChoiceFinished> end;
+    };
+
+    void start_pass(Time now);
     void start_clock(const std::vector<Share>& shares, Time now);
-    void advance(const Share& share, std::size_t index, const StepBatch& batch,
-                 const StepDraws& draws, std::vector<Event>& events);
+    std::vector<Decided> finish_pass();
+    void advance(const Pass& pass, std::size_t index, std::vector<Decided>& decided);
     bool read_prompt(const Share& share, std::size_t index, const StepBatch& batch,
-                     std::vector<Event>& events);
-    void finish_vector(Sequence& sequence, std::vector<Event>& events);
-    void draw_tokens(const Share& share, std::size_t index, const StepBatch& batch,
-                     const StepDraws& draws, std::vector<Event>& events);
+                     std::vector<Decided>& decided);
+    void finish_vector(Sequence& sequence, std::vector<Decided>& decided);
+    void draw_tokens(const Pass& pass, std::size_t index, std::vector<Decided>& decided);
     bool draw_token(Sequence& sequence, std::size_t row, const StepDraws& draws,
-                    std::vector<Event>& events);
-    std::optional<ChoiceFinished> end_of(Sequence& sequence, TokenEvent& event);
+                    std::vector<Decided>& decided);
+    std::optional<ChoiceFinished> end_of(Sequence& sequence, Decided& token);
     void publish(Sequence& sequence);
-    void finish(Sequence& sequence, ChoiceFinished end, std::vector<Event>& events);
+    void finish(Sequence& sequence, ChoiceFinished end, std::vector<Decided>& decided);
     void finish_failed(Sequence& sequence, int position, const char* rule,
-                       std::vector<Event>& events);
+                       std::vector<Decided>& decided);
+    void tell(std::vector<Decided> decided, Time now, std::vector<Event>& events);
+    void tell_token(Decided& decided, std::vector<Event>& events);
+    void tell_end(Decided& decided, std::vector<Event>& events);
     void release_choices(ActiveRequest& active);
-    void sweep(Time now, std::vector<Event>& events);
     void end_request(RequestId id, Time now, std::vector<Event>& events);
 
     model::Transformer* transformer_;
@@ -122,6 +153,8 @@ class Engine {
     std::vector<float> row_;                        // [vocab] a copy that the sampler changes
 
     std::map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
+    std::unique_ptr<Pass> pass_;    // under way
+    Time started_{};                // its step
     std::vector<RequestId> ended_;  // in this step; erased at its end
     std::vector<Event> pending_;
     RequestId next_id_ = 1;

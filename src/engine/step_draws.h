@@ -2,7 +2,8 @@
 // The draws of a step that the device makes beside its pass: one for each row of logits.
 //
 //   StepDraws draws(shares, batch, sampler, device.can_draw(vocab_size));
-//   transformer.forward(batch.view(), batch.rows(), kv, logits, draws.draws(), draws.tokens());
+//   transformer.start(batch.view(), batch.rows(), kv, logits, draws.draws(), draws.tokens());
+//   transformer.finish(batch.view());
 //   if (draws.is_drawn(row)) ... draws.token(row) ...      // else the sampler draws on the host
 #pragma once
 

@@ -139,18 +139,18 @@ std::unique_ptr<backend::KvCache> Transformer::make_kv_cache(int n_pages) const 
 
 void Transformer::forward(const backend::Batch& batch, std::span<const std::int32_t> rows,
                           backend::KvCache& kv, backend::FloatBuffer& logits) {
-    forward(batch, rows, kv, logits, {}, {});
+    start(batch, rows, kv, logits, {}, {});
+    finish(batch);
 }
 
-void Transformer::forward(const backend::Batch& batch, std::span<const std::int32_t> rows,
-                          backend::KvCache& kv, backend::FloatBuffer& logits,
-                          std::span<const backend::Draw> draws, std::span<std::int32_t> tokens) {
+void Transformer::start(const backend::Batch& batch, std::span<const std::int32_t> rows,
+                        backend::KvCache& kv, backend::FloatBuffer& logits,
+                        std::span<const backend::Draw> draws, std::span<std::int32_t> tokens) {
     ETALON_ASSERT(batch.n_tokens() >= 1 && batch.n_tokens() <= n_tokens_max_);
     const backend::Pass pass{number_, config_.sliding_window, config_.vocab_size, rows, &kv,
                              &logits};
     if (!backend_->begin(batch, pass)) run_pass(batch, rows, kv, logits);
     if (!draws.empty()) backend_->draw(batch, logits, config_.vocab_size, draws, tokens);
-    backend_->finish(batch);
 }
 
 void Transformer::run_pass(const backend::Batch& batch, std::span<const std::int32_t> rows,

@@ -46,10 +46,13 @@ class Transformer {
     /// into the batch) to logits[rows.size(), vocab_size]. 1 <= batch.n_tokens() <= n_tokens_max.
     void forward(const backend::Batch& batch, std::span<const std::int32_t> rows,
                  backend::KvCache& kv, backend::FloatBuffer& logits);
-    /// The same, and the tokens behind `rows` (Backend::draw) unless `draws` is empty.
-    void forward(const backend::Batch& batch, std::span<const std::int32_t> rows,
-                 backend::KvCache& kv, backend::FloatBuffer& logits,
-                 std::span<const backend::Draw> draws, std::span<std::int32_t> tokens);
+    /// The same in two parts, with the tokens behind `rows` (Backend::draw) unless `draws` is
+    /// empty: what start() is given stays as it is until finish(). A device that works beside the
+    /// host has only begun when start() returns. Nothing else uses it until finish().
+    void start(const backend::Batch& batch, std::span<const std::int32_t> rows,
+               backend::KvCache& kv, backend::FloatBuffer& logits,
+               std::span<const backend::Draw> draws, std::span<std::int32_t> tokens);
+    void finish(const backend::Batch& batch) { backend_->finish(batch); }
 
     /// Behind forward() and before the next one, of the same batch: logits of further tokens, with
     /// the bits that forward() gives. Flags of batch.failed are set for tokens that have none.

@@ -70,6 +70,7 @@ engine::EngineOptions LoadedModel::engine_options(const ModelOptions& options) c
     if (on_card()) limits.draft_tokens_max = kCardDraftTokensMax;
     limits.n_pages = cache_pages(options);
     limits.entropy = options.entropy;
+    limits.overlap = on_card();
     return limits;
 }
 

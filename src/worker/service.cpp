@@ -287,6 +287,7 @@ void Service::take(const wire::AskLive& ask, engine::Time) {
     check_id(ask.id);
     const auto nonce = digest_from_hex(ask.nonce);
     if (!nonce) break_off("a nonce that is no 64 hex digits");
+    model_->engine().rest();
     replies_.emplace_back(wire::Live{ask.id, to_hex(model_->transformer().live_digest(*nonce))});
 }
 

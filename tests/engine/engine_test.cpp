@@ -160,6 +160,32 @@ TEST(Engine, a_cancel_frees_all_pages_at_once) {
     EXPECT_FALSE(desk.engine.cancel(12345, {}));
 }
 
+TEST(Engine, a_pass_under_way_ends_before_a_cancel_and_a_rest) {
+    EngineOptions options = kOptions;
+    options.overlap = true;
+    Desk plain;
+    const Outcome whole = plain.run(ask("ann", 20, 30));
+    Desk desk(options);
+    const RequestId kept = desk.submit(ask("ann", 20, 30));
+    const RequestId cancelled = desk.submit(ask("bob", 30, 100));
+    for (int i = 0; i < 5; ++i)
+        desk.step();
+    const std::size_t told = desk.outcomes[kept].tokens[0].size();
+    desk.engine.rest();  // the next token is there, and no pass is under way
+    desk.engine.rest();
+    desk.step();
+    EXPECT_GE(desk.outcomes[kept].tokens[0].size(), told + 2);
+    EXPECT_TRUE(desk.engine.cancel(cancelled, {}));
+    while (desk.engine.has_work())
+        desk.step();
+    EXPECT_EQ(desk.outcomes[kept].tokens, whole.tokens);
+    EXPECT_EQ(desk.outcomes[kept].ends[0].digest, whole.ends[0].digest);
+    const Outcome& stopped = desk.outcomes[cancelled];
+    ASSERT_EQ(stopped.ends.size(), 1U);
+    EXPECT_EQ(stopped.ends[0].reason, FinishReason::cancelled);
+    EXPECT_EQ(stopped.ends[0].n_tokens, static_cast<int>(stopped.tokens[0].size()));
+}
+
 TEST(Engine, draws_a_seed_and_says_which) {
     Desk one;
     Desk two;

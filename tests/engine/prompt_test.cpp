@@ -138,7 +138,8 @@ TEST(Prompt, SMP_11_logprobs_are_those_of_one_pass_in_any_pieces) {
             PromptDesk desk({.n_pages = 16,
                              .batch_tokens = batch_tokens,
                              .sequences_max = 4,
-                             .draft_tokens_max = 4});
+                             .draft_tokens_max = 4,
+                             .overlap = batch_tokens == 33});
             for (const bool warm : {false, true}) {
                 const Told told = desk.run(request);
                 ASSERT_EQ(told.tokens, request.prompt) << n << ' ' << batch_tokens << ' ' << warm;
@@ -162,7 +163,8 @@ TEST(Prompt, VEC_2_vectors_are_those_of_the_reference_in_any_pieces) {
                 PromptDesk desk({.n_pages = 16,
                                  .batch_tokens = batch_tokens,
                                  .sequences_max = 4,
-                                 .draft_tokens_max = 4});
+                                 .draft_tokens_max = 4,
+                                 .overlap = batch_tokens == 33});
                 for (const bool warm : {false, true}) {
                     const Told told = desk.run(request);
                     ASSERT_EQ(told.vector, wanted) << n << ' ' << batch_tokens << ' ' << warm;
@@ -180,7 +182,8 @@ TEST(Prompt, random_company_changes_nothing) {
     for (int round = 0; round < 12; ++round) {
         PromptDesk desk({.n_pages = 6 + static_cast<int>(random() % 8),
                          .batch_tokens = 40,
-                         .sequences_max = 5});
+                         .sequences_max = 5,
+                         .overlap = round % 2 == 0});
         std::map<RequestId, Request> requests;
         for (int i = 0; i < 8; ++i) {
             Request request = ask(random_prompt(random, 1 + static_cast<int>(random() % 150)));

@@ -60,6 +60,7 @@ EngineOptions Recorder::make_options(Random& random) {
     options.batch_tokens = between(random, 2 * options.sequences_max, 80);
     options.draft_tokens_max = std::min(between(random, 0, 12), options.batch_tokens);
     options.entropy = random();
+    options.overlap = options.entropy % 2 == 0;
     return options;
 }
 

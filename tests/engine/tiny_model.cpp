@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <span>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "backend/cuda/cuda.h"
 #include "text/internal/vocabulary.h"
 #include "weights/internal/contents.h"
 #include "weights/internal/e8_file.h"
@@ -131,7 +133,12 @@ const text::Tokenizer& tiny_tokenizer() {
 }
 
 TinyModel& tiny_model() {
-    static TinyModel model(backend::make_cpu_backend(backend::choose_isa(nullptr), 1));
+    const auto make = [] {
+        const char* card = std::getenv("ETALON_TEST_CARD");
+        return card != nullptr ? backend::make_cuda_backend(std::atoi(card))
+                               : backend::make_cpu_backend(backend::choose_isa(nullptr), 1);
+    };
+    static TinyModel model(make());
     return model;
 }
 
