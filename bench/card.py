@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Measures a card with random weights of a known shape and prints the table of docs/performance.md.
+"""Measures a card with random weights of a known shape and prints the tables of docs/performance.md:
+tokens a second of prompts, streams and many requests, and each operation of a layer alone.
 
 usage: bench/card.py [--etalon build/release/etalon] [--shape mistral-7b] [--device cuda:0]
 
@@ -18,6 +19,9 @@ PROMPT = 2048
 # (streams, tokens before, generated tokens)
 GENERATIONS = [(1, 0, 128), (1, 2048, 128), (8, 0, 128), (16, 0, 128), (32, 512, 128),
                (64, 512, 128), (256, 512, 128)]
+REQUESTS, REQUEST_PROMPT, REQUEST_ANSWER = 512, 512, 256
+# (tokens of a prompt, streams, tokens before them)
+OPERATIONS = [(PROMPT, 1, 575), (0, 64, 575), (0, 256, 575)]
 
 
 def bench(options, model, *arguments):
@@ -33,6 +37,31 @@ def row(what, rate, limit):
           f"{rate['most']:,.0f} | {limit} |")
 
 
+def clocks():
+    """What the card runs at, where its driver's tool is there."""
+    fields = "clocks.sm,clocks.mem,clocks.max.sm,power.limit,driver_version"
+    try:
+        done = subprocess.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"],
+                              capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "clocks unknown"
+    sm, memory, most, power, driver = done.stdout.splitlines()[0].split(", ")
+    return f"after the runs {sm} (at most {most}), memory {memory}, {power}, driver {driver}"
+
+
+def print_operations(result):
+    read, peak = result["read_bytes_per_second"], result["integer_operations_per_second"]
+    for table in result["tables"]:
+        print(f"\nA layer, {table['batch']}:\n")
+        print("| operation | us | of the read speed | of the int8 peak |")
+        print("|---|---|---|---|")
+        for one in table["layer"]:
+            shares = [f"{100 * one[what] / one['seconds'] / limit:.0f} %" if one[what] else "-"
+                      for what, limit in (("bytes", read), ("operations", peak))]
+            print(f"| {one['operation']} | {1e6 * one['seconds']:.1f} | {' | '.join(shares)} |")
+        print(f"| all | {1e6 * sum(one['seconds'] for one in table['layer']):.1f} | | |")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--etalon", default=str(ROOT / "build/release/etalon"))
@@ -43,8 +72,8 @@ def main():
         path = str(pathlib.Path(folder) / "model.safetensors")
         made = ["--synthetic", options.shape, "--keep", path]
         prompt = bench(options, made, "--prompt", str(PROMPT), "--generate", "0")
-        print(f"{prompt['card']}, reads {prompt['read_bytes_per_second'] / 1e9:,.0f} GB/s; "
-              f"{prompt['model']}, E8\n")
+        print(f"{prompt['card']}, reads {prompt['read_bytes_per_second'] / 1e9:,.0f} GB/s, int8 peak "
+              f"{prompt['integer_operations_per_second'] / 1e12:,.0f} TOPS; {prompt['model']}, E8\n")
         print("| what | tokens/s | of 5 runs | of the limit |")
         print("|---|---|---|---|")
         tops = prompt["prompt"]["tokens_per_second"] * prompt["operations_per_prompt_token"] / 1e12
@@ -54,6 +83,15 @@ def main():
                            "--streams", str(streams), "--context", str(context))
             row(f"{streams} streams, {tokens} tokens behind {context:,}", result["generation"],
                 f"{100 * result['read_share']:.0f} % of the read speed")
+        many = bench(options, [path], "--requests", str(REQUESTS), "--prompt", str(REQUEST_PROMPT),
+                     "--generate", str(REQUEST_ANSWER), "--repetitions", "3")
+        row(f"{REQUESTS} requests of {REQUEST_PROMPT} + {REQUEST_ANSWER} through the engine, tokens "
+            "of answers", {"tokens_per_second": many["answer_tokens_per_second"], **many},
+            f"{many['steps']:,} steps")
+        for prompt_tokens, streams, context in OPERATIONS:
+            print_operations(bench(options, [path], "--operations", "--prompt", str(prompt_tokens),
+                                   "--streams", str(streams), "--context", str(context)))
+    print(f"\n{clocks()}")
 
 
 if __name__ == "__main__":

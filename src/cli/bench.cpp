@@ -76,12 +76,15 @@ struct TokenCost {
 struct Report {
     std::string model;
     std::string backend;
-    std::string card;  ///< its name; empty: the processor
+    std::string card;    ///< its name; empty: the processor
+    std::string memory;  ///< what is planned
     int threads = 0;
     Rates prompt;
     Rates generate;
     TokenCost cost;
-    double read_speed = 0.0;             ///< bytes a second
+    double read_speed = 0.0;  ///< bytes a second
+    double load_speed = 0.0;  ///< bytes of the file a second, to a card; 0: it is used in place
+    double file_speed = 0.0;  ///< what the same threads read of it from the cache or the disk
     std::optional<double> integer_peak;  ///< operations a second
 };
 
@@ -176,6 +179,33 @@ class Streams {
     std::unique_ptr<backend::FloatBuffer> logits_;
 };
 
+double file_bytes(const weights::ModelFile& file) {
+    double bytes = 0.0;
+    for (const weights::Tensor& tensor : file.tensors())
+        bytes += static_cast<double>(tensor.data.size() + tensor.scales.size());
+    return bytes;
+}
+
+/// Bytes a second that all processors read from the file, mapped anew.
+double measure_file(const std::string& path) {
+    constexpr std::size_t kPiece = std::size_t{1} << 20;
+    const auto file = weights::ModelFile::open(path);
+    std::vector<std::span<const std::byte>> pieces;
+    for (const weights::Tensor& tensor : file.tensors()) {
+        for (std::size_t at = 0; at < tensor.data.size(); at += kPiece)
+            pieces.push_back(tensor.data.subspan(at, std::min(kPiece, tensor.data.size() - at)));
+    }
+    ThreadPool pool(usable_processors());
+    std::vector<std::vector<std::byte>> to(static_cast<std::size_t>(pool.n_threads()),
+                                           std::vector<std::byte>(kPiece));
+    const Clock::time_point start = Clock::now();
+    pool.run(static_cast<int>(pieces.size()), [&](int i, int thread) {
+        const auto& piece = pieces[static_cast<std::size_t>(i)];
+        std::copy(piece.begin(), piece.end(), to[static_cast<std::size_t>(thread)].begin());
+    });
+    return file_bytes(file) / std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 void measure_model(const BenchOptions& options, const weights::ModelFile& file, Report& report) {
     const int room = std::max({options.prompt, options.context + options.generate, 1});
     if (room > file.config().context_length) {
@@ -188,11 +218,18 @@ void measure_model(const BenchOptions& options, const weights::ModelFile& file, 
     model::check_memory(file, *device, room * (1 + options.streams), batch,
                         model::available_memory(*device));
     report.backend = std::string(device->name());
+    report.memory = model::memory_plan(file, *device, room * (1 + options.streams), batch).text();
+    if (device->free_bytes()) report.file_speed = measure_file(file.path().string());
+    const Clock::time_point start = Clock::now();
     model::Transformer transformer(file, *device, batch);
     model::Session session(transformer, room);
     const auto tokens = some_tokens(room, file.config().vocab_size);
     const std::span<const std::int32_t> all(tokens);
     session.append(all.first(1), 0, model::LogitsWanted::last);  // brings the weights to memory
+    if (device->free_bytes()) {
+        report.load_speed =
+            file_bytes(file) / std::chrono::duration<double>(Clock::now() - start).count();
+    }
     report.prompt = measure(options.repetitions, options.prompt, [&] {
         session.truncate(0);
         session.append(all.first(static_cast<std::size_t>(options.prompt)), 0,
@@ -248,6 +285,14 @@ void print_plain(const BenchOptions& options, const Report& report) {
                             : fmt::format("{}, {}", report.backend, report.card));
     const double operations = report.prompt.median * report.cost.prompt_operations;
     const double bytes = report.generate.median * report.cost.bytes_read;
+    print_field("memory", report.memory);
+    if (report.load_speed > 0.0) {
+        print_field("loading", fmt::format("{:.1f} GB/s with the first token, {:.0f} % of {:.1f} "
+                                           "GB/s that the file is read with",
+                                           report.load_speed / kGiga,
+                                           kPercent * report.load_speed / report.file_speed,
+                                           report.file_speed / kGiga));
+    }
     if (options.prompt > 0) {
         print_field("prompt", fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} tokens",
                                           report.prompt.median, report.prompt.least,
@@ -301,6 +346,8 @@ void print_report_json(const BenchOptions& options, const Report& report) {
                 {"context", options.context},
                 {"bytes_per_token", report.cost.bytes_read},
                 {"operations_per_prompt_token", report.cost.prompt_operations},
+                {"load_bytes_per_second", report.load_speed},
+                {"file_bytes_per_second", report.file_speed},
                 {"read_bytes_per_second", report.read_speed},
                 {"read_share", options.generate > 0 ? ordered_json(bytes / report.read_speed)
                                                     : ordered_json(nullptr)},

@@ -145,7 +145,13 @@ class Run {
     /// The weights are hashed and the ledger is opened while they are brought to the device.
     model::Transformer load(int room, int context) {
         const int batch = batch_tokens_max(*backend_);
-        model::check_memory(file_, *backend_, room, batch, model::available_memory(*backend_));
+        const std::uint64_t available = model::available_memory(*backend_);
+        model::check_memory(file_, *backend_, room, batch, available);
+        if (backend_->free_bytes()) {
+            const auto plan = model::memory_plan(file_, *backend_, room, batch);
+            fmt::print(stderr, "etalon: {}: {}; {} MiB are free\n", backend_->name(), plan.text(),
+                       available >> 20);
+        }
         ledger_.emplace(options_.ledger);
         auto hash = std::async(std::launch::async, [this] { return model_.hash(); });
         model::Transformer transformer(file_, *backend_, std::min(batch, room));

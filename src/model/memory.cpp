@@ -52,8 +52,19 @@ std::uint64_t available_memory(const backend::Backend& backend) {
     return own ? *own : available_memory();
 }
 
+std::string MemoryPlan::text() const {
+    const auto mebibytes = [](std::uint64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; };
+    return fmt::format("{} MiB: weights {}, keys and values {}, workspace {}", mebibytes(all()),
+                       mebibytes(weights), mebibytes(kv_cache), mebibytes(workspace));
+}
+
 std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backend& backend,
                             int n_tokens_max, int n_batch_max) {
+    return memory_plan(file, backend, n_tokens_max, n_batch_max).all();
+}
+
+MemoryPlan memory_plan(const weights::ModelFile& file, const backend::Backend& backend,
+                       int n_tokens_max, int n_batch_max) {
     const weights::ModelConfig& config = file.config();
     const bool own_head = file.has("output.weight");
     std::uint64_t weights_bytes = 0;
@@ -72,20 +83,17 @@ std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backe
     const std::uint64_t q_dim = u(config.n_heads) * u(config.head_dim);
     const std::uint64_t batch_token =
         sizeof(float) * (3 * u(config.dim) + 4 * q_dim + 4 * u(config.hidden_dim));
-    return weights_bytes + (u(n_tokens_max) + 64) * kv_token + u(n_batch_max) * batch_token;
+    return {weights_bytes, (u(n_tokens_max) + 64) * kv_token, u(n_batch_max) * batch_token};
 }
 
 void check_memory(const weights::ModelFile& file, const backend::Backend& backend, int n_tokens_max,
                   int n_batch_max, std::uint64_t available) {
-    const std::uint64_t needed = needed_memory(file, backend, n_tokens_max, n_batch_max);
-    if (needed <= available) return;
-    constexpr double kMebibyte = 1048576.0;
-    throw Error(
-        ExitCode::out_of_memory,
-        fmt::format("{} needs {:.0f} MiB of memory, {:.0f} MiB are available",
-                    printable(file.path().string()), static_cast<double>(needed) / kMebibyte,
-                    static_cast<double>(available) / kMebibyte),
-        "use a smaller model or a shorter context (--context)");
+    const MemoryPlan plan = memory_plan(file, backend, n_tokens_max, n_batch_max);
+    if (plan.all() <= available) return;
+    throw Error(ExitCode::out_of_memory,
+                fmt::format("{} needs {}; {} MiB are available", printable(file.path().string()),
+                            plan.text(), available >> 20),
+                "use a smaller model or a shorter context (--context)");
 }
 
 }  // namespace etalon::model

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "backend/operations.h"
 #include "weights/model_file.h"
@@ -16,12 +17,24 @@ std::uint64_t available_memory();
 /// Bytes that a model on this backend may use: the device's own, or available_memory().
 std::uint64_t available_memory(const backend::Backend& backend);
 
-/// An upper estimate of the bytes of weights (as the backend lays them out), a KV cache for
-/// `n_tokens_max` tokens and the buffers of a batch of `n_batch_max`.
+/// Upper estimates, in bytes.
+struct MemoryPlan {
+    std::uint64_t weights = 0;    ///< as the backend lays them out
+    std::uint64_t kv_cache = 0;   ///< keys and values of n_tokens_max tokens
+    std::uint64_t workspace = 0;  ///< the buffers of a batch of n_batch_max
+
+    std::uint64_t all() const noexcept { return weights + kv_cache + workspace; }
+    /// "6911 MiB: weights 6700, keys and values 139, workspace 72"
+    std::string text() const;
+};
+MemoryPlan memory_plan(const weights::ModelFile& file, const backend::Backend& backend,
+                       int n_tokens_max, int n_batch_max);
+
+/// All of memory_plan().
 std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backend& backend,
                             int n_tokens_max, int n_batch_max);
 
-/// Throws Error(out_of_memory) with both numbers when the model does not fit.
+/// Throws Error(out_of_memory) with the plan and what there is when the model does not fit.
 void check_memory(const weights::ModelFile& file, const backend::Backend& backend, int n_tokens_max,
                   int n_batch_max, std::uint64_t available);
 

@@ -51,6 +51,12 @@ LoadedModel::LoadedModel(const ModelOptions& options, std::unique_ptr<backend::B
     const engine::EngineOptions limits = engine_options(options);
     model::check_memory(file_, *backend_, limits.n_pages * exact::kPageTokens, limits.batch_tokens,
                         available_bytes(options));
+    if (on_card()) {
+        const auto plan = model::memory_plan(file_, *backend_, limits.n_pages * exact::kPageTokens,
+                                             limits.batch_tokens);
+        fmt::print(stderr, "etalon: {}: {}; {} MiB are free\n", backend_->name(), plan.text(),
+                   available_bytes(options) >> 20);
+    }
     transformer_ = std::make_unique<model::Transformer>(file_, *backend_, limits.batch_tokens);
     engine_ = std::make_unique<engine::Engine>(*transformer_, tokenizer_, limits);
     room_ = engine_->room();

@@ -94,10 +94,12 @@ TEST_F(SessionTest, memory_is_refused_with_both_numbers) {
     EXPECT_NO_THROW(check_memory(file, *backend_, kContext, 64, needed));
     const Error error = error_of([&] { check_memory(file, *backend_, kContext, 64, needed - 1); });
     EXPECT_EQ(error.code(), ExitCode::out_of_memory);
-    const double needed_mib = static_cast<double>(needed) / 1048576.0;
-    EXPECT_EQ(error.message(),
-              fmt::format("{} needs {:.0f} MiB of memory, {:.0f} MiB are available",
-                          file.path().string(), needed_mib, needed_mib));
+    const MemoryPlan plan = memory_plan(file, *backend_, kContext, 64);
+    EXPECT_EQ(plan.all(), needed);
+    EXPECT_EQ(error.message(), fmt::format("{} needs {}; {} MiB are available",
+                                           file.path().string(), plan.text(), (needed - 1) >> 20));
+    EXPECT_EQ((MemoryPlan{1 << 20, (2 << 20) - 1, 3 << 20}).text(),
+              "6 MiB: weights 1, keys and values 2, workspace 3");
     EXPECT_FALSE(error.hint().empty());
     const Error none = error_of([&] { check_memory(file, *backend_, 1 << 24, 64, 1 << 20); });
     EXPECT_NE(none.message().find(" 1 MiB are available"), std::string::npos) << none.message();

@@ -80,11 +80,11 @@ class CudaBackend final : public Backend {
     std::unique_ptr<LinearWeights> load_linear(std::span<const weights::Tensor* const> parts,
                                                std::span<const float> bias) override {
         device_.use();
-        return cuda::load_linear(parts, bias, device_.stream());
+        return cuda::load_linear(parts, bias, loader_);
     }
     std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) override {
         device_.use();
-        return cuda::load_embedding(tensor);
+        return cuda::load_embedding(tensor, loader_);
     }
     std::unique_ptr<FloatBuffer> make_floats(std::size_t size) override {
         device_.use();
@@ -97,12 +97,13 @@ class CudaBackend final : public Backend {
     void upload(std::span<const float> from, FloatBuffer& to) override {
         ETALON_ASSERT(from.size() == to.size());
         results_.forget(to.data());
-        wait();
-        if (!from.empty()) copy_to_device(to.data(), from.data(), from.size_bytes());
+        device_.use();
+        loader_.copy(to.data(), std::as_bytes(from));
     }
 
     void begin(const Batch& batch) override {
         device_.use();
+        loader_.release();
         graphs_.abandon(device_.stream());
         results_.clear();
         draws_.clear();
@@ -201,6 +202,7 @@ class CudaBackend final : public Backend {
                      const CudaKvCache& kv, AttentionShape shape, float* o);
 
     Device device_;
+    Loader loader_{device_.stream()};
     std::string name_;
     std::size_t row_bytes_max_;
     DeviceBatch batch_;

@@ -7,6 +7,7 @@
 
 #include "backend/cuda/buffers.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/loader.h"
 
 namespace etalon::backend::cuda {
 
@@ -14,7 +15,7 @@ namespace etalon::backend::cuda {
 std::uint64_t linear_bytes(const weights::Tensor& tensor);
 
 std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> parts,
-                                        std::span<const float> bias, Stream stream);
+                                        std::span<const float> bias, Loader& loader);
 
 /// y[i, row] for the tokens token_of[i], or for the first n_tokens when it is null. `forms` are
 /// those that x has.
@@ -23,7 +24,7 @@ void run_linear(const CudaLinear& w, const ActivationsView& x, unsigned forms,
                 const Device& device);
 
 /// Records of width 1 and rows as they are: what embed.cu reads.
-std::unique_ptr<CudaEmbedding> load_embedding(const weights::Tensor& tensor);
+std::unique_ptr<CudaEmbedding> load_embedding(const weights::Tensor& tensor, Loader& loader);
 std::uint64_t embedding_bytes(const weights::Tensor& tensor);
 
 }  // namespace etalon::backend::cuda

@@ -9,7 +9,6 @@
 #include "backend/cuda/linear.h"
 #include "backend/cuda/sm90/kernels.h"
 #include "base/error.h"
-#include "base/thread_pool.h"
 #include "exact/linear.h"
 
 namespace etalon::backend::cuda {
@@ -33,14 +32,11 @@ FormatKind kind_of(Format format) {
     return exact::format_info(format).kind;
 }
 
-/// Threads that re-encode weights; they live for the whole process, because loading calls often.
-ThreadPool& encoders() {
-    static ThreadPool pool(usable_processors());
-    return pool;
-}
-
 /// Rows of the tensor in records of tiles of `width` rows, to the card at `to`.
-void upload_records(const weights::Tensor& tensor, std::size_t width, DeviceArray<std::byte>& to) {
+void upload_records(const weights::Tensor& tensor, std::size_t width, DeviceArray<std::byte>& to,
+                    Loader& loader) {
+    ETALON_ASSERT(to.size() ==
+                  cpu::repacked_bytes(tensor.format, width, sz(tensor.n_rows), sz(tensor.n_cols)));
     const std::size_t k = sz(tensor.n_cols);
     const std::size_t n_rows = sz(tensor.n_rows);
     const auto row_bytes = exact::row_bytes(tensor.format, k);
@@ -51,58 +47,55 @@ void upload_records(const weights::Tensor& tensor, std::size_t width, DeviceArra
     std::vector<std::byte> records(at_once * tile_bytes);
     for (std::size_t first = 0; first < n_tiles; first += at_once) {
         const std::size_t n = std::min(at_once, n_tiles - first);
-        encoders().run(static_cast<int>(n), [&](int i, int) {
+        loader.threads().run(static_cast<int>(n), [&](int i, int) {
             const std::size_t row = (first + sz(i)) * width;
             const std::size_t rows = std::min(width, n_rows - row);
             cpu::repack_tile(tensor.format, width, 0, k,
                              tensor.data.subspan(row * *row_bytes, rows * *row_bytes), *row_bytes,
                              records.data() + sz(i) * tile_bytes);
         });
-        to.upload(records.data(), n * tile_bytes, first * tile_bytes);
+        loader.copy(to.data() + first * tile_bytes, std::span(records).first(n * tile_bytes));
     }
 }
 
 /// E8 tensors that follow each other in the stack: their rows stand together.
-LinearPart load_e8(std::span<const weights::Tensor* const> tensors, Stream stream) {
+LinearPart load_e8(std::span<const weights::Tensor* const> tensors, Loader& loader) {
     LinearPart part;
     part.format = Format::e8;
     const auto n_cols = static_cast<int>(tensors.front()->n_cols);
     const int stride = round_up(n_cols, kRowAlignment);
     ETALON_ASSERT(n_cols % 4 == 0 && sz(n_cols) <= exact::kLinearKMax);
-    std::size_t tiles_bytes = 0;
     for (const weights::Tensor* tensor : tensors) {
         const std::size_t n_tiles = (sz(tensor->n_rows) + cpu::kE8TileRows - 1) / cpu::kE8TileRows;
         ETALON_ASSERT(tensor->data.size() == n_tiles * cpu::kE8TileRows * sz(n_cols));
         ETALON_ASSERT(tensor->scales.size() == sz(tensor->n_rows) * sizeof(float));
         part.n_rows += static_cast<int>(tensor->n_rows);
-        tiles_bytes = std::max(tiles_bytes, tensor->data.size());
     }
     part.data = DeviceArray<std::byte>(sz(part.n_rows) * sz(stride));
     part.d = DeviceArray<float>(sz(part.n_rows));
-    DeviceArray<std::byte> tiles(tiles_bytes);
     std::size_t row = 0;
     for (const weights::Tensor* tensor : tensors) {
-        tiles.upload(tensor->data.data(), tensor->data.size());
-        launch_e8_layout(tiles.data(), static_cast<int>(tensor->n_rows), n_cols,
+        std::byte* tiles = loader.scratch(tensor->data.size());
+        loader.copy(tiles, tensor->data);
+        launch_e8_layout(tiles, static_cast<int>(tensor->n_rows), n_cols,
                          reinterpret_cast<std::int8_t*>(part.data.data()) + row * sz(stride),
-                         stride, stream);
-        check(cudaStreamSynchronize(stream), "e8_layout");
-        copy_to_device(part.d.data() + row, tensor->scales.data(), tensor->scales.size());
+                         stride, loader.stream());
+        loader.copy(part.d.data() + row, tensor->scales);
         row += sz(tensor->n_rows);
     }
     return part;
 }
 
-LinearPart load_part(const weights::Tensor& tensor) {
+LinearPart load_part(const weights::Tensor& tensor, Loader& loader) {
     LinearPart part;
     part.format = tensor.format;
     part.n_rows = static_cast<int>(tensor.n_rows);
     part.data = DeviceArray<std::byte>(static_cast<std::size_t>(linear_bytes(tensor)));
     if (kind_of(tensor.format) == FormatKind::blocked) {
-        upload_records(tensor, kBlockedWidth, part.data);
+        upload_records(tensor, kBlockedWidth, part.data, loader);
     } else {
         ETALON_ASSERT(kind_of(tensor.format) == FormatKind::floating);
-        part.data.upload(tensor.data.data(), tensor.data.size());
+        loader.copy(part.data.data(), tensor.data);
     }
     return part;
 }
@@ -140,7 +133,7 @@ std::uint64_t linear_bytes(const weights::Tensor& tensor) {
 }
 
 std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> parts,
-                                        std::span<const float> bias, Stream stream) {
+                                        std::span<const float> bias, Loader& loader) {
     ETALON_ASSERT(!parts.empty());
     auto w = std::make_unique<CudaLinear>();
     w->n_cols = static_cast<int>(parts.front()->n_cols);
@@ -152,8 +145,8 @@ std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> 
                 ++end;
         }
         LinearPart part = parts[i]->format == Format::e8
-                              ? load_e8(parts.subspan(i, end - i), stream)
-                              : load_part(*parts[i]);
+                              ? load_e8(parts.subspan(i, end - i), loader)
+                              : load_part(*parts[i], loader);
         part.first_row = w->n_rows;
         w->n_rows += part.n_rows;
         w->forms_needed |= form_of(part.format);
@@ -162,7 +155,7 @@ std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> 
     }
     ETALON_ASSERT(bias.empty() || bias.size() == sz(w->n_rows));
     w->bias = DeviceArray<float>(bias.size());
-    w->bias.upload(bias.data(), bias.size());
+    loader.copy(w->bias.data(), std::as_bytes(bias));
     return w;
 }
 
@@ -203,7 +196,7 @@ std::uint64_t embedding_bytes(const weights::Tensor& tensor) {
     return cpu::repacked_bytes(tensor.format, 1, sz(tensor.n_rows), sz(tensor.n_cols));
 }
 
-std::unique_ptr<CudaEmbedding> load_embedding(const weights::Tensor& tensor) {
+std::unique_ptr<CudaEmbedding> load_embedding(const weights::Tensor& tensor, Loader& loader) {
     auto embedding = std::make_unique<CudaEmbedding>();
     embedding->vocab_size = static_cast<int>(tensor.n_rows);
     embedding->dim = static_cast<int>(tensor.n_cols);
@@ -213,18 +206,18 @@ std::unique_ptr<CudaEmbedding> load_embedding(const weights::Tensor& tensor) {
         const auto bytes = static_cast<std::size_t>(embedding_bytes(tensor));
         embedding->rows = DeviceArray<std::byte>(bytes);
         embedding->row_bytes = bytes / n_rows;
-        upload_records(tensor, 1, embedding->rows);
+        upload_records(tensor, 1, embedding->rows, loader);
         return embedding;
     }
     embedding->row_bytes = tensor.data.size() / n_rows;
     ETALON_ASSERT(tensor.data.size() == n_rows * embedding->row_bytes);
     embedding->rows = DeviceArray<std::byte>(tensor.data.size());
-    embedding->rows.upload(tensor.data.data(), tensor.data.size());
+    loader.copy(embedding->rows.data(), tensor.data);
     if (tensor.format == Format::e8) {
         ETALON_ASSERT(embedding->row_bytes == sz(tensor.n_cols));
         ETALON_ASSERT(tensor.scales.size() == n_rows * sizeof(float));
         embedding->d = DeviceArray<float>(n_rows);
-        copy_to_device(embedding->d.data(), tensor.scales.data(), tensor.scales.size());
+        loader.copy(embedding->d.data(), tensor.scales);
     }
     return embedding;
 }
