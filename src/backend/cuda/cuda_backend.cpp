@@ -196,6 +196,7 @@ class CudaBackend final : public Backend {
     }
     static void check_pages(const Batch& batch, int n_pages);
     const std::int32_t* send_rows(std::span<const std::int32_t> rows);
+    ActivationsView gathered(const CudaActivations& x, const std::int32_t* rows, int n_rows);
     static int chunks_max(const Batch& batch, int sliding_window);
     float* state_room(std::size_t rows, const AttentionShape& shape, int dim_stride);
     bool attend_fast(const Batch& batch, const BatchView& view, const CudaQueries& queries,
@@ -209,6 +210,7 @@ class CudaBackend final : public Backend {
     DeviceArray<float> scratch_;
     DeviceArray<float> states_;       // of attention
     DeviceArray<std::int32_t> rows_;  // of logits
+    CudaActivations gathered_;        // the same rows of activations
     PinnedBytes host_rows_;
     Event rows_sent_;
     DeviceArray<std::uint64_t> sum_{1};
@@ -361,9 +363,17 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
     const bool successive = std::adjacent_find(rows.begin(), rows.end(), [](int a, int b) {
                                 return b != a + 1;
                             }) == rows.end();
-    run_linear(static_cast<const CudaLinear&>(head),
-               successive ? input.view().from(rows.front()) : input.view(), input.forms,
-               successive ? nullptr : send_rows(rows), n, Store::replace, logits.data(), device_);
+    const auto& w = static_cast<const CudaLinear&>(head);
+    const auto run = [&](const ActivationsView& x_rows, const std::int32_t* token_of) {
+        run_linear(w, x_rows, input.forms, token_of, n, Store::replace, logits.data(), device_);
+    };
+    if (successive) {
+        run(input.view().from(rows.front()), nullptr);
+    } else if (w.forms_needed == kRowInt8 && device_.has_sm90()) {
+        run(gathered(input, send_rows(rows), n), nullptr);  // the fast kernels read no list
+    } else {
+        run(input.view(), send_rows(rows));
+    }
     results_.forget(logits.data());
     if (batch_.holds(batch)) results_.fetch(logits.data(), n, head.n_rows, device_.stream());
 }
@@ -393,6 +403,20 @@ const std::int32_t* CudaBackend::send_rows(std::span<const std::int32_t> rows) {
           "rows of logits");
     rows_sent_.record(device_.stream());
     return rows_.data();
+}
+
+/// The int8 rows `rows` of x, on the card.
+ActivationsView CudaBackend::gathered(const CudaActivations& x, const std::int32_t* rows,
+                                      int n_rows) {
+    gathered_.n_cols = x.n_cols;
+    const std::size_t bytes = size_of(n_rows) * size_of(x.stride());
+    if (bytes > gathered_.row_q.size() || size_of(n_rows) > gathered_.row_scales.size()) {
+        wait();
+        gathered_.row_q.reserve(bytes);
+        gathered_.row_scales.reserve(size_of(n_rows));
+    }
+    launch_gather_rows(x.view(), rows, n_rows, gathered_.view(), device_.stream());
+    return gathered_.view();
 }
 
 /// Every token's position has a page of the cache.

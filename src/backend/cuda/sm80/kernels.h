@@ -253,6 +253,10 @@ inline constexpr int kDrawVocabMax = 1 << 21;
 void launch_draw(const float* logits, int n, const DrawRow* rows, int n_rows,
                  const std::uint32_t* words, float* adjusted, std::int32_t* tokens, Stream stream);
 
+/// --- gather_rows.cu --- the int8 rows rows[i] of `from` as rows i of `to`.
+void launch_gather_rows(const ActivationsView& from, const std::int32_t* rows, int n_rows,
+                        const ActivationsView& to, Stream stream);
+
 /// --- integer_peak.cu --- multiplies for so many turns; returns the operations. `sink` has
 /// kPeakSink words for each multiprocessor.
 inline constexpr int kPeakSink = 512;
