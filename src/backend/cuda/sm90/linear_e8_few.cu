@@ -35,7 +35,7 @@ constexpr std::size_t kHalfShared = 112 * 1024;
 constexpr std::size_t kAllShared = 226 * 1024;
 constexpr int kStagesMax = 16;
 
-/// Rows of 128 bytes, swizzled by the copy engine.
+/// Rows of 128 bytes, swizzled by the copy engine. What is behind the tokens is never looked at.
 template <int kTokens>
 struct Stage {
     std::int8_t w[kTileRows * kStep];
@@ -71,6 +71,7 @@ struct Work {
     int n_steps;  // of K
     int n_parts;
     int n_stages;  // of the ring
+    int n_copied;  // tokens: those that are not there are slow to copy
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -106,9 +107,9 @@ struct Place {
 /// when x is there.
 template <int kTokens>
 __device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const CUtensorMap& w,
-                           const Block& block, int n_stages) {
+                           const Block& block, int n_stages, int n_tokens) {
     const auto copy_w = [&](int stage, int step) {
-        barrier_arrive_expect(shared.full[stage], sizeof(Stage<kTokens>));
+        barrier_arrive_expect(shared.full[stage], (kTileRows + n_tokens) * kStep);
         copy_tile_once(shared.stages[stage].w, w, (block.first_step + step) * kStep,
                        block.first_row, shared.full[stage]);
     };
@@ -323,7 +324,7 @@ __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
     int* to = reinterpret_cast<int*>(shared.stages);
     if (threadIdx.x >= kMultiplyThreads) {
         if (threadIdx.x == kMultiplyThreads)
-            copy_steps<kTokens>(shared, x_map, w_map, block, work.n_stages);
+            copy_steps<kTokens>(shared, x_map, w_map, block, work.n_stages, work.n_copied);
         __syncwarp();
         if (!alone) cluster_sync();
     } else {
@@ -353,7 +354,9 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
     static_assert(sizeof(int) * kTokens * kSumsPitch <= Size::kStages * sizeof(Stage<kTokens>));
     const auto tiles = [](int n, int size) { return (n + size - 1) / size; };
     const int n_tiles = tiles(w.n_rows, kTileRows);
-    Work work{w.n_rows, tiles(w.stride, kStep), 1, Size::kStages};
+    constexpr int kEight = 8;  // rows of the swizzle
+    Work work{w.n_rows, tiles(w.stride, kStep), 1, Size::kStages,
+              tiles(out.n_tokens, kEight) * kEight};
     // Few blocks have a multiprocessor each, and a long ring.
     const bool spread = 2 * n_tiles <= n_multiprocessors * 3 / 4;
     const int n_parts_max = kTokens == kFewTokensMax || spread ? 2 : kPartsMax;
@@ -361,7 +364,7 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
            2 * work.n_parts * n_tiles <= Size::kBlocks * n_multiprocessors)
         work.n_parts *= 2;
     if (spread) work.n_stages = Size::kStagesLong;
-    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, kTokens);
+    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, work.n_copied);
     const CUtensorMap w_map = tensor_map(w.q, w.n_rows, w.stride, kTileRows);
     check(cudaFuncSetAttribute(linear_e8_few_sm90<kTokens>,
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
