@@ -59,6 +59,17 @@ __device__ inline void copy_tile_to_blocks(void* to_shared, const CUtensorMap& m
         : "memory");
 }
 
+/// The same to several blocks, as copy_tile_to_blocks.
+__device__ inline void copy_gate_up_to_blocks(void* to_shared, const CUtensorMap& map, int column,
+                                              int row, Barrier& barrier, std::uint16_t blocks) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+        ".multicast::cluster [%0], [%1, {%2, %3, %3, %4}], [%5], %6;" ::"r"(
+            shared_address(to_shared)),
+        "l"(&map), "r"(column), "r"(0), "r"(row / 16), "r"(shared_address(&barrier)), "h"(blocks)
+        : "memory");
+}
+
 /// `bytes` that follow each other; addresses and number are multiples of 16.
 __device__ inline void copy_bytes(void* to_shared, const void* from, int bytes, Barrier& barrier) {
     asm volatile(

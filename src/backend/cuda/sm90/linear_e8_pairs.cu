@@ -69,12 +69,6 @@ struct Work {
     int n_pairs;
     int n_pieces;
     int half_tokens;  // that a block copies; a multiple of 8
-
-    /// Where pair i starts.
-    __device__ int cut(int i) const {
-        if (n_pieces == 1) return i * n_tiles / n_pairs * n_steps;
-        return i / n_pieces * n_steps + i % n_pieces * n_steps / n_pieces;
-    }
 };
 
 /// Sums between the blocks of a launch; `counts` are 0 before and after.
@@ -97,6 +91,12 @@ struct Place {
     }
 };
 
+/// Where pair i starts.
+__device__ int cut(const Work& work, int i) {
+    if (work.n_pieces == 1) return i * work.n_tiles / work.n_pairs * work.n_steps;
+    return i / work.n_pieces * work.n_steps + i % work.n_pieces * work.n_steps / work.n_pieces;
+}
+
 /// Steps of one tile.
 struct Piece {
     int tile;
@@ -116,8 +116,8 @@ template <bool kGate>
 __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
                             const Work& work, int pair, int rank) {
     constexpr std::uint16_t kBoth = 3;
-    const int begin = work.cut(pair);
-    const int end = work.cut(pair + 1);
+    const int begin = cut(work, pair);
+    const int end = cut(work, pair + 1);
     const auto copy_w = [&](int stage, int at) {
         const Piece piece(work, at, end);
         barrier_arrive_expect(shared.full[stage],
@@ -312,8 +312,8 @@ __device__ void finish_quads(const LinearOut& out, const Rows<kGate>& rows, cons
 
 /// A piece of kPieces of a tile: leaves the sums of the tokens that others finish, finishes its
 /// own.
-template <bool kGate, int kPieces>
-__device__ void finish_part(const LinearOut& out, const Rows<kGate>& rows, const float* a,
+template <int kPieces>
+__device__ void finish_part(const LinearOut& out, const Rows<false>& rows, const float* a,
                             const Exchange& exchange, int block, int (&sums)[128]) {
     constexpr int kCount = kQuads / kPieces;
     const int tile = block / (kPair * kPieces);
@@ -332,7 +332,7 @@ __device__ void finish_part(const LinearOut& out, const Rows<kGate>& rows, const
         others[o] = exchange.sums + static_cast<std::size_t>(other) * kBlockSums;
     }
     const auto part = [&](auto first) {
-        finish_quads<kGate, kPieces - 1, first.value, kCount>(out, rows, a, others, sums);
+        finish_quads<false, kPieces - 1, first.value, kCount>(out, rows, a, others, sums);
     };
     if (piece == 0) {
         part(std::integral_constant<int, 0>{});
@@ -356,21 +356,23 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
     wait_for_kernels_before();
     shared.a[thread] = thread < out.n_tokens ? row_scales[thread] : 0.0F;
     named_sync(1, kMultiplyThreads);
-    const int end = work.cut(pair + 1);
+    const int end = cut(work, pair + 1);
     const int block = pair * kPair + rank;
     Place place;
-    for (int at = work.cut(pair); at < end;) {
+    for (int at = cut(work, pair); at < end;) {
         const Piece piece(work, at, end);
         at += piece.n;
         const Rows<kGate> rows(w, out, (piece.tile * kPair + rank) * kTileRows);
         int sums[128];
         multiply(shared, group, piece.n, place, sums);
-        if (work.n_pieces == 1) {
-            finish_quads<kGate, 0, 0, kQuads>(out, rows, shared.a, {}, sums);
+        if constexpr (kGate) {
+            finish_quads<true, 0, 0, kQuads>(out, rows, shared.a, {}, sums);
+        } else if (work.n_pieces == 1) {
+            finish_quads<false, 0, 0, kQuads>(out, rows, shared.a, {}, sums);
         } else if (work.n_pieces == 2) {
-            finish_part<kGate, 2>(out, rows, shared.a, exchange, block, sums);
+            finish_part<2>(out, rows, shared.a, exchange, block, sums);
         } else {
-            finish_part<kGate, kPiecesMax>(out, rows, shared.a, exchange, block, sums);
+            finish_part<kPiecesMax>(out, rows, shared.a, exchange, block, sums);
         }
     }
 }
@@ -388,7 +390,8 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
 ///         194 KB; pairs go on to the next tile; few tiles are cut into pieces of K
 ///   floor: stride + 4 bytes a row, of the read speed, or 512 R K operations, of the int8 peak
 ///   supported: out.n_tokens <= 256, any R (kGate: a multiple of 16), stride a multiple of 16,
-///              out.token_of null, kGate: out.add false; all blocks run at the same time
+///              out.token_of null; kGate: whole tiles, out.add false; all blocks run at the same
+///              time
 template <bool kGate>
 __global__ void __launch_bounds__(kThreads, 1)
     linear_e8_pairs_sm90(const __grid_constant__ CUtensorMap x_map,
@@ -436,7 +439,8 @@ Work cut_work(int n_rows, int n_steps, int n_tokens, int n_pairs_max, bool may_s
     return work;
 }
 
-/// Pairs that the current card runs at the same time.
+/// Pairs that the current card runs at the same time; their shared memory is allowed already.
+template <bool kGate>
 int pairs_at_once(int n_multiprocessors) {
     constexpr int kDevicesMax = 64;
     static std::array<std::atomic<int>, kDevicesMax> known{};  // 0: not asked yet
@@ -470,9 +474,9 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
     check(cudaFuncSetAttribute(linear_e8_pairs_sm90<kGate>,
                                cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)),
           "shared memory of linear_e8_pairs");
-    const int n_pairs = pairs_at_once(n_multiprocessors);
+    const int n_pairs = pairs_at_once<kGate>(n_multiprocessors);
     const Work work = cut_work(w.n_rows, (w.stride + kStep - 1) / kStep, out.n_tokens, n_pairs,
-                               split.n_blocks >= n_pairs * kPair);
+                               !kGate && split.n_blocks >= n_pairs * kPair);
     const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, work.half_tokens);
     const CUtensorMap w_map = kGate ? tensor_map_gate_up(w.q, w.n_rows, w.stride, kTileRows)
                                     : tensor_map(w.q, w.n_rows, w.stride, kTileRows);
@@ -498,6 +502,14 @@ void launch_linear_e8_pairs_sm90(const E8View& w, const ActivationsView& x, cons
     ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kTileTokens && w.n_rows >= 1);
     ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && n_multiprocessors >= kPair);
     launch<false>(w, x, out, n_multiprocessors, split, stream);
+}
+
+void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                                  int n_multiprocessors, Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kTileTokens && w.n_rows % 16 == 0);
+    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && !out.add);
+    ETALON_ASSERT(n_multiprocessors >= kPair);
+    launch<true>(w, x, out, n_multiprocessors, {}, stream);
 }
 
 }  // namespace etalon::backend::cuda
