@@ -62,6 +62,10 @@ Device::Device(int index, CudaKernels kernels) : index_(index) {
           "number of multiprocessors");
     has_sm90_ = kernels == CudaKernels::best && card_has_sm90_kernels();
     check(cudaStreamCreate(&stream_), "stream");
+    if (has_sm90_) {
+        sums_ = DeviceArray<std::int32_t>(split_sums_ints(n_multiprocessors_));
+        counts_ = DeviceArray<std::uint32_t>(static_cast<std::size_t>(n_multiprocessors_));
+    }
     std::vector<float> tables;
     for (int m = kDctMin; m <= kDctMax; m += 2) {
         const auto table = exact::dct_table(m);
@@ -77,6 +81,10 @@ Device::~Device() {
 
 void Device::use() const {
     check(cudaSetDevice(index_), "choice of the card");
+}
+
+SplitSums Device::split_sums() const noexcept {
+    return {sums_.data(), counts_.data(), static_cast<int>(counts_.size())};
 }
 
 std::size_t Device::free_bytes() const {

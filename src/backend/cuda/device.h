@@ -7,6 +7,7 @@
 #include "backend/cuda/common/memory.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/sm80/kernels.h"
+#include "backend/cuda/sm90/kernels.h"
 
 namespace etalon::backend::cuda {
 
@@ -24,6 +25,8 @@ class Device {
     int n_multiprocessors() const noexcept { return n_multiprocessors_; }
     /// Whether to launch the kernels of sm90/.
     bool has_sm90() const noexcept { return has_sm90_; }
+    /// For one launch after the other on stream(); none where has_sm90() is false.
+    SplitSums split_sums() const noexcept;
     std::size_t free_bytes() const;
     /// Constants of ROT-4 for length m, odd in [3, 15].
     const float* dct_table(int m) const;
@@ -34,6 +37,8 @@ class Device {
     int n_multiprocessors_ = 0;
     bool has_sm90_ = false;
     DeviceArray<float> dct_tables_;
+    DeviceArray<std::int32_t> sums_;
+    DeviceArray<std::uint32_t> counts_;
 };
 
 }  // namespace etalon::backend::cuda

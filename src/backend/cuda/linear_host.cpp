@@ -103,7 +103,10 @@ LinearPart load_part(const weights::Tensor& tensor, Loader& loader) {
 void run_e8(const E8View& w, const ActivationsView& x, const LinearOut& out, const Device& device) {
     const bool sm90 =
         device.has_sm90() && out.token_of == nullptr && out.n_tokens >= kSm90TokensMin;
-    if (sm90 && out.n_tokens <= kFewTokensMax) {
+    if (sm90 && pairs_are_faster(out.n_tokens, w.n_rows, w.stride)) {
+        launch_linear_e8_pairs_sm90(w, x, out, device.n_multiprocessors(), device.split_sums(),
+                                    device.stream());
+    } else if (sm90 && out.n_tokens <= kFewTokensMax) {
         launch_linear_e8_few_sm90(w, x, out, device.n_multiprocessors(), device.stream());
     } else if (sm90) {
         launch_linear_e8_sm90(w, x, out, device.n_multiprocessors(), device.stream());

@@ -46,7 +46,10 @@ __device__ inline float power_of_two(int n) {
 
 /// 2^x, x in [-126, 126] (MTH-1).
 __device__ inline float exp2_full(float x) {
-    const float n = rne(x);
+    constexpr float kMagic = 0x1.8p23F;  // as in rne(): n stands in the lowest bits of the sum
+    constexpr std::uint32_t kOne = 0x3F800000U;  // 1.0F
+    const float shifted = add(x, kMagic);
+    const float n = sub(shifted, kMagic);
     const float f = sub(x, n);
     float p = 0x1.5bba14p-10F;
     p = fused(p, f, 0x1.3cea88p-7F);
@@ -54,7 +57,7 @@ __device__ inline float exp2_full(float x) {
     p = fused(p, f, 0x1.ebf9bcp-3F);
     p = fused(p, f, 0x1.62e42ap-1F);
     p = fused(p, f, 1.0F);
-    return mul(p, power_of_two(static_cast<int>(n)));
+    return mul(p, __uint_as_float((__float_as_uint(shifted) << 23) + kOne));  // 2^n is normal
 }
 
 /// About 2^f, f in [-1/2, 1/2] (MTH-2).
@@ -101,8 +104,7 @@ __device__ inline SinCos sincos_turn(std::uint64_t turn) {
 /// SWI-1. A NaN in g becomes a bound and g / ... is NaN by itself.
 __device__ inline float swiglu(float g, float u) {
     float x = mul(-g, exact::kLog2E);
-    x = x > -126.0F ? x : -126.0F;
-    x = x < 126.0F ? x : 126.0F;
+    x = fminf(fmaxf(x, -126.0F), 126.0F);
     return mul(divide(g, add(1.0F, exp2_full(x))), u);
 }
 

@@ -14,4 +14,9 @@ inline constexpr int kTensorTileBytes = 128;
 /// `matrix` and `stride` are multiples of 16.
 CUtensorMap tensor_map(const void* matrix, int n_rows, int stride, int tile_rows);
 
+/// The same of a matrix whose first half is gate and whose second half is up, in the order: eight
+/// rows of gate, the same eight of up, the next eight of gate, ... `n_rows` and `tile_rows` are
+/// multiples of 16. For copy_gate_up_once and the like (ptx/tensor_copy.cuh).
+CUtensorMap tensor_map_gate_up(const void* matrix, int n_rows, int stride, int tile_rows);
+
 }  // namespace etalon::backend::cuda

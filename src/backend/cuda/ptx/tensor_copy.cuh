@@ -34,6 +34,21 @@ __device__ inline void copy_tile_once(void* to_shared, const CUtensorMap& map, i
         : "memory");
 }
 
+/// As copy_tile_once, of a map by tensor_map_gate_up: gate and up in turns of eight rows, from row
+/// `row` (a multiple of 16) in this order.
+__device__ inline void copy_gate_up_once(void* to_shared, const CUtensorMap& map, int column,
+                                         int row, Barrier& barrier) {
+    asm volatile(
+        "{\n"
+        ".reg .b64 policy;\n"
+        "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+        ".L2::cache_hint [%0], [%1, {%2, %3, %3, %4}], [%5], policy;\n"
+        "}" ::"r"(shared_address(to_shared)),
+        "l"(&map), "r"(column), "r"(0), "r"(row / 16), "r"(shared_address(&barrier))
+        : "memory");
+}
+
 /// As copy_tile, to the same place and barrier of every block of the cluster that `blocks` names.
 __device__ inline void copy_tile_to_blocks(void* to_shared, const CUtensorMap& map, int column,
                                            int row, Barrier& barrier, std::uint16_t blocks) {
@@ -41,6 +56,17 @@ __device__ inline void copy_tile_to_blocks(void* to_shared, const CUtensorMap& m
         "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
         ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared_address(to_shared)),
         "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier)), "h"(blocks)
+        : "memory");
+}
+
+/// The same to several blocks, as copy_tile_to_blocks.
+__device__ inline void copy_gate_up_to_blocks(void* to_shared, const CUtensorMap& map, int column,
+                                              int row, Barrier& barrier, std::uint16_t blocks) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+        ".multicast::cluster [%0], [%1, {%2, %3, %3, %4}], [%5], %6;" ::"r"(
+            shared_address(to_shared)),
+        "l"(&map), "r"(column), "r"(0), "r"(row / 16), "r"(shared_address(&barrier)), "h"(blocks)
         : "memory");
 }
 

@@ -133,6 +133,12 @@ bool launch_swiglu_quantize_e8(const BatchView& batch, const float* gate_up,
                                const RotationView& rotation, const ActivationsView& x,
                                bool clusters, Stream stream);
 
+/// R and int8 of rows s [T, n_cols]: what is left of swiglu_quantize where s is there.
+bool takes_rotate_quantize_e8(const RotationView& rotation, const ActivationsView& x,
+                              bool clusters);
+void launch_rotate_quantize_e8(const BatchView& batch, const float* s, const RotationView& rotation,
+                               const ActivationsView& x, bool clusters, Stream stream);
+
 /// --- linear*.cu --- A part of a stack: its rows of y, and which token each row of y is of.
 struct LinearOut {
     float* y = nullptr;                      ///< of the part's first row

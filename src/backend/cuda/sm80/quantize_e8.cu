@@ -19,6 +19,12 @@ namespace {
 constexpr int kMine = 16;  // elements of a thread
 constexpr int kMineBits = 4;
 constexpr int kThreadsMax = 1024;
+constexpr int kThreadsUsual = 256;
+/// Blocks of so many threads on a multiprocessor, by registers: each of them waits much.
+constexpr int blocks_usual(bool two_inputs) {
+    return two_inputs ? 4 : 5;
+}
+constexpr int kWarpMine = kMine * kWarpLanes;
 constexpr int kClusterMax = 8;  // every card of 9.0 runs clusters of so many blocks
 
 enum class Source : std::uint8_t { norm, swiglu, plain };
@@ -32,14 +38,17 @@ struct RowInput {
 /// What one block of threads shares beside its elements.
 struct Shared {
     float lanes[kLanes];
+    float scale;
     std::uint32_t words[kWarpLanes];
     std::uint32_t cluster[kClusterMax];
 };
 
-/// Where element e lies in shared memory: 4 words are left free behind 16, and 16 behind 256, so
-/// that the lanes of a warp meet in no bank whichever four bits of e they do not own.
+/// Where element e lies in shared memory. Bits 2 to 4, which choose four banks, are mixed with
+/// those behind, so that the lanes of a warp meet in no bank whichever four bits of e they do not
+/// own. Bits do not carry: place_of(a | b) = place_of(a) ^ place_of(b) where a and b have none in
+/// common.
 __host__ __device__ constexpr int place_of(int e) {
-    return e + (e >> 4) * 4 + (e >> 8) * 16;
+    return e ^ (e >> 5 & 7) << 2 ^ (e >> 8 & 1) << 4;
 }
 
 /// A block of 2^kBits elements between its threads. The elements that thread t holds have in
@@ -76,44 +85,89 @@ struct Butterfly {
         }
     }
 
+    /// Where element j of thread t lies.
+    template <int kFirst>
+    __device__ static int place(int base, int j) {
+        constexpr int kMixed = 31;  // the other bits of j are not in the base
+        const int own = place_of(j << kFirst);
+        return (base ^ (own & kMixed)) + (own & ~kMixed);
+    }
     template <int kFirst>
     __device__ static void store(const float (&v)[kMine], int t, float* z) {
+        const int base = place_of(element<kFirst>(t, 0));
 #pragma unroll
         for (int j = 0; j < kMine; ++j)
-            z[place_of(element<kFirst>(t, j))] = v[j];
+            z[place<kFirst>(base, j)] = v[j];
     }
     template <int kFirst>
     __device__ static void load(float (&v)[kMine], int t, const float* z) {
+        const int base = place_of(element<kFirst>(t, 0));
 #pragma unroll
         for (int j = 0; j < kMine; ++j)
-            v[j] = z[place_of(element<kFirst>(t, j))];
+            v[j] = z[place<kFirst>(base, j)];
     }
 
-    /// From low to high; `z` is shared memory of the whole block of threads.
-    __device__ static void run(float (&v)[kMine], int t, float* z) {
+    /// The 16 successive elements of a thread, four at a time.
+    __device__ static float4* low_quad(int t, int i, float* z) {
+        return reinterpret_cast<float4*>(z + (place_of(kMine * t) ^ 4 * i));
+    }
+
+    /// From low to high; `z` is shared memory of the whole block of threads, all of whom run
+    /// between() after the first of two meetings.
+    template <typename Between>
+    __device__ static void run(float (&v)[kMine], int t, float* z, const Between& between) {
         strides<kLow, 0, 3>(v);
-        store<kLow>(v, t, z);
+#pragma unroll
+        for (int i = 0; i < kMine / 4; ++i)
+            *low_quad(t, i, z) = {v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]};
         __syncthreads();
+        between();
         load<kMiddle>(v, t, z);
         strides<kMiddle, 4, 7>(v);
         store<kMiddle>(v, t, z);
         __syncthreads();
         load<kHigh>(v, t, z);
         strides<kHigh, 8, kBits - 1>(v);
-        __syncthreads();
     }
 };
 
-__device__ void load_16(const float* from, float (&v)[kMine]) {
-    const auto* quads = reinterpret_cast<const float4*>(from);
+/// A lane's share of the warp's 512 elements: of each 128 the four behind those of the lane before.
+__device__ void load_16(const float* of_warp, float (&v)[kMine]) {
+    const auto* quads = reinterpret_cast<const float4*>(of_warp) + threadIdx.x % kWarpLanes;
 #pragma unroll
-    for (int j = 0; j < kMine / 4; ++j) {
-        const float4 quad = quads[j];
-        v[4 * j] = quad.x;
-        v[4 * j + 1] = quad.y;
-        v[4 * j + 2] = quad.z;
-        v[4 * j + 3] = quad.w;
+    for (int i = 0; i < kMine / 4; ++i) {
+        const float4 quad = quads[i * kWarpLanes];
+        v[4 * i] = quad.x;
+        v[4 * i + 1] = quad.y;
+        v[4 * i + 2] = quad.z;
+        v[4 * i + 3] = quad.w;
     }
+}
+
+/// The halving tree of SUM-1 over the lanes in shared memory, by one warp; lane 0 has it.
+__device__ float sum_lanes_by_warp(const float* lanes) {
+    constexpr int kPerLane = kLanes / kWarpLanes;
+    const auto lane = static_cast<int>(threadIdx.x % kWarpLanes);
+    float v[kPerLane];
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i)
+        v[i] = lanes[i * kWarpLanes + lane];
+#pragma unroll
+    for (int half = kPerLane / 2; half >= 1; half /= 2) {
+#pragma unroll
+        for (int i = 0; i < half; ++i)
+            v[i] = add(v[i], v[i + half]);
+    }
+    return sum_last_lanes(v[0]);
+}
+
+/// The largest value of a block; every thread gets it. `words` is used once.
+__device__ std::uint32_t block_max_once(std::uint32_t value, std::uint32_t* words) {
+    const unsigned lane = threadIdx.x % kWarpLanes;
+    value = __reduce_max_sync(kFullWarp, value);
+    if (lane == 0) words[threadIdx.x / kWarpLanes] = value;
+    __syncthreads();
+    return __reduce_max_sync(kFullWarp, lane < blockDim.x / kWarpLanes ? words[lane] : 0U);
 }
 
 /// The largest value of the blocks of a cluster.
@@ -130,109 +184,143 @@ __device__ std::uint32_t cluster_max(std::uint32_t value, int n_blocks, std::uin
     return value;
 }
 
-/// Codes in the order of the elements to memory, 16 a thread; `codes` is shared.
-template <int kFirst, int kBits>
-__device__ void store_codes(const Quantizer& quantizer, const float (&v)[kMine], int t,
-                            std::int8_t* codes, std::int8_t* to) {
-    if constexpr (kFirst == 0) {
-        (void)codes;
-        std::uint32_t words[kMine / 4] = {};
-#pragma unroll
-        for (int j = 0; j < kMine; ++j)
-            words[j / 4] |= (static_cast<std::uint32_t>(quantizer.code(v[j])) & 0xFFU)
-                            << (j % 4 * 8);
-        reinterpret_cast<uint4*>(to)[t] = {words[0], words[1], words[2], words[3]};
-    } else {
-#pragma unroll
-        for (int j = 0; j < kMine; ++j)
-            codes[Butterfly<kBits>::template element<kFirst>(t, j)] =
-                static_cast<std::int8_t>(quantizer.code(v[j]));
-        __syncthreads();
-        reinterpret_cast<uint4*>(to)[t] = reinterpret_cast<const uint4*>(codes)[t];
+/// The codes of elements (Quantizer::code): the lowest byte of each word.
+struct Codes {
+    float inverse;
+    std::uint32_t mask;
+
+    __device__ explicit Codes(const Quantizer& quantizer)
+        : inverse(quantizer.inverse), mask(quantizer.inverse == 0.0F ? 0U : ~0U) {}
+
+    /// abs(x * inverse) <= 127.5, so that the sum has the nearest integer in its lowest bits.
+    __device__ std::uint32_t code(float x) const {
+        constexpr float kMagic = 0x1.8p23F;
+        return __float_as_uint(add(mul(x, inverse), kMagic)) & mask;
     }
-}
+    __device__ std::uint32_t four(float a, float b, float c, float d) const {
+        constexpr unsigned kLowBytes = 0x0040;
+        constexpr unsigned kLowHalves = 0x5410;
+        return __byte_perm(__byte_perm(code(a), code(b), kLowBytes),
+                           __byte_perm(code(c), code(d), kLowBytes), kLowHalves);
+    }
+};
 
 /// x from a row: norm (NRM-1 to NRM-3), SwiGLU (SWI-1) or as it is; R (ROT-3); int8 (QNT-2).
 ///   in:  input.v, input.w binary32, 16-byte alignment
 ///   out: x.row_q, x.row_scales; failed [T]
 ///   tile: a token a cluster of n_blocks blocks, K / 16 threads in all; a butterfly over 2^kBits
-///         elements stays in a block; shared: 5.25 K bytes / n_blocks
+///         elements stays in a block; shared: 4 K bytes / n_blocks
 ///   floor: 5 K bytes a token (swiglu: 9), of the read speed
-///   supported: K a multiple of 2^kBits, K / 16 / n_blocks <= 1024 threads; kBits 0: no rotation;
-///              norm: n_blocks 1 and K >= 4096
-template <Source kSource, int kBits>
-__global__ void __launch_bounds__(kThreadsMax)
+///   supported: K a multiple of 2^kBits, K / 16 / n_blocks <= kThreads, a multiple of 32; kBits 0:
+///              plain, no rotation; norm: n_blocks 1 and K >= 4096
+template <Source kSource, int kBits, int kThreads>
+__global__ void __launch_bounds__(kThreads, kThreads == kThreadsUsual
+                                                ? blocks_usual(kSource != Source::plain)
+                                                : 1)
     quantize_e8_sm80(RowInput input, ActivationsView x, std::uint8_t* failed, int n_blocks) {
+    static_assert(kBits != 0 || kSource == Source::plain);
     __shared__ Shared shared;
     extern __shared__ float4 dynamic[];
+    using Turn = Butterfly<kBits>;
+    constexpr int kSize = 1 << kBits;  // of a butterfly
+    constexpr int kBlockThreads = kBits == 0 ? 1 : kSize / kMine;
     const int k = x.n_cols;
-    const std::size_t t = blockIdx.x / static_cast<unsigned>(n_blocks);
+    const std::size_t token = blockIdx.x / static_cast<unsigned>(n_blocks);
     const int first = static_cast<int>(blockIdx.x) % n_blocks * (k / n_blocks);  // element
     const int thread = static_cast<int>(threadIdx.x);
+    const int lane = thread % kWarpLanes;
+    const int of_warp = thread / kWarpLanes * kWarpMine;
+    // Phase 1: the elements, neighbours in neighbouring lanes.
     float v[kMine];
-    float w[kMine];
-    if constexpr (kSource == Source::norm) load_16(input.w + kMine * thread, w);
+    float w[kSource == Source::plain ? 1 : kMine];
+    if constexpr (kSource == Source::norm) load_16(input.w + of_warp, w);
     let_next_kernel_start();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     if (n_blocks > 1) cluster_arrive();
 #endif
     wait_for_kernels_before();
-    // Phase 1: the elements, 16 successive ones a thread.
-    const float* row = input.v + t * k * (kSource == Source::swiglu ? 2 : 1) + first;
-    load_16(row + kMine * thread, v);
-    float scale = 1.0F;
+    const float* row = input.v + token * k * (kSource == Source::swiglu ? 2 : 1) + first;
+    load_16(row + of_warp, v);
+    if constexpr (kSource == Source::swiglu) load_16(row + k + of_warp, w);
     if constexpr (kSource == Source::norm) {
-        const float lane = thread < kLanes ? square_sum_of_lane(row, k, thread) : 0.0F;
-        const float mean = divide(sum_lanes(lane, shared.lanes), static_cast<float>(k));
-        scale = divide(1.0F, __fsqrt_rn(add(mean, input.eps)));  // NRM-1
+        if (thread < kLanes) shared.lanes[thread] = square_sum_of_lane(row, k, thread);
 #pragma unroll
         for (int j = 0; j < kMine; ++j)
             v[j] = mul(w[j], v[j]);  // NRM-2
     }
     if constexpr (kSource == Source::swiglu) {
-        load_16(row + k + kMine * thread, w);
 #pragma unroll
         for (int j = 0; j < kMine; ++j)
             v[j] = swiglu(v[j], w[j]);
     }
-    // Phase 2: the rotation of each block of elements.
+    // Phase 2: the rotation of each block of elements. Threads of a warp change to 16 successive
+    // ones each.
     auto* z = reinterpret_cast<float*>(dynamic);
-    constexpr int kBlockThreads = kBits == 0 ? 1 : (1 << kBits) / kMine;
     const int group = thread / kBlockThreads;
-    if constexpr (kBits != 0)
-        Butterfly<kBits>::run(v, thread % kBlockThreads, z + group * place_of(1 << kBits));
+    const int t = thread % kBlockThreads;
+    if constexpr (kBits != 0) {
+        z += group << kBits;
+        const int start = of_warp % kSize + 4 * lane;
+#pragma unroll
+        for (int i = 0; i < kMine / 4; ++i)
+            *reinterpret_cast<float4*>(z + place_of(start + i * 4 * kWarpLanes)) = {
+                v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]};
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < kMine / 4; ++i) {
+            const float4 quad = *Turn::low_quad(t, i, z);
+            v[4 * i] = quad.x;
+            v[4 * i + 1] = quad.y;
+            v[4 * i + 2] = quad.z;
+            v[4 * i + 3] = quad.w;
+        }
+        Turn::run(v, t, z, [&] {
+            if (kSource != Source::norm || thread >= kWarpLanes) return;
+            const float sum = sum_lanes_by_warp(shared.lanes);
+            const float mean = divide(sum, static_cast<float>(k));
+            const float scale = divide(1.0F, __fsqrt_rn(add(mean, input.eps)));  // NRM-1
+            if (lane == 0) shared.scale = scale;
+        });
+    }
     // Phase 3: one scale for the row.
     std::uint32_t amax = 0;
 #pragma unroll
     for (int j = 0; j < kMine; ++j)
         amax = max(amax, magnitude_bits(v[j]));
-    amax = cluster_max(block_max(amax, shared.words), n_blocks, shared.cluster);
+    amax = cluster_max(block_max_once(amax, shared.words), n_blocks, shared.cluster);
+    const float scale = kSource == Source::norm ? shared.scale : 1.0F;
     const std::uint32_t bits = __float_as_uint(scale);
     // A token that fails reads as zero: the quantizer of 0 (ERR-1).
     const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
     const Quantizer quantizer(ok ? amax : 0U);
-    std::int8_t* to = x.row_q + t * x.stride + first;
+    const Codes codes(quantizer);
+    std::int8_t* to = x.row_q + token * x.stride + first;
     if constexpr (kBits == 0) {
-        store_codes<0, 0>(quantizer, v, thread, nullptr, to);
+#pragma unroll
+        for (int i = 0; i < kMine / 4; ++i)
+            reinterpret_cast<std::uint32_t*>(to + of_warp)[i * kWarpLanes + lane] =
+                codes.four(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
     } else {
-        store_codes<Butterfly<kBits>::kHigh, kBits>(
-            quantizer, v, thread % kBlockThreads,
-            reinterpret_cast<std::int8_t*>(dynamic) + (group << kBits), to + (group << kBits));
+        // No thread reads elements any more: their place holds the codes.
+        auto* bytes = reinterpret_cast<std::uint8_t*>(dynamic) + (group << kBits);
+#pragma unroll
+        for (int j = 0; j < kMine; ++j)
+            bytes[Turn::template element<Turn::kHigh>(t, j)] =
+                static_cast<std::uint8_t>(codes.code(v[j]));
+        __syncthreads();
+        reinterpret_cast<uint4*>(to)[thread] = reinterpret_cast<const uint4*>(dynamic)[thread];
     }
     if (thread != 0 || first != 0) return;
-    x.row_scales[t] = ok ? mul(quantizer.scale, scale) : 0.0F;  // NRM-3
-    if (!ok) failed[t] = 1;
+    x.row_scales[token] = ok ? mul(quantizer.scale, scale) : 0.0F;  // NRM-3
+    if (!ok) failed[token] = 1;
 }
 
-template <Source kSource, int kBits>
-void launch(const BatchView& batch, const RowInput& input, const ActivationsView& x, int n_blocks,
-            Stream stream) {
-    const auto kernel = quantize_e8_sm80<kSource, kBits>;
+template <Source kSource, int kBits, int kThreads>
+void launch_threads(const BatchView& batch, const RowInput& input, const ActivationsView& x,
+                    int n_blocks, Stream stream) {
+    const auto kernel = quantize_e8_sm80<kSource, kBits, kThreads>;
     const int n_elements = x.n_cols / n_blocks;
-    const std::size_t bytes =
-        kBits == 0 ? 0
-                   : sizeof(float) *
-                         static_cast<std::size_t>((n_elements >> kBits) * place_of(1 << kBits));
+    const std::size_t bytes = kBits == 0 ? 0 : sizeof(float) * static_cast<std::size_t>(n_elements);
     constexpr std::size_t kUsual = 40 * 1024;
     if (bytes > kUsual) {
         check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -241,6 +329,16 @@ void launch(const BatchView& batch, const RowInput& input, const ActivationsView
     }
     launch_cluster("quantize_e8", kernel, dim3(static_cast<unsigned>(batch.n_tokens * n_blocks)),
                    n_elements / kMine, n_blocks, bytes, stream, input, x, batch.failed, n_blocks);
+}
+
+template <Source kSource, int kBits>
+void launch(const BatchView& batch, const RowInput& input, const ActivationsView& x, int n_blocks,
+            Stream stream) {
+    if (x.n_cols / n_blocks <= kMine * kThreadsUsual) {
+        launch_threads<kSource, kBits, kThreadsUsual>(batch, input, x, n_blocks, stream);
+    } else {
+        launch_threads<kSource, kBits, kThreadsMax>(batch, input, x, n_blocks, stream);
+    }
 }
 
 /// The choice of 2^kBits; false when the rotation is another one.
@@ -266,6 +364,12 @@ bool only_e8(const ActivationsView& x) {
     return x.block_q == nullptr && x.floats == nullptr && x.stride == x.n_cols;
 }
 
+/// Blocks for a row where a butterfly stays in one; 0: too long.
+int blocks_of_row(const RotationView& rotation, const ActivationsView& x, bool clusters) {
+    const int n_blocks = clusters && rotation.m <= kClusterMax ? rotation.m : 1;
+    return x.n_cols / n_blocks > kMine * kThreadsMax ? 0 : n_blocks;
+}
+
 }  // namespace
 
 bool launch_norm_quantize_e8(const BatchView& batch, const float* h, const float* w, float eps,
@@ -288,12 +392,26 @@ bool launch_quantize_e8(const BatchView& batch, const float* v, const Activation
 bool launch_swiglu_quantize_e8(const BatchView& batch, const float* gate_up,
                                const RotationView& rotation, const ActivationsView& x,
                                bool clusters, Stream stream) {
-    if (!only_e8(x) || rotation.dct != nullptr) return false;
-    int n_blocks = 1;
-    if (clusters && rotation.m <= kClusterMax) n_blocks = rotation.m;
-    if (x.n_cols / n_blocks > kMine * kThreadsMax) return false;
+    const int n_blocks = blocks_of_row(rotation, x, clusters);
+    if (!only_e8(x) || rotation.dct != nullptr || n_blocks == 0) return false;
     return launch_rotated<Source::swiglu>(batch, {gate_up, nullptr, 0.0F}, rotation, x, n_blocks,
                                           stream);
+}
+
+bool takes_rotate_quantize_e8(const RotationView& rotation, const ActivationsView& x,
+                              bool clusters) {
+    const bool usual = rotation.block == 1024 || rotation.block == 2048 || rotation.block == 4096;
+    return only_e8(x) && usual && rotation.dct == nullptr &&
+           blocks_of_row(rotation, x, clusters) > 0;
+}
+
+void launch_rotate_quantize_e8(const BatchView& batch, const float* s, const RotationView& rotation,
+                               const ActivationsView& x, bool clusters, Stream stream) {
+    ETALON_ASSERT(takes_rotate_quantize_e8(rotation, x, clusters));
+    const int n_blocks = blocks_of_row(rotation, x, clusters);
+    const bool launched =
+        launch_rotated<Source::plain>(batch, {s, nullptr, 0.0F}, rotation, x, n_blocks, stream);
+    ETALON_ASSERT(launched);
 }
 
 }  // namespace etalon::backend::cuda

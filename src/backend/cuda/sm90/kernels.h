@@ -23,6 +23,33 @@ inline constexpr int kFewTokensMax = 256;
 void launch_linear_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                int n_multiprocessors, Stream stream);
 
+/// Memory of a card for the sums that blocks of one launch pass to each other.
+struct SplitSums {
+    std::int32_t* sums = nullptr;     ///< [split_sums_ints(n_blocks)]
+    std::uint32_t* counts = nullptr;  ///< [n_blocks], 0 before and after each launch
+    int n_blocks = 0;                 ///< n_multiprocessors; 0: none, K is not split
+};
+constexpr std::size_t split_sums_ints(int n_blocks) noexcept {
+    return static_cast<std::size_t>(n_blocks) * 128 * 256;
+}
+/// Whether launch_linear_e8_pairs_sm90 is the faster one.
+bool pairs_are_faster(int n_tokens, int n_rows, int stride) noexcept;
+/// As launch_linear_e8_few_sm90.
+void launch_linear_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                                 int n_multiprocessors, const SplitSums& split, Stream stream);
+
+/// SwiGLU of the product with gate and up: s[t, i] of rows i and w.n_rows / 2 + i, with the bias of
+/// both where there is one. `out` is of s and has w.n_rows / 2 rows. False: w.n_rows is no multiple
+/// of 16, or `out` has token_of or add; nothing was launched.
+bool launch_gate_up_e8_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                            int n_multiprocessors, Stream stream);
+/// The same for what it takes, up to kFewTokensMax tokens, as launch_linear_e8_few_sm90 and
+/// launch_linear_e8_pairs_sm90.
+void launch_gate_up_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                                int n_multiprocessors, Stream stream);
+void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                                  int n_multiprocessors, Stream stream);
+
 /// As launch_attention_decode with shape.n_chunks > 0 where a context has more than one chunk; fast
 /// where there are more (token, KV head, chunk) than multiprocessors.
 void launch_attention_decode_sm90(const BatchView& batch, const QueriesView& queries,

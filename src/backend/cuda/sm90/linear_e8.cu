@@ -87,7 +87,7 @@ struct Place {
 
 /// The thread that copies: x and w of each step into a stage that all blocks of the cluster have
 /// read. A block of two copies half of the rows to both.
-template <int kCluster>
+template <int kCluster, bool kGate>
 __device__ void copy_tiles(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
                            const Work& work, int rank) {
     constexpr std::uint16_t kBoth = 3;
@@ -102,11 +102,15 @@ __device__ void copy_tiles(Shared& shared, const CUtensorMap& x, const CUtensorM
             barrier_wait(shared.empty[place.stage], place.parity ^ 1);
             barrier_arrive_expect(full, sizeof(Stage));
             copy_tile(stage.x, x, step * kStep, tile.token, full);
+            std::int8_t* to = stage.w + rank * kPart * kStep;
+            const int row = tile.row + rank * kPart;
             if constexpr (kCluster == 1) {
-                copy_tile(stage.w, w, step * kStep, tile.row, full);
+                static_assert(!kGate);
+                copy_tile(to, w, step * kStep, row, full);
+            } else if constexpr (kGate) {
+                copy_gate_up_to_blocks(to, w, step * kStep, row, full, kBoth);
             } else {
-                copy_tile_to_blocks(stage.w + rank * kPart * kStep, w, step * kStep,
-                                    tile.row + rank * kPart, full, kBoth);
+                copy_tile_to_blocks(to, w, step * kStep, row, full, kBoth);
             }
         }
     }
@@ -218,7 +222,55 @@ __device__ void finish_tile(const LinearOut& out, const float* row_scales, const
     }
 }
 
-template <int kCluster>
+/// The same where the rows of the tile are gate and up in turns of eight: y has a row for both
+/// (SWI-1). `d` is in the order of the tile; n_rows are those of y.
+template <bool kWhole>
+__device__ void finish_gate(const LinearOut& out, const float* row_scales, const float* d,
+                            const Tile& tile, int n_rows, const int (&sums)[128]) {
+    constexpr int kUp = 8;  // columns from gate to up
+    const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
+    const int lane = thread % 32;
+    const int first_row = tile.row / 2 + lane % 4 * 2;
+#pragma unroll
+    for (int high = 0; high < 2; ++high) {
+        const int token = tile.token + thread / 32 * 16 + high * 8 + lane / 4;
+        if (token >= out.n_tokens) continue;
+        const float a = row_scales[token];
+        float* y = out.y + static_cast<std::size_t>(token) * out.y_stride;
+#pragma unroll
+        for (int j = 0; j < kTileRows / (2 * kUp); ++j) {
+            const int row = first_row + j * kUp;
+            if (!kWhole && row >= n_rows) continue;
+            const bool second = kWhole || row + 1 < n_rows;
+            const int at = 8 * j + 2 * high;
+            const float2 gate = *reinterpret_cast<const float2*>(d + 2 * kUp * j + lane % 4 * 2);
+            const float2 up =
+                *reinterpret_cast<const float2*>(d + 2 * kUp * j + kUp + lane % 4 * 2);
+            float2 g = {mul(static_cast<float>(sums[at]), mul(a, gate.x)),  // LIN-3
+                        mul(static_cast<float>(sums[at + 1]), mul(a, gate.y))};
+            float2 u = {mul(static_cast<float>(sums[at + 4]), mul(a, up.x)),
+                        mul(static_cast<float>(sums[at + 5]), mul(a, up.y))};
+            if (out.bias != nullptr) {
+                g.x = add(g.x, out.bias[row]);
+                u.x = add(u.x, out.bias[n_rows + row]);
+                if (second) g.y = add(g.y, out.bias[row + 1]);
+                if (second) u.y = add(u.y, out.bias[n_rows + row + 1]);
+            }
+            store_pair<kWhole>(y + row, second, {swiglu(g.x, u.x), swiglu(g.y, u.y)});
+        }
+    }
+}
+
+/// Row i of the tile in w.d.
+template <bool kGate>
+__device__ int row_of(const Tile& tile, int i, int n_rows) {
+    if constexpr (!kGate) return tile.row + i;
+    const int row = tile.row / 2 + i / 16 * 8 + i % 8;
+    if (row >= n_rows / 2) return n_rows;
+    return i % 16 < 8 ? row : n_rows / 2 + row;
+}
+
+template <int kCluster, bool kGate>
 __device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row_scales,
                                const LinearOut& out, const Work& work, int rank) {
     const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
@@ -228,20 +280,30 @@ __device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row
     for (int i = static_cast<int>(blockIdx.x) / kCluster; i < work.n_tiles;
          i += static_cast<int>(gridDim.x) / kCluster) {
         Tile tile = work.tile<kCluster>(i, rank);
-        for (int r = thread; r < kTileRows; r += kGroupThreads)
-            d[r] = tile.row + r < work.n_rows ? w.d[tile.row + r] : 0.0F;
+        for (int r = thread; r < kTileRows; r += kGroupThreads) {
+            const int row = row_of<kGate>(tile, r, work.n_rows);
+            d[r] = row < work.n_rows ? w.d[row] : 0.0F;
+        }
         int sums[128];
         multiply<kCluster>(shared, group, work.n_steps, place, sums);
         named_sync(1 + group, kGroupThreads);  // d is there
         tile.token += group * kGroupTokens;
-        finish_tile(out, row_scales, d, tile, work.n_rows, sums);
+        if constexpr (kGate) {
+            const bool whole = tile.row + kTileRows <= work.n_rows && out.y_stride % 2 == 0 &&
+                               reinterpret_cast<std::uintptr_t>(out.y) % sizeof(float2) == 0;
+            whole ? finish_gate<true>(out, row_scales, d, tile, work.n_rows / 2, sums)
+                  : finish_gate<false>(out, row_scales, d, tile, work.n_rows / 2, sums);
+        } else {
+            finish_tile(out, row_scales, d, tile, work.n_rows, sums);
+        }
         named_sync(1 + group, kGroupThreads);  // d is read
     }
 }
 
 #endif
 
-/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3).
+/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3); kGate: y[t][row] is SwiGLU of this
+/// for row and for R / 2 + row (SWI-1).
 ///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, zero from K on; w.d
 ///        binary32 [R]; row_scales binary32 [T]
 ///   out: out.y
@@ -249,8 +311,9 @@ __device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row
 ///         bytes of K, 4 of them; shared: 195 KB; a block a multiprocessor, which goes on to the
 ///         next tile; two blocks of a cluster share w
 ///   floor: 2 T R K operations, of the int8 peak
-///   supported: any R and T, stride a multiple of 16, out.token_of null
-template <int kCluster>
+///   supported: any R and T, stride a multiple of 16, out.token_of null; kGate: R a multiple of 16,
+///              out.add false
+template <int kCluster, bool kGate>
 __global__ void __launch_bounds__(kThreads, 1)
     linear_e8_sm90(const __grid_constant__ CUtensorMap x_map,
                    const __grid_constant__ CUtensorMap w_map, E8View w, const float* row_scales,
@@ -276,10 +339,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x / kGroupThreads == kGroups) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
         if (threadIdx.x == kGroups * kGroupThreads)
-            copy_tiles<kCluster>(shared, x_map, w_map, work, rank);
+            copy_tiles<kCluster, kGate>(shared, x_map, w_map, work, rank);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kMultiplyRegisters));
-        multiply_tiles<kCluster>(shared, w, row_scales, out, work, rank);
+        multiply_tiles<kCluster, kGate>(shared, w, row_scales, out, work, rank);
     }
     // A block that ended could not take the arrivals of the other one.
     if constexpr (kCluster > 1) {
@@ -289,7 +352,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-template <int kCluster>
+template <int kCluster, bool kGate>
 void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
             Stream stream) {
     const auto tiles = [](int n, int size) { return (n + size - 1) / size; };
@@ -298,11 +361,13 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
     work.n_tiles = work.n_columns * tiles(w.n_rows, kTileRows);
     const int n_clusters = std::min(work.n_tiles, n_multiprocessors / kCluster);
     const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, kTileTokens);
-    const CUtensorMap w_map = tensor_map(w.q, w.n_rows, w.stride, kTileRows / kCluster);
-    check(cudaFuncSetAttribute(linear_e8_sm90<kCluster>,
+    const CUtensorMap w_map =
+        kGate ? tensor_map_gate_up(w.q, w.n_rows, w.stride, kTileRows / kCluster)
+              : tensor_map(w.q, w.n_rows, w.stride, kTileRows / kCluster);
+    check(cudaFuncSetAttribute(linear_e8_sm90<kCluster, kGate>,
                                cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
           "shared memory of linear_e8");
-    launch_cluster("linear_e8", linear_e8_sm90<kCluster>,
+    launch_cluster("linear_e8", linear_e8_sm90<kCluster, kGate>,
                    dim3(static_cast<unsigned>(n_clusters * kCluster)), kThreads, kCluster,
                    kSharedBytes, stream, x_map, w_map, w, x.row_scales, out, work);
 }
@@ -313,8 +378,23 @@ void launch_linear_e8_sm90(const E8View& w, const ActivationsView& x, const Line
                            int n_multiprocessors, Stream stream) {
     ETALON_ASSERT(out.n_tokens >= 1 && w.n_rows >= 1 && out.token_of == nullptr);
     ETALON_ASSERT(w.stride == x.stride && n_multiprocessors >= kClusterTokens);
-    if (out.n_tokens <= kTileTokens) return launch<1>(w, x, out, n_multiprocessors, stream);
-    launch<kClusterTokens>(w, x, out, n_multiprocessors, stream);
+    if (out.n_tokens <= kTileTokens) return launch<1, false>(w, x, out, n_multiprocessors, stream);
+    launch<kClusterTokens, false>(w, x, out, n_multiprocessors, stream);
+}
+
+bool launch_gate_up_e8_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                            int n_multiprocessors, Stream stream) {
+    constexpr int kTurn = 16;  // rows: eight of gate and the same of up
+    if (w.n_rows % kTurn != 0 || out.add || out.token_of != nullptr) return false;
+    ETALON_ASSERT(out.n_tokens >= 1 && w.n_rows >= kTurn && w.stride == x.stride);
+    if (pairs_are_faster(out.n_tokens, w.n_rows, w.stride)) {
+        launch_gate_up_e8_pairs_sm90(w, x, out, n_multiprocessors, stream);
+    } else if (out.n_tokens <= kFewTokensMax) {
+        launch_gate_up_e8_few_sm90(w, x, out, n_multiprocessors, stream);
+    } else {
+        launch<kClusterTokens, true>(w, x, out, n_multiprocessors, stream);
+    }
+    return true;
 }
 
 }  // namespace etalon::backend::cuda

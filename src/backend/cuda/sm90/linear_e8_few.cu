@@ -35,7 +35,7 @@ constexpr std::size_t kHalfShared = 112 * 1024;
 constexpr std::size_t kAllShared = 226 * 1024;
 constexpr int kStagesMax = 16;
 
-/// Rows of 128 bytes, swizzled by the copy engine.
+/// Rows of 128 bytes, swizzled by the copy engine. What is behind the tokens is never looked at.
 template <int kTokens>
 struct Stage {
     std::int8_t w[kTileRows * kStep];
@@ -71,6 +71,7 @@ struct Work {
     int n_steps;  // of K
     int n_parts;
     int n_stages;  // of the ring
+    int n_copied;  // tokens: those that are not there are slow to copy
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -104,13 +105,18 @@ struct Place {
 
 /// The thread that copies. Weights do not depend on the kernels before: the ring is full of them
 /// when x is there.
-template <int kTokens>
+template <int kTokens, bool kGate>
 __device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const CUtensorMap& w,
-                           const Block& block, int n_stages) {
+                           const Block& block, int n_stages, int n_tokens) {
     const auto copy_w = [&](int stage, int step) {
-        barrier_arrive_expect(shared.full[stage], sizeof(Stage<kTokens>));
-        copy_tile_once(shared.stages[stage].w, w, (block.first_step + step) * kStep,
-                       block.first_row, shared.full[stage]);
+        barrier_arrive_expect(shared.full[stage], (kTileRows + n_tokens) * kStep);
+        std::int8_t* to = shared.stages[stage].w;
+        const int column = (block.first_step + step) * kStep;
+        if constexpr (kGate) {
+            copy_gate_up_once(to, w, column, block.first_row, shared.full[stage]);
+        } else {
+            copy_tile_once(to, w, column, block.first_row, shared.full[stage]);
+        }
     };
     const auto copy_x = [&](int stage, int step) {
         copy_tile(shared.stages[stage].x, x, (block.first_step + step) * kStep, 0,
@@ -164,55 +170,84 @@ __device__ void store_sums(const int (&sums)[kTokens / 2], int* to) {
     }
 }
 
-/// The rows that a thread finishes: four of the block's part of the tile, for every so many tokens.
+/// The rows of y that a thread finishes: four of the block's part of the tile, for every so many
+/// tokens. kGate: each has two of the tile, gate and up in turns of eight.
+template <bool kGate>
 struct Rows {
+    static constexpr int kOfTile = kGate ? 2 : 1;
+    static constexpr int kUp = 8;  // places from gate to up
+
     int place;  // in the tile
     int row;
+    int n_rows;
     int first_token;
     int token_step;
     bool whole;  // all four are there, and y has them in one word
-    float d[kQuad];
-    float bias[kQuad];
+    float d[kOfTile][kQuad];
+    float bias[kOfTile][kQuad];
 
     __device__ Rows(const Block& block, const E8View& w, const LinearOut& out, int n_parts) {
         const int thread = static_cast<int>(threadIdx.x);
-        const int n_quads = kTileRows / kQuad / n_parts;
-        place = (block.part * n_quads + thread % n_quads) * kQuad;
-        row = block.first_row + place;
-        first_token = row < w.n_rows ? thread / n_quads : out.n_tokens;
+        const int n_quads = kTileRows / kOfTile / kQuad / n_parts;
+        const int quad = block.part * n_quads + thread % n_quads;
+        place = kGate ? quad / 2 * 2 * kUp + quad % 2 * kQuad : quad * kQuad;
+        row = block.first_row / kOfTile + quad * kQuad;
+        n_rows = w.n_rows / kOfTile;
+        first_token = row < n_rows ? thread / n_quads : out.n_tokens;
         token_step = kMultiplyThreads / n_quads;
-        whole = row + kQuad <= w.n_rows && out.y_stride % kQuad == 0 &&
+        whole = row + kQuad <= n_rows && out.y_stride % kQuad == 0 &&
                 reinterpret_cast<std::uintptr_t>(out.y) % sizeof(float4) == 0;
 #pragma unroll
-        for (int r = 0; r < kQuad; ++r) {
-            const bool there = row + r < w.n_rows;
-            d[r] = there ? w.d[row + r] : 0.0F;
-            bias[r] = there && out.bias != nullptr ? out.bias[row + r] : 0.0F;
+        for (int i = 0; i < kOfTile; ++i) {
+#pragma unroll
+            for (int r = 0; r < kQuad; ++r) {
+                const bool there = row + r < n_rows;
+                const int at = i * n_rows + row + r;
+                d[i][r] = there ? w.d[at] : 0.0F;
+                bias[i][r] = there && out.bias != nullptr ? out.bias[at] : 0.0F;
+            }
         }
+    }
+
+    /// LIN-3, bias (LIN-1) and SwiGLU (SWI-1) of row r from its sums.
+    __device__ float value(const LinearOut& out, const int (&all)[kOfTile][kQuad], float a,
+                           int r) const {
+        float v[kOfTile];
+#pragma unroll
+        for (int i = 0; i < kOfTile; ++i) {
+            v[i] = mul(static_cast<float>(all[i][r]), mul(a, d[i][r]));  // LIN-3
+            if (out.bias != nullptr) v[i] = add(v[i], bias[i][r]);
+        }
+        if constexpr (kGate) return swiglu(v[0], v[1]);
+        return v[0];
     }
 };
 
-/// LIN-3, bias (LIN-1), residual (RES-1) and the store of kAtOnce tokens, all loads first.
-template <int kParts, bool kAdd>
-__device__ void finish_tokens(const LinearOut& out, const Rows& rows, const float* row_scales,
-                              const int* sums, int first) {
-    constexpr int kAtOnce = kParts == kPartsMax ? 2 : 4;  // registers
+/// The values of kAtOnce tokens, residual (RES-1) and the store, all loads first.
+template <int kParts, bool kAdd, bool kGate>
+__device__ void finish_tokens(const LinearOut& out, const Rows<kGate>& rows,
+                              const float* row_scales, const int* sums, int first) {
+    constexpr int kOfTile = Rows<kGate>::kOfTile;
+    constexpr int kAtOnce = (kParts == kPartsMax ? 2 : 4) / kOfTile;  // registers
     for (int token = first; token < out.n_tokens; token += kAtOnce * rows.token_step) {
-        int4 parts[kAtOnce][kParts];
+        int4 parts[kAtOnce][kOfTile][kParts];
         float4 before[kAtOnce];
         float a[kAtOnce];
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {
             const int t = token + i * rows.token_step;
             if (t >= out.n_tokens) break;
-            const int* at = sums + t * kSumsPitch + rows.place;
 #pragma unroll
-            for (int p = 0; p < kParts; ++p) {
-                if constexpr (kParts == 1) {
-                    parts[i][p] = *reinterpret_cast<const int4*>(at);
-                } else {
-                    parts[i][p] =
-                        load_at(reinterpret_cast<const int4*>(at), static_cast<std::uint32_t>(p));
+            for (int half = 0; half < kOfTile; ++half) {
+                const auto* at = reinterpret_cast<const int4*>(sums + t * kSumsPitch + rows.place +
+                                                               half * Rows<kGate>::kUp);
+#pragma unroll
+                for (int p = 0; p < kParts; ++p) {
+                    if constexpr (kParts == 1) {
+                        parts[i][half][p] = *at;
+                    } else {
+                        parts[i][half][p] = load_at(at, static_cast<std::uint32_t>(p));
+                    }
                 }
             }
             a[i] = row_scales[t];
@@ -225,19 +260,24 @@ __device__ void finish_tokens(const LinearOut& out, const Rows& rows, const floa
         for (int i = 0; i < kAtOnce; ++i) {
             const int t = token + i * rows.token_step;
             if (t >= out.n_tokens) break;
-            int4 sum = parts[i][0];
+            int all[kOfTile][kQuad];
 #pragma unroll
-            for (int p = 1; p < kParts; ++p) {
-                sum = {sum.x + parts[i][p].x, sum.y + parts[i][p].y, sum.z + parts[i][p].z,
-                       sum.w + parts[i][p].w};
+            for (int half = 0; half < kOfTile; ++half) {
+                int4 sum = parts[i][half][0];
+#pragma unroll
+                for (int p = 1; p < kParts; ++p) {
+                    const int4 part = parts[i][half][p];
+                    sum = {sum.x + part.x, sum.y + part.y, sum.z + part.z, sum.w + part.w};
+                }
+                all[half][0] = sum.x;
+                all[half][1] = sum.y;
+                all[half][2] = sum.z;
+                all[half][3] = sum.w;
             }
-            const int all[kQuad] = {sum.x, sum.y, sum.z, sum.w};
             float v[kQuad];
 #pragma unroll
-            for (int r = 0; r < kQuad; ++r) {
-                v[r] = mul(static_cast<float>(all[r]), mul(a[i], rows.d[r]));  // LIN-3
-                if (out.bias != nullptr) v[r] = add(v[r], rows.bias[r]);
-            }
+            for (int r = 0; r < kQuad; ++r)
+                v[r] = rows.value(out, all, a[i], r);
             if constexpr (kAdd) {  // RES-1
                 v[0] = add(before[i].x, v[0]);
                 v[1] = add(before[i].y, v[1]);
@@ -251,37 +291,49 @@ __device__ void finish_tokens(const LinearOut& out, const Rows& rows, const floa
 }
 
 /// The same for rows that are not whole.
-__device__ void finish_some(const LinearOut& out, const Rows& rows, const float* row_scales,
+template <bool kGate>
+__device__ void finish_some(const LinearOut& out, const Rows<kGate>& rows, const float* row_scales,
                             const int* sums, const Work& work) {
+    constexpr int kOfTile = Rows<kGate>::kOfTile;
     for (int t = rows.first_token; t < out.n_tokens; t += rows.token_step) {
-        int all[kQuad] = {};
-        for (int p = 0; p < work.n_parts; ++p) {
-            const int4 part =
-                load_at(reinterpret_cast<const int4*>(sums + t * kSumsPitch + rows.place),
-                        static_cast<std::uint32_t>(p));
-            all[0] += part.x;
-            all[1] += part.y;
-            all[2] += part.z;
-            all[3] += part.w;
+        int all[kOfTile][kQuad] = {};
+#pragma unroll
+        for (int half = 0; half < kOfTile; ++half) {
+            const auto* at = reinterpret_cast<const int4*>(sums + t * kSumsPitch + rows.place +
+                                                           half * Rows<kGate>::kUp);
+            for (int p = 0; p < work.n_parts; ++p) {
+                const int4 part = load_at(at, static_cast<std::uint32_t>(p));
+                all[half][0] += part.x;
+                all[half][1] += part.y;
+                all[half][2] += part.z;
+                all[half][3] += part.w;
+            }
         }
 #pragma unroll
         for (int r = 0; r < kQuad; ++r) {
-            if (rows.row + r < work.n_rows)
-                put(out, t, rows.row + r,
-                    mul(static_cast<float>(all[r]), mul(row_scales[t], rows.d[r])));  // LIN-3
+            if (rows.row + r >= rows.n_rows) break;
+            const float v = rows.value(out, all, row_scales[t], r);
+            float& y = out.y[static_cast<std::size_t>(t) * out.y_stride +
+                             static_cast<std::size_t>(rows.row + r)];
+            y = out.add ? add(y, v) : v;  // RES-1
         }
     }
 }
 
 /// The choice of finish_tokens() and finish_some().
-__device__ void finish(const LinearOut& out, const Rows& rows, const float* row_scales,
+template <bool kGate>
+__device__ void finish(const LinearOut& out, const Rows<kGate>& rows, const float* row_scales,
                        const int* sums, const Work& work) {
     if (!rows.whole) return finish_some(out, rows, row_scales, sums, work);
     const auto tokens = [&](auto parts, auto adds) {
         finish_tokens<parts.value, adds.value>(out, rows, row_scales, sums, rows.first_token);
     };
     const auto choose = [&](auto parts) {
-        out.add ? tokens(parts, std::true_type{}) : tokens(parts, std::false_type{});
+        if constexpr (kGate) {
+            tokens(parts, std::false_type{});
+        } else {
+            out.add ? tokens(parts, std::true_type{}) : tokens(parts, std::false_type{});
+        }
     };
     if (work.n_parts == 1) return choose(std::integral_constant<int, 1>{});
     if (work.n_parts == 2) return choose(std::integral_constant<int, 2>{});
@@ -290,7 +342,8 @@ __device__ void finish(const LinearOut& out, const Rows& rows, const float* row_
 
 #endif
 
-/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3).
+/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3); kGate: y[t][row] is SwiGLU of this
+/// for row and for R / 2 + row (SWI-1).
 ///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, zero from K on; w.d
 ///        binary32 [R]; row_scales binary32 [T]
 ///   out: out.y
@@ -300,8 +353,8 @@ __device__ void finish(const LinearOut& out, const Rows& rows, const float* row_
 ///         shared: half of a multiprocessor's; all of it above 128 tokens, and where blocks are few
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= kTokens, any R, stride a multiple of 16, n_parts a power of two and
-///              at most n_steps, out.token_of null
-template <int kTokens>
+///              at most n_steps, out.token_of null; kGate: R a multiple of 16, out.add false
+template <int kTokens, bool kGate>
 __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
     linear_e8_few_sm90(const __grid_constant__ CUtensorMap x_map,
                        const __grid_constant__ CUtensorMap w_map, E8View w, const float* row_scales,
@@ -323,11 +376,11 @@ __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
     int* to = reinterpret_cast<int*>(shared.stages);
     if (threadIdx.x >= kMultiplyThreads) {
         if (threadIdx.x == kMultiplyThreads)
-            copy_steps<kTokens>(shared, x_map, w_map, block, work.n_stages);
+            copy_steps<kTokens, kGate>(shared, x_map, w_map, block, work.n_stages, work.n_copied);
         __syncwarp();
         if (!alone) cluster_sync();
     } else {
-        const Rows rows(block, w, out, work.n_parts);
+        const Rows<kGate> rows(block, w, out, work.n_parts);
         int sums[kTokens / 2];
         multiply<kTokens>(shared, block, work.n_stages,
                           static_cast<int>(threadIdx.x) / kGroupThreads, sums);
@@ -344,7 +397,7 @@ __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
 #endif
 }
 
-template <int kTokens>
+template <int kTokens, bool kGate>
 void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
             Stream stream) {
     using Size = Cut<kTokens>;
@@ -353,7 +406,9 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
     static_assert(sizeof(int) * kTokens * kSumsPitch <= Size::kStages * sizeof(Stage<kTokens>));
     const auto tiles = [](int n, int size) { return (n + size - 1) / size; };
     const int n_tiles = tiles(w.n_rows, kTileRows);
-    Work work{w.n_rows, tiles(w.stride, kStep), 1, Size::kStages};
+    constexpr int kEight = 8;  // rows of the swizzle
+    Work work{w.n_rows, tiles(w.stride, kStep), 1, Size::kStages,
+              tiles(out.n_tokens, kEight) * kEight};
     // Few blocks have a multiprocessor each, and a long ring.
     const bool spread = 2 * n_tiles <= n_multiprocessors * 3 / 4;
     const int n_parts_max = kTokens == kFewTokensMax || spread ? 2 : kPartsMax;
@@ -361,30 +416,44 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
            2 * work.n_parts * n_tiles <= Size::kBlocks * n_multiprocessors)
         work.n_parts *= 2;
     if (spread) work.n_stages = Size::kStagesLong;
-    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, kTokens);
-    const CUtensorMap w_map = tensor_map(w.q, w.n_rows, w.stride, kTileRows);
-    check(cudaFuncSetAttribute(linear_e8_few_sm90<kTokens>,
+    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, work.n_copied);
+    const CUtensorMap w_map = kGate ? tensor_map_gate_up(w.q, w.n_rows, w.stride, kTileRows)
+                                    : tensor_map(w.q, w.n_rows, w.stride, kTileRows);
+    check(cudaFuncSetAttribute(linear_e8_few_sm90<kTokens, kGate>,
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(Size::bytes(Size::kStagesLong))),
           "shared memory of linear_e8_few");
-    launch_cluster("linear_e8_few", linear_e8_few_sm90<kTokens>,
+    launch_cluster("linear_e8_few", linear_e8_few_sm90<kTokens, kGate>,
                    dim3(static_cast<unsigned>(n_tiles * work.n_parts)), kThreads, work.n_parts,
                    Size::bytes(work.n_stages), stream, x_map, w_map, w, x.row_scales, out, work);
+}
+
+template <bool kGate>
+void launch_tokens(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                   int n_multiprocessors, Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && w.n_rows >= 1);
+    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr);
+    const auto run = [&](auto launcher) { launcher(w, x, out, n_multiprocessors, stream); };
+    if (out.n_tokens <= 8) return run(launch<8, kGate>);
+    if (out.n_tokens <= 16) return run(launch<16, kGate>);
+    if (out.n_tokens <= 32) return run(launch<32, kGate>);
+    if (out.n_tokens <= 64) return run(launch<64, kGate>);
+    if (out.n_tokens <= 128) return run(launch<128, kGate>);
+    run(launch<kFewTokensMax, kGate>);
 }
 
 }  // namespace
 
 void launch_linear_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                int n_multiprocessors, Stream stream) {
-    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kFewTokensMax && w.n_rows >= 1);
-    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr);
-    const auto run = [&](auto launcher) { launcher(w, x, out, n_multiprocessors, stream); };
-    if (out.n_tokens <= 8) return run(launch<8>);
-    if (out.n_tokens <= 16) return run(launch<16>);
-    if (out.n_tokens <= 32) return run(launch<32>);
-    if (out.n_tokens <= 64) return run(launch<64>);
-    if (out.n_tokens <= 128) return run(launch<128>);
-    run(launch<kFewTokensMax>);
+    ETALON_ASSERT(out.n_tokens <= kFewTokensMax);
+    launch_tokens<false>(w, x, out, n_multiprocessors, stream);
+}
+
+void launch_gate_up_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                                int n_multiprocessors, Stream stream) {
+    ETALON_ASSERT(out.n_tokens <= kFewTokensMax && w.n_rows % 16 == 0 && !out.add);
+    launch_tokens<true>(w, x, out, n_multiprocessors, stream);
 }
 
 }  // namespace etalon::backend::cuda

@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: Apache-2.0
+// E8 linear layers of up to 256 tokens, all tokens in one tile, where the tensor cores count as
+// much as the weights' way from memory (spec LIN-2, LIN-3).
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cuda_runtime.h>
+#include <type_traits>
+
+#include "backend/cuda/common/launch.cuh"
+#include "backend/cuda/common/tensor_map.cuh"
+#include "backend/cuda/ptx/barrier.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
+#include "backend/cuda/ptx/tensor_copy.cuh"
+#include "backend/cuda/ptx/wgmma.cuh"
+#include "backend/cuda/sm80/linear_out.cuh"
+#include "backend/cuda/sm90/kernels.h"
+#include "base/error.h"
+
+namespace etalon::backend::cuda {
+
+namespace {
+
+constexpr int kTileRows = 128;  // of a block
+constexpr int kTileTokens = 256;
+constexpr int kStep = kTensorTileBytes;  // bytes of K in a stage
+constexpr int kStages = 4;
+constexpr int kPair = 2;            // blocks of a cluster: rows that follow each other, same K
+constexpr int kGroupThreads = 128;  // a warpgroup
+constexpr int kGroups = 2;          // that multiply, 64 rows each; one more copies
+constexpr int kMultiplyThreads = kGroups * kGroupThreads;
+constexpr int kThreads = kMultiplyThreads + kGroupThreads;
+constexpr int kCopyRegisters = 40;
+constexpr int kMultiplyRegisters = 232;
+static_assert(kCopyRegisters + kGroups * kMultiplyRegisters <= 65536 / kGroupThreads);
+[[maybe_unused]] constexpr int kGroupRows = kTileRows / kGroups;
+[[maybe_unused]] constexpr int kProductK = 32;    // of one instruction
+constexpr int kQuads = kTileTokens / 8;           // of a thread's sums: two rows of two tokens
+constexpr int kPiecesMax = 4;                     // of a tile
+[[maybe_unused]] constexpr int kQuadsAtOnce = 4;  // that a thread finishes, all loads first
+constexpr int kPieceStepsMin = 4;
+static_assert(split_sums_ints(1) == kMultiplyThreads * kQuads * 4);
+
+/// Rows of 128 bytes, swizzled by the copy engine. What is behind the tokens is never looked at.
+struct Stage {
+    std::int8_t x[kTileTokens * kStep];
+    std::int8_t w[kTileRows * kStep];
+};
+static_assert(sizeof(Stage) % 1024 == 0, "the swizzle repeats after 1024 bytes");
+
+struct Shared {
+    Stage stages[kStages];
+    float a[kTileTokens];  // scales of the tokens
+    Barrier full[kStages];
+    Barrier empty[kStages];
+};
+static_assert(sizeof(Shared) <= 227 * 1024, "shared memory of a block");
+
+/// What all threads know. A tile is 256 rows and all tokens; a pair of blocks takes it. The steps
+/// of K of all tiles, one tile after the other, are cut between the pairs:
+///   n_pieces 1: whole tiles
+///   n_pieces 2, 4: a pair has a piece of one tile, leaves its sums in memory, and finishes a part
+///     of the tokens with those that the others left
+struct Work {
+    int n_rows;
+    int n_steps;  // of K
+    int n_tiles;
+    int n_pairs;
+    int n_pieces;
+    int half_tokens;  // that a block copies; a multiple of 8
+};
+
+/// Sums between the blocks of a launch; `counts` are 0 before and after.
+struct Exchange {
+    int4* sums;  // [blocks, kQuads, kMultiplyThreads]
+    std::uint32_t* counts;
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// A place in the ring of stages.
+struct Place {
+    int stage = 0;
+    int parity = 0;
+
+    __device__ void next() {
+        if (++stage < kStages) return;
+        stage = 0;
+        parity ^= 1;
+    }
+};
+
+/// Where pair i starts.
+__device__ int cut(const Work& work, int i) {
+    if (work.n_pieces == 1) return i * work.n_tiles / work.n_pairs * work.n_steps;
+    return i / work.n_pieces * work.n_steps + i % work.n_pieces * work.n_steps / work.n_pieces;
+}
+
+/// Steps of one tile.
+struct Piece {
+    int tile;
+    int first;
+    int n;
+
+    __device__ Piece(const Work& work, int at, int end) {
+        tile = at / work.n_steps;
+        first = at - tile * work.n_steps;
+        n = min(work.n_steps - first, end - at);
+    }
+};
+
+/// The thread that copies: the block's rows of w to itself, half of the tokens to both blocks.
+/// Weights do not depend on the kernels before.
+template <bool kGate>
+__device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
+                            const Work& work, int pair, int rank) {
+    constexpr std::uint16_t kBoth = 3;
+    const int begin = cut(work, pair);
+    const int end = cut(work, pair + 1);
+    const auto copy_w = [&](int stage, int at) {
+        const Piece piece(work, at, end);
+        barrier_arrive_expect(shared.full[stage],
+                              kTileRows * kStep + kPair * work.half_tokens * kStep);
+        const int row = (piece.tile * kPair + rank) * kTileRows;
+        if constexpr (kGate) {
+            copy_gate_up_once(shared.stages[stage].w, w, piece.first * kStep, row,
+                              shared.full[stage]);
+        } else {
+            copy_tile_once(shared.stages[stage].w, w, piece.first * kStep, row, shared.full[stage]);
+        }
+    };
+    const auto copy_x = [&](int stage, int at) {
+        copy_tile_to_blocks(shared.stages[stage].x + rank * work.half_tokens * kStep, x,
+                            at % work.n_steps * kStep, rank * work.half_tokens, shared.full[stage],
+                            kBoth);
+    };
+    const int n_first = min(end - begin, kStages);
+    for (int i = 0; i < n_first; ++i)
+        copy_w(i, begin + i);
+    wait_for_kernels_before();
+    for (int i = 0; i < n_first; ++i)
+        copy_x(i, begin + i);
+    Place place;
+    for (int at = begin + n_first; at < end; ++at, place.next()) {
+        barrier_wait(shared.empty[place.stage], place.parity);
+        copy_w(place.stage, at);
+        copy_x(place.stage, at);
+    }
+}
+
+/// A warp has read a stage: both blocks may copy to it.
+__device__ void release(Barrier& empty) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    if (lane < kPair) barrier_arrive_at(empty, static_cast<std::uint32_t>(lane));
+}
+
+/// The sums of 64 rows and all tokens over a piece.
+__device__ void multiply(Shared& shared, int group, int n_steps, Place& place, int (&sums)[128]) {
+    int read = 0;
+    for (int step = 0; step < n_steps; ++step) {
+        const Stage& stage = shared.stages[place.stage];
+        barrier_wait(shared.full[place.stage], place.parity);
+        const std::int8_t* w = stage.w + group * kGroupRows * kStep;
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < kStep; k += kProductK)
+            wgmma_i8(sums, wgmma_rows(w + k), wgmma_rows(stage.x + k), step > 0 || k > 0 ? 1 : 0);
+        wgmma_commit();
+        wgmma_wait<1>();
+        if (step > 0) release(shared.empty[read]);  // the step before this one
+        read = place.stage;
+        place.next();
+    }
+    wgmma_wait<0>();
+    release(shared.empty[read]);
+}
+
+/// Leaves the sums in memory, but for quads [kept, kept + n_kept).
+__device__ void leave_sums(const int (&sums)[128], int4* to, int kept, int n_kept) {
+    to += threadIdx.x;
+#pragma unroll
+    for (int j = 0; j < kQuads; ++j) {
+        if (j >= kept && j < kept + n_kept) continue;
+        __stcg(to + j * kMultiplyThreads,
+               make_int4(sums[4 * j], sums[4 * j + 1], sums[4 * j + 2], sums[4 * j + 3]));
+    }
+}
+
+/// The block has left its sums.
+__device__ void announce(std::uint32_t* count) {
+    __threadfence();
+    named_sync(1, kMultiplyThreads);
+    if (threadIdx.x == 0) atomicAdd(count, 1U);
+}
+
+/// Until n have announced theirs.
+__device__ void wait_for_sums(std::uint32_t* count, std::uint32_t n) {
+    if (threadIdx.x == 0) {
+        std::uint32_t seen = 0;
+        do {
+            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                         : "=r"(seen)
+                         : "l"(count)
+                         : "memory");
+        } while (seen < n);
+    }
+    named_sync(1, kMultiplyThreads);
+    __threadfence();
+}
+
+/// Rows of a thread. kGate: w has gate and up in turns of eight rows, y has one of both.
+template <bool kGate>
+struct Rows {
+    int row[2];  // of w.d and bias; the first one also of y
+    bool there[2];
+    float d[2];
+    float bias[2];
+
+    __device__ Rows(const E8View& w, const LinearOut& out, int first_row) {
+        const int thread = static_cast<int>(threadIdx.x);
+        const int r = first_row + thread / 32 * 16 + thread % 32 / 4;
+        const int first = kGate ? first_row / 2 + thread / 32 * 8 + thread % 32 / 4 : r;
+        row[0] = first;
+        row[1] = kGate ? w.n_rows / 2 + first : first + 8;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            there[i] = kGate ? first < w.n_rows / 2 : row[i] < w.n_rows;
+            d[i] = there[i] ? w.d[row[i]] : 0.0F;
+            bias[i] = there[i] && out.bias != nullptr ? out.bias[row[i]] : 0.0F;
+        }
+    }
+};
+
+/// LIN-3, bias (LIN-1), SwiGLU (SWI-1) or residual (RES-1) and the store of quads
+/// [kFirst, kFirst + kCount) with the sums that `n_others` blocks left; loads many at a time.
+template <bool kGate, bool kAdd, int kOthers, int kFirst, int kCount>
+__device__ void finish(const LinearOut& out, const Rows<kGate>& rows, const float* a,
+                       const int4* const (&others)[kPiecesMax - 1], const int (&sums)[128]) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int first_token = thread % 4 * 2;
+    const auto stride = static_cast<std::uint32_t>(out.y_stride);
+    float* const low = out.y + static_cast<std::uint32_t>(first_token) * stride + rows.row[0];
+    const int tokens_low = rows.there[0] ? out.n_tokens - first_token : 0;
+    const int tokens_high = rows.there[1] ? out.n_tokens - first_token : 0;
+#pragma unroll
+    for (int begin = kFirst; begin < kFirst + kCount; begin += kQuadsAtOnce) {
+        if (8 * begin >= out.n_tokens) break;
+        int4 more[kQuadsAtOnce][kOthers == 0 ? 1 : kOthers];
+        float before[kQuadsAtOnce][4];
+#pragma unroll
+        for (int j = 0; j < kQuadsAtOnce; ++j) {
+            const int token = 8 * (begin + j);
+#pragma unroll
+            for (int o = 0; o < kOthers; ++o)
+                more[j][o] = __ldcg(others[o] + (begin + j) * kMultiplyThreads + thread);
+            if constexpr (kAdd) {
+                const float* y = low + static_cast<std::uint32_t>(token) * stride;
+                if (token < tokens_low) before[j][0] = y[0];
+                if (token + 1 < tokens_low) before[j][1] = y[stride];
+                if (token < tokens_high) before[j][2] = y[8];
+                if (token + 1 < tokens_high) before[j][3] = y[stride + 8];
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < kQuadsAtOnce; ++j) {
+            int sum[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                sum[i] = sums[4 * (begin + j) + i];
+#pragma unroll
+            for (int o = 0; o < kOthers; ++o) {
+                sum[0] += more[j][o].x;
+                sum[1] += more[j][o].y;
+                sum[2] += more[j][o].z;
+                sum[3] += more[j][o].w;
+            }
+            const int token = 8 * (begin + j);
+            const float2 scale = *reinterpret_cast<const float2*>(a + token + first_token);
+            float v[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                v[i] = mul(static_cast<float>(sum[i]),
+                           mul(i % 2 == 0 ? scale.x : scale.y, rows.d[i / 2]));  // LIN-3
+                if (out.bias != nullptr) v[i] = add(v[i], rows.bias[i / 2]);
+                if constexpr (kAdd) v[i] = add(before[j][i], v[i]);  // RES-1
+            }
+            float* y = low + static_cast<std::uint32_t>(token) * stride;
+            if constexpr (kGate) {
+                if (token < tokens_low) y[0] = swiglu(v[0], v[2]);
+                if (token + 1 < tokens_low) y[stride] = swiglu(v[1], v[3]);
+            } else {
+                if (token < tokens_low) y[0] = v[0];
+                if (token + 1 < tokens_low) y[stride] = v[1];
+                if (token < tokens_high) y[8] = v[2];
+                if (token + 1 < tokens_high) y[stride + 8] = v[3];
+            }
+        }
+    }
+}
+
+template <bool kGate, int kOthers, int kFirst, int kCount>
+__device__ void finish_quads(const LinearOut& out, const Rows<kGate>& rows, const float* a,
+                             const int4* const (&others)[kPiecesMax - 1], const int (&sums)[128]) {
+    if constexpr (!kGate) {
+        if (out.add) {
+            return finish<kGate, true, kOthers, kFirst, kCount>(out, rows, a, others, sums);
+        }
+    }
+    finish<kGate, false, kOthers, kFirst, kCount>(out, rows, a, others, sums);
+}
+
+/// A piece of kPieces of a tile: leaves the sums of the tokens that others finish, finishes its
+/// own.
+template <int kPieces>
+__device__ void finish_part(const LinearOut& out, const Rows<false>& rows, const float* a,
+                            const Exchange& exchange, int block, int (&sums)[128]) {
+    constexpr int kCount = kQuads / kPieces;
+    const int tile = block / (kPair * kPieces);
+    const int piece = block / kPair % kPieces;
+    const int rank = block % kPair;
+    constexpr int kBlockSums = kQuads * kMultiplyThreads;
+    leave_sums(sums, exchange.sums + static_cast<std::size_t>(block) * kBlockSums, piece * kCount,
+               kCount);
+    std::uint32_t* count = exchange.counts + tile * kPair + rank;
+    announce(count);
+    wait_for_sums(count, kPieces);
+    const int4* others[kPiecesMax - 1] = {};
+#pragma unroll
+    for (int o = 0; o < kPieces - 1; ++o) {
+        const int other = (tile * kPieces + (o < piece ? o : o + 1)) * kPair + rank;
+        others[o] = exchange.sums + static_cast<std::size_t>(other) * kBlockSums;
+    }
+    const auto part = [&](auto first) {
+        finish_quads<false, kPieces - 1, first.value, kCount>(out, rows, a, others, sums);
+    };
+    if (piece == 0) {
+        part(std::integral_constant<int, 0>{});
+    } else if (piece == 1) {
+        part(std::integral_constant<int, kCount>{});
+    } else if (piece == 2) {
+        part(std::integral_constant<int, 2 * kCount % kQuads>{});
+    } else {
+        part(std::integral_constant<int, 3 * kCount % kQuads>{});
+    }
+    // All have seen the count: the last one to leave sets it back.
+    if (threadIdx.x == 0 && atomicAdd(count, 1U) == 2 * kPieces - 1) atomicExch(count, 0U);
+}
+
+template <bool kGate>
+__device__ void multiply_pieces(Shared& shared, const E8View& w, const float* row_scales,
+                                const LinearOut& out, const Work& work, const Exchange& exchange,
+                                int pair, int rank) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int group = thread / kGroupThreads;
+    wait_for_kernels_before();
+    shared.a[thread] = thread < out.n_tokens ? row_scales[thread] : 0.0F;
+    named_sync(1, kMultiplyThreads);
+    const int end = cut(work, pair + 1);
+    const int block = pair * kPair + rank;
+    Place place;
+    for (int at = cut(work, pair); at < end;) {
+        const Piece piece(work, at, end);
+        at += piece.n;
+        const Rows<kGate> rows(w, out, (piece.tile * kPair + rank) * kTileRows);
+        int sums[128];
+        multiply(shared, group, piece.n, place, sums);
+        if constexpr (kGate) {
+            finish_quads<true, 0, 0, kQuads>(out, rows, shared.a, {}, sums);
+        } else if (work.n_pieces == 1) {
+            finish_quads<false, 0, 0, kQuads>(out, rows, shared.a, {}, sums);
+        } else if (work.n_pieces == 2) {
+            finish_part<2>(out, rows, shared.a, exchange, block, sums);
+        } else {
+            finish_part<kPiecesMax>(out, rows, shared.a, exchange, block, sums);
+        }
+    }
+}
+
+#endif
+
+/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3); kGate: s[t][row] from the rows of
+/// gate and up (SWI-1).
+///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, zero from K on; w.d
+///        binary32 [R]; row_scales binary32 [T]; exchange, for the launch alone
+///   out: out.y
+///   tile: 256 rows x all tokens, by two blocks of a cluster that take 128 rows each and share the
+///         tokens: each copies half of them to both; a warpgroup copies, two multiply 64 rows each,
+///         with the weights as the left matrix; stages of 128 bytes of K, 4 of them; shared:
+///         194 KB; pairs go on to the next tile; few tiles are cut into pieces of K
+///   floor: stride + 4 bytes a row, of the read speed, or 512 R K operations, of the int8 peak
+///   supported: out.n_tokens <= 256, any R (kGate: a multiple of 16), stride a multiple of 16,
+///              out.token_of null; kGate: whole tiles, out.add false; all blocks run at the same
+///              time
+template <bool kGate>
+__global__ void __launch_bounds__(kThreads, 1)
+    linear_e8_pairs_sm90(const __grid_constant__ CUtensorMap x_map,
+                         const __grid_constant__ CUtensorMap w_map, E8View w,
+                         const float* row_scales, LinearOut out, Work work, Exchange exchange) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    extern __shared__ __align__(1024) std::uint8_t bytes[];
+    Shared& shared = *reinterpret_cast<Shared*>(bytes);
+    const int rank = static_cast<int>(cluster_rank());
+    const int pair = static_cast<int>(blockIdx.x) / kPair;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < kStages; ++i) {
+            barrier_init(shared.full[i], 1);
+            barrier_init(shared.empty[i], kPair * kMultiplyThreads / 32);
+        }
+        barrier_init_fence();
+    }
+    cluster_sync();
+    let_next_kernel_start();
+    if (threadIdx.x >= kMultiplyThreads) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
+        if (threadIdx.x == kMultiplyThreads)
+            copy_pieces<kGate>(shared, x_map, w_map, work, pair, rank);
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kMultiplyRegisters));
+        multiply_pieces<kGate>(shared, w, row_scales, out, work, exchange, pair, rank);
+    }
+    // A block that ended could not take the copies and arrivals of the other one.
+    __syncwarp();
+    cluster_sync();
+#endif
+}
+
+/// Whole tiles where there are many; else pieces, for as many pairs as run at the same time.
+Work cut_work(int n_rows, int n_steps, int n_tokens, int n_pairs_max, bool may_split) {
+    constexpr int kEight = 8;  // rows of the swizzle
+    const auto tiles = [](int n, int size) { return (n + size - 1) / size; };
+    Work work{n_rows, n_steps, tiles(n_rows, kPair * kTileRows),
+              0,      1,       tiles(n_tokens, kPair * kEight) * kEight};
+    while (may_split && 2 * work.n_pieces <= std::min(kPiecesMax, n_steps / kPieceStepsMin) &&
+           2 * work.n_pieces * work.n_tiles <= n_pairs_max)
+        work.n_pieces *= 2;
+    const int rounds = tiles(work.n_tiles, n_pairs_max);
+    work.n_pairs = tiles(work.n_tiles, rounds) * work.n_pieces;
+    return work;
+}
+
+/// Pairs that the current card runs at the same time; their shared memory is allowed already.
+template <bool kGate>
+int pairs_at_once(int n_multiprocessors) {
+    constexpr int kDevicesMax = 64;
+    static std::array<std::atomic<int>, kDevicesMax> known{};  // 0: not asked yet
+    int device = 0;
+    check(cudaGetDevice(&device), "current device");
+    ETALON_ASSERT(device >= 0 && device < kDevicesMax);
+    std::atomic<int>& pairs = known[static_cast<std::size_t>(device)];
+    if (pairs.load(std::memory_order_relaxed) == 0) {
+        cudaLaunchAttribute attribute{};
+        attribute.id = cudaLaunchAttributeClusterDimension;
+        attribute.val.clusterDim.x = kPair;
+        attribute.val.clusterDim.y = 1;
+        attribute.val.clusterDim.z = 1;
+        cudaLaunchConfig_t config{};
+        config.gridDim = dim3(static_cast<unsigned>(n_multiprocessors / kPair * kPair));
+        config.blockDim = dim3(kThreads);
+        config.dynamicSmemBytes = sizeof(Shared);
+        config.attrs = &attribute;
+        config.numAttrs = 1;
+        int n = 0;
+        check(cudaOccupancyMaxActiveClusters(&n, linear_e8_pairs_sm90<false>, &config),
+              "pairs of linear_e8_pairs");
+        pairs.store(std::max(1, std::min(n, n_multiprocessors / kPair)), std::memory_order_relaxed);
+    }
+    return pairs.load(std::memory_order_relaxed);
+}
+
+template <bool kGate>
+void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
+            const SplitSums& split, Stream stream) {
+    check(cudaFuncSetAttribute(linear_e8_pairs_sm90<kGate>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)),
+          "shared memory of linear_e8_pairs");
+    const int n_pairs = pairs_at_once<kGate>(n_multiprocessors);
+    const Work work = cut_work(w.n_rows, (w.stride + kStep - 1) / kStep, out.n_tokens, n_pairs,
+                               !kGate && split.n_blocks >= n_pairs * kPair);
+    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, work.half_tokens);
+    const CUtensorMap w_map = kGate ? tensor_map_gate_up(w.q, w.n_rows, w.stride, kTileRows)
+                                    : tensor_map(w.q, w.n_rows, w.stride, kTileRows);
+    const Exchange exchange{reinterpret_cast<int4*>(split.sums), split.counts};
+    launch_cluster("linear_e8_pairs", linear_e8_pairs_sm90<kGate>,
+                   dim3(static_cast<unsigned>(work.n_pairs * kPair)), kThreads, kPair,
+                   sizeof(Shared), stream, x_map, w_map, w, x.row_scales, out, work, exchange);
+}
+
+}  // namespace
+
+bool pairs_are_faster(int n_tokens, int n_rows, int stride) noexcept {
+    // Fewer tokens leave the tensor cores idle. Less of a matrix gives each pair a few steps only,
+    // and then clusters with shared sums (linear_e8_few.cu) come to an end sooner.
+    constexpr int kTokensMin = 129;
+    constexpr std::int64_t kBytesMin = std::int64_t{32} << 20;
+    return n_tokens >= kTokensMin && n_tokens <= kTileTokens &&
+           static_cast<std::int64_t>(n_rows) * stride >= kBytesMin;
+}
+
+void launch_linear_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                                 int n_multiprocessors, const SplitSums& split, Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kTileTokens && w.n_rows >= 1);
+    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && n_multiprocessors >= kPair);
+    launch<false>(w, x, out, n_multiprocessors, split, stream);
+}
+
+void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                                  int n_multiprocessors, Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kTileTokens && w.n_rows % 16 == 0);
+    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && !out.add);
+    ETALON_ASSERT(n_multiprocessors >= kPair);
+    launch<true>(w, x, out, n_multiprocessors, {}, stream);
+}
+
+}  // namespace etalon::backend::cuda
