@@ -65,6 +65,12 @@ __device__ inline void barrier_wait(Barrier& barrier, int parity) {
         : "memory");
 }
 
+/// Makes what this thread has stored in shared memory visible to the tensor cores and to the copy
+/// engine, ahead of the barrier that tells of it.
+__device__ inline void shared_store_fence() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 __device__ inline std::uint32_t cluster_rank() {
     std::uint32_t rank;
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
