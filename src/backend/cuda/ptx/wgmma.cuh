@@ -19,11 +19,11 @@ __device__ inline std::uint64_t wgmma_rows(const void* rows) {
     return kSwizzle128 | kEightRows | kUnused | ((shared_address(rows) & 0x3FFFF) >> 4);
 }
 
-/// Describes blocks of eight rows of 16 bytes in shared memory, which follow each other without a
-/// gap for successive rows; the next 16 bytes of K lie `k_bytes` further. No swizzle.
-__device__ inline std::uint32_t wgmma_block(const void* blocks, int k_bytes) {
-    return static_cast<std::uint32_t>(k_bytes / 16) << 16 |
-           ((shared_address(blocks) & 0x3FFFF) >> 4);
+/// Half of the word that describes blocks of eight rows of 16 bytes from shared address `blocks`
+/// on, which follow each other without a gap for successive rows; the next 16 bytes of K lie
+/// `k_bytes` further. No swizzle.
+__device__ inline std::uint32_t wgmma_block(std::uint32_t blocks, int k_bytes) {
+    return static_cast<std::uint32_t>(k_bytes / 16) << 16 | (blocks & 0x3FFFF) >> 4;
 }
 /// The whole word of that; a number of 16-byte units may be added to the half.
 __device__ inline std::uint64_t wgmma_blocks(std::uint32_t half) {

@@ -4,9 +4,10 @@
 //
 // Values are multiplied in binary16: the bits of the integer W, at most 2048, are those of the
 // binary16 number W 2^-24, codes of values are binary16 numbers, and the sums are integers below
-// 2^24 times 2^-24, which binary32 has. That the tensor cores lose no bit of them is not documented:
-// half_products_are_exact() tries it.
+// 2^24 times 2^-24, which binary32 has. That the tensor cores lose no bit of them is not
+// documented: launch_half_products_sm90() tries it.
 #include <algorithm>
+#include <cstddef>
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/launch.cuh"
@@ -35,10 +36,6 @@ constexpr int kRows = kGroups * kGroupRows;
 constexpr int kPageStages = 3;
 constexpr int kRawStages = 3;
 constexpr int kRowStages = 2;
-#ifndef QREG
-#define QREG true
-#endif
-[[maybe_unused]] constexpr bool kQueriesInRegisters = QREG;
 [[maybe_unused]] constexpr int kAhead = 2;  // pages that are under way beyond the one prepared
 [[maybe_unused]] constexpr int kPrepareBarrier = 1;
 // A thread of the products has the slots 8 j + 2 c + i, c = lane % 4, j < 8, i < 2; scales lie so
@@ -51,7 +48,8 @@ struct Scales {
     float keys[4 * kScaleStride];
     float values[4 * kScaleStride];
     float units[4 * kScaleStride];  // scale_v 2^-e 2048 where a query sees the whole page
-    float base[4];                  // 2^(e - 11) for these
+    float base[2];                  // 2^(e - 11) for these
+    std::uint32_t top[2];           // slots whose scale alone makes that e
 };
 
 /// Values and scales of a page as they lie in the cache.
@@ -75,7 +73,7 @@ template <int kDim>
 struct Rows {
     int4 q[kRows * kDim / 16];  // [run][row]
     int out[kRows];             // row of the result; -1: none
-    float c[kRows];  // ATT-3
+    float c[kRows];             // ATT-3
     int first[kRows];
     int last[kRows];
     int bad[kRows];  // an exponent was out of range (ERR-2)
@@ -145,7 +143,8 @@ struct Item {
         kv_head = index % work.kv.n_kv_heads;
         const int rest = index / work.kv.n_kv_heads;
         const int split = work.n_splits - 1 - rest % work.n_splits;
-        const int2 tile = reinterpret_cast<const int2*>(work.batch.wide_tiles)[rest / work.n_splits];
+        const int2 tile =
+            reinterpret_cast<const int2*>(work.batch.wide_tiles)[rest / work.n_splits];
         token = tile.x + split * work.n_tokens;
         n_tokens = min(work.n_tokens, tile.y - split * work.n_tokens);
         if (n_tokens <= 0) return;
@@ -234,7 +233,19 @@ __device__ void prepare_scales(const Raw<kDim>& raw, Scales& to, int lane) {
         return mul(mul(mul(scale, to_unit), to_unit_rest), 2048.0F);
     };
     *reinterpret_cast<float2*>(to.units + at) = {unit(of_values.x), unit(of_values.y)};
-    if (lane == 0) to.base[0] = power_of_two(e - 11);
+    // Slots 2 lane and the next, as the bits of 64.
+    const auto makes = [&](float scale) {
+        return (__float_as_uint(scale) >> 23) == (bits >> 23) ? 1U : 0U;
+    };
+    const std::uint32_t pair = makes(of_values.x) | makes(of_values.y) << 1;
+    const std::uint32_t mine = pair << lane % 16 * 2;
+    const std::uint32_t low = __reduce_or_sync(kFullWarp, lane < 16 ? mine : 0);
+    const std::uint32_t high = __reduce_or_sync(kFullWarp, lane < 16 ? 0 : mine);
+    if (lane == 0) {
+        to.base[0] = power_of_two(e - 11);
+        to.top[0] = low;
+        to.top[1] = high;
+    }
 }
 
 /// The queries of an item to shared memory; a thread has a row.
@@ -348,12 +359,15 @@ __device__ void prepare(Shared<kDim>& shared, const Work& work) {
             place.next();
         }
     }
+    barrier_wait(shared.rows_read[rows_place.stage], rows_place.parity ^ 1);
+    if (thread == 0) shared.rows[rows_place.stage].last_page = -1;  // no more
+    barrier_arrive(shared.rows_there[rows_place.stage]);
 }
 
-/// 2^x, 0 below 2^-64, x an integer of [-2^21, 0] or -infinity (ATT-9).
+/// 2^-abs(x), 0 below 2^-64 and for NaN; x an integer, abs(x) <= 2^21, or infinite (ATT-9).
 __device__ inline float join_factor(float x) {
-    const std::uint32_t n = __float_as_uint(add(x, kMagic)) << 23;
-    return x < -64.0F ? 0.0F : __uint_as_float(n + 0x3F800000U);
+    const std::uint32_t n = __float_as_uint(sub(kMagic, fabsf(x))) << 23;
+    return fabsf(x) <= 64.0F ? __uint_as_float(n + 0x3F800000U) : 0.0F;
 }
 
 /// Running result of the thread's two queries over the pages of a chunk, or over chunks; m is
@@ -368,151 +382,114 @@ struct Sums {
     float m[2];
     float base[2];  // 2^(e - 11)
     int l[2];       // of the thread's slots
+    int other[2];   // of other threads
     unsigned seen;  // bits 0 and 1: the query sees a key of the page; bit 2: one of the warp's does
 };
 
-/// The largest and the sum of the four threads that share the queries, both queries at once.
-__device__ inline void max_of_queries(float (&v)[2]) {
-#pragma unroll
-    for (int step = 1; step <= 2; ++step) {
-        const float other[2] = {__shfl_xor_sync(kFullWarp, v[0], step),
-                                __shfl_xor_sync(kFullWarp, v[1], step)};
-        v[0] = fmaxf(v[0], other[0]);
-        v[1] = fmaxf(v[1], other[1]);
-    }
-}
-__device__ inline void sum_of_queries(int (&v)[2]) {
-#pragma unroll
-    for (int step = 1; step <= 2; ++step) {
-        const int other[2] = {__shfl_xor_sync(kFullWarp, v[0], step),
-                              __shfl_xor_sync(kFullWarp, v[1], step)};
-        v[0] += other[0];
-        v[1] += other[1];
-    }
-}
-
-/// Which of a thread's slots of a page a query sees: bit 8 (j % 4) + i of word j / 4; the last bit
-/// says whether it sees any of all.
+/// Slots of a page that a query sees.
 struct Mask {
-    static constexpr std::uint32_t kAny = 0x80000000U;
-    std::uint32_t words[2];
+    std::uint64_t bits;
 
-    Mask() = default;
-    __device__ Mask(int first, int last, int page, int lane) {
+    __device__ Mask(int first, int last, int page) {
         const int low = max(first - page * kPageSlots, 0);
         const int high = min(last - page * kPageSlots, kPageSlots - 1);
         const std::uint64_t from = ~std::uint64_t{0} << (low & 63);
         const std::uint64_t to = ~std::uint64_t{0} >> (63 - (high & 63));
-        const std::uint64_t bits = low <= high ? (from & to) >> lane % 4 * 2 : 0;
-        words[0] = static_cast<std::uint32_t>(bits) & 0x03030303U;
-        words[1] = static_cast<std::uint32_t>(bits >> 32) & 0x03030303U;
-        if (low <= high) words[0] |= kAny;
+        bits = low <= high ? from & to : 0;
     }
-    __device__ bool any() const { return (words[0] & kAny) != 0; }
-    /// What was derived from the bits is not kept: registers are short.
-    __device__ void forget() { asm volatile("" : "+r"(words[0]), "+r"(words[1])); }
-    __device__ bool has(int j, int i) const { return (words[j / 4] >> (8 * (j % 4) + i) & 1) != 0; }
 };
 
-/// ATT-4 and ATT-5. The products become the bits of t: the sums of wgmma stay in their registers.
-/// kPartial: some queries do not see all of the page.
-template <bool kPartial, int kDim>
-__device__ void score_page(int (&dots)[32], Rows<kDim>& rows, int first_row, const Scales& scales,
-                           const Mask (&masks)[2], int lane, Sums& sums) {
-    const float c[2] = {rows.c[first_row], rows.c[first_row + 8]};
-    float largest[2] = {-INFINITY, -INFINITY};
-    const auto* of_keys = reinterpret_cast<const float4*>(scales.keys + lane % 4 * kScaleStride);
+/// ATT-4, and the largest t of the thread's slots. The products become the bits of t: the sums of
+/// wgmma stay in their registers. `keys` are the scales of the thread's slots.
+__device__ inline void score_page(int (&dots)[32], const float (&c)[2],
+                                  const float4 (&keys)[kScaleRun / 4], float (&largest)[2]) {
+    float of_half[2][2] = {{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}};
 #pragma unroll
-    for (int p = 0; p < kScaleRun / 4; ++p) {
-        const float4 four = of_keys[p];
+    for (int j = 0; j < 8; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            const int j = 2 * p + i / 2;
-#pragma unroll
-            for (int row = 0; row < 2; ++row) {
-                const int at = 4 * j + 2 * row + i % 2;
-                const float t =
-                    mul(mul(static_cast<float>(dots[at]), component(four, i)), c[row]);
-                dots[at] = __float_as_int(t);
-                if (kPartial && !masks[row].has(j, i % 2)) continue;
-                largest[row] = fmaxf(largest[row], t);
-            }
+            const int at = 4 * j + i;
+            const int row = i / 2;
+            const float x =
+                mul(static_cast<float>(dots[at]), component(keys[j / 2], j % 2 * 2 + i % 2));
+            const float t = mul(x, c[row]);
+            dots[at] = __float_as_int(t);
+            of_half[row][i % 2] = fmaxf(of_half[row][i % 2], t);
         }
     }
-    max_of_queries(largest);
-    sums.seen = 4;
+    largest[0] = fmaxf(of_half[0][0], of_half[0][1]);
+    largest[1] = fmaxf(of_half[1][0], of_half[1][1]);
+}
+
+/// The same where some queries do not see all of the page: t of the others' slots is -infinity,
+/// so that their weights are 0.
+__device__ inline void score_part(int (&dots)[32], const float (&c)[2],
+                                  const float4 (&keys)[kScaleRun / 4], const Mask (&masks)[2],
+                                  int lane, float (&largest)[2]) {
+    score_page(dots, c, keys, largest);
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-        const float ceiling = ceilf(largest[row]);
-        const bool good = fabsf(ceiling) < kMaxAbsExponent;  // ERR-2
-        const bool any = !kPartial || masks[row].any();
-        if (any) sums.seen |= 1U << row;
-        if (any && !good) rows.bad[first_row + 8 * row] = 1;
-        sums.m[row] = any && good ? ceiling : 0.0F;
+        const std::uint64_t mine = masks[row].bits >> lane % 4 * 2;
+        const std::uint32_t words[2] = {static_cast<std::uint32_t>(mine),
+                                        static_cast<std::uint32_t>(mine >> 32)};
+        largest[row] = -INFINITY;
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                int& t = dots[4 * j + 2 * row + i];
+                if ((words[j / 4] >> (j % 4 * 8 + i) & 1) == 0) t = __float_as_int(-INFINITY);
+                largest[row] = fmaxf(largest[row], __int_as_float(t));
+            }
+        }
     }
 }
 
-/// ATT-6 and ATT-7; weights are in the order of wgmma_f16.
-template <bool kPartial>
-__device__ void weigh_page(const int (&t)[32], const Scales& scales, const Mask (&masks)[2],
-                           int lane, std::uint32_t (&weights)[4][4], Sums& sums) {
-    const int first = lane % 4 * kScaleStride;
-    const auto* of_values = reinterpret_cast<const float4*>(scales.values + first);
-    const auto* units = reinterpret_cast<const float4*>(scales.units + first);
-    float to_unit[2];
-    float to_unit_rest[2];
-    if constexpr (kPartial) {
-        std::uint32_t largest[2] = {};
-#pragma unroll
-        for (int p = 0; p < kScaleRun / 4; ++p) {
-            const float4 four = of_values[p];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-#pragma unroll
-                for (int row = 0; row < 2; ++row) {
-                    if (masks[row].has(2 * p + i / 2, i % 2))
-                        largest[row] = max(largest[row], __float_as_uint(component(four, i)));
-                }
-            }
-        }
-#pragma unroll
-        for (int row = 0; row < 2; ++row) {
-            const std::uint32_t bits = query_max(largest[row]);
-            const int e = bits > 0 ? static_cast<int>(bits >> 23) - 126 : 0;
-            const int half = -e / 2;
-            to_unit[row] = power_of_two(half);
-            to_unit_rest[row] = power_of_two(-e - half);
-            sums.base[row] = power_of_two(e - 11);
-        }
-    } else {
-        sums.base[0] = sums.base[1] = scales.base[0];
+/// ATT-5 from the largest t; false: ERR-2.
+__device__ inline bool exponent_of(float largest, float& m) {
+    const float ceiling = ceilf(largest);
+    const bool good = fabsf(ceiling) < kMaxAbsExponent;
+    m = good ? ceiling : 0.0F;
+    return good;
+}
+
+/// e of ATT-7 for a query that sees some slots.
+__device__ inline int exponent_of_scales(const float* of_values, std::uint64_t mask, int lane) {
+    std::uint32_t largest = 0;
+    const std::uint64_t mine = mask >> lane % 4 * 2;
+#pragma unroll 1
+    for (int k = 0; k < kScaleRun; ++k) {
+        if ((mine >> (k / 2 * 8 + k % 2) & 1) != 0)
+            largest = max(largest, __float_as_uint(of_values[k]));
     }
+    const std::uint32_t bits = query_max(largest);
+    return bits > 0 ? static_cast<int>(bits >> 23) - 126 : 0;
+}
+
+/// ATT-6 and ATT-7; weights are in the order of wgmma_f16. `units(p, row)` are scale_v 2^-e 2048 of
+/// slots 4 p..+3 of the thread.
+template <typename Units>
+__device__ inline void weigh_page(const int (&t)[32], const Units& units,
+                                  std::uint32_t (&weights)[4][4], Sums& sums) {
     std::uint32_t l[2] = {};
 #pragma unroll
     for (int p = 0; p < kScaleRun / 4; ++p) {
-        const float4 four = kPartial ? of_values[p] : units[p];
         std::uint32_t w[2][4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            const int j = 2 * p + i / 2;
+        for (int row = 0; row < 2; ++row) {
+            const float4 unit = units(p, row);
 #pragma unroll
-            for (int row = 0; row < 2; ++row) {
-                float unit = component(four, i);
-                if constexpr (kPartial)
-                    unit = mul(mul(mul(unit, to_unit[row]), to_unit_rest[row]), 2048.0F);
-                const float share = weight_of(__int_as_float(t[4 * j + 2 * row + i % 2]), sums.m[row]);
+            for (int i = 0; i < 4; ++i) {
+                const int at = 4 * (2 * p + i / 2) + 2 * row + i % 2;
+                const float share = weight_of(__int_as_float(t[at]), sums.m[row]);
+                l[row] += __float_as_uint(fused(share, 65536.0F, kMagic));
                 // 2048 times a product is exact, or so small that the integer is 0.
-                std::uint32_t count = __float_as_uint(fused(share, 65536.0F, kMagic));
-                std::uint32_t bits = __float_as_uint(add(mul(share, unit), kMagic));
-                if (kPartial && !masks[row].has(j, i % 2))
-                    count = bits = kMagicBits;
-                l[row] += count;
-                w[row][i] = bits;  // W in the low 16 bits
+                w[row][i] = __float_as_uint(add(mul(share, component(unit, i)), kMagic));
             }
         }
 #pragma unroll
         for (int row = 0; row < 2; ++row) {
-            weights[p][row] = __byte_perm(w[row][0], w[row][1], 0x5410);
+            weights[p][row] = __byte_perm(w[row][0], w[row][1], 0x5410);  // W: the low 16 bits
             weights[p][2 + row] = __byte_perm(w[row][2], w[row][3], 0x5410);
         }
     }
@@ -522,73 +499,72 @@ __device__ void weigh_page(const int (&t)[32], const Scales& scales, const Mask 
 }
 
 /// How A_b joins the sums of a warp's queries (ATT-9).
-enum class How {
-    none,    ///< no query sees the page
-    added,   ///< all s are 1
-    scaled,  ///< s and u as they are
-    chosen,  ///< some queries do not see the page, or the unit is large
-};
 struct Step {
-    How how = How::none;
+    static constexpr unsigned kUsual = 8;  // all see the page, and the unit is not large
     float s[2];
-    float unit[2];  // u 2^(e - 11)
-    unsigned seen;
+    float unit[2];     // u 2^(e - 11)
+    unsigned how = 0;  // Sums::seen, and kUsual; 0: no query of the warp sees the page
 };
-constexpr float kUnitMax = 0x1p100F;   // beyond it 2^24 times the unit may be infinite
-constexpr float kHalfUnit = 0x1p24F;   // 1 over the unit of the sums of binary16
+constexpr float kUnitMax = 0x1p100F;  // beyond it 2^24 times the unit may be infinite
+constexpr float kHalfUnit = 0x1p24F;  // 1 over the unit of the sums of binary16
 static_assert(kUnitMax * kHalfUnit < 0x1p127F);
 
-__device__ Step join_page(Sums& page, Join& chunk) {
+/// ATT-9 for M and L. A first page is copied by s = 0, u = 1: the sums before it are 0. m of a
+/// query that does not see the page is -infinity: s = 1, u = 0. `page.l` are sums of the four
+/// threads.
+__device__ inline Step join_page(const Sums& page, Join& chunk) {
     Step step;
-    step.seen = page.seen;
-    sum_of_queries(page.l);
-    bool same = true;
-    bool usual = true;
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-        const bool first = chunk.m[row] == -INFINITY;
-        const float m = fmaxf(chunk.m[row], page.m[row]);
-        // The first page is copied: its sums are 0, and stay so times 1.
-        step.s[row] = first ? 1.0F : join_factor(sub(chunk.m[row], m));
-        const float u = join_factor(sub(page.m[row], m));
+        const float factor = join_factor(sub(chunk.m[row], page.m[row]));
+        const bool larger = page.m[row] > chunk.m[row];
+        step.s[row] = larger ? factor : 1.0F;
+        const float u = larger ? 1.0F : factor;
         step.unit[row] = mul(u, page.base[row]);
-        const bool seen = (page.seen >> row & 1) != 0;
-        if (seen) {
-            chunk.l[row] =
-                add(mul(chunk.l[row], step.s[row]), mul(static_cast<float>(page.l[row]), u));
-            chunk.m[row] = m;
-        }
-        same = same && step.s[row] == 1.0F;
-        usual = usual && seen && step.unit[row] <= kUnitMax;
+        chunk.l[row] = add(mul(chunk.l[row], step.s[row]), mul(static_cast<float>(page.l[row]), u));
+        chunk.m[row] = fmaxf(chunk.m[row], page.m[row]);
     }
-    step.how = !__all_sync(kFullWarp, usual) ? How::chosen
-               : __all_sync(kFullWarp, same) ? How::added
-                                             : How::scaled;
+    const bool usual = (page.seen & 3) == 3 && fmaxf(step.unit[0], step.unit[1]) <= kUnitMax;
+    step.how = __all_sync(kFullWarp, usual) ? Step::kUsual : page.seen;
     return step;
 }
 
 /// ATT-9 for O.
 template <int kSums>
-__device__ void add_page(const float (&a)[kSums], const Step& step, float (&o)[kSums]) {
-    if (step.how == How::none) return;
-    if (step.how == How::added) {
+__device__ inline void add_page(const float (&a)[kSums], const Step& step, float (&o)[kSums]) {
+    if (step.how == Step::kUsual) {
+#pragma unroll
+        for (int row = 0; row < 2; ++row) {
+            if (!__any_sync(kFullWarp, step.s[row] != 1.0F)) continue;
+#pragma unroll
+            for (int i = 0; i < kSums; ++i) {
+                if (i / 2 % 2 == row) o[i] = mul(o[i], step.s[row]);
+            }
+        }
         const float unit[2] = {mul(step.unit[0], kHalfUnit), mul(step.unit[1], kHalfUnit)};
 #pragma unroll
         for (int i = 0; i < kSums; ++i)
             o[i] = fused(a[i], unit[i / 2 % 2], o[i]);
-    } else if (step.how == How::scaled) {
-        const float unit[2] = {mul(step.unit[0], kHalfUnit), mul(step.unit[1], kHalfUnit)};
-#pragma unroll
-        for (int i = 0; i < kSums; ++i)
-            o[i] = fused(a[i], unit[i / 2 % 2], mul(o[i], step.s[i / 2 % 2]));
-    } else {
+    } else if (step.how != 0) {
 #pragma unroll
         for (int i = 0; i < kSums; ++i) {
             const int row = i / 2 % 2;
-            const float joined = fused(mul(a[i], kHalfUnit), step.unit[row], mul(o[i], step.s[row]));
-            o[i] = (step.seen >> row & 1) != 0 ? joined : o[i];
+            const float joined =
+                fused(mul(a[i], kHalfUnit), step.unit[row], mul(o[i], step.s[row]));
+            o[i] = (step.how >> row & 1) != 0 ? joined : o[i];
         }
     }
+}
+
+/// Sums over the four threads that share the queries, in two steps; what comes from other threads
+/// is under way between them.
+__device__ inline void fetch_sums(Sums& sums, int distance) {
+    sums.other[0] = __shfl_xor_sync(kFullWarp, sums.l[0], distance);
+    sums.other[1] = __shfl_xor_sync(kFullWarp, sums.l[1], distance);
+}
+__device__ inline void add_sums(Sums& sums) {
+    sums.l[0] += sums.other[0];
+    sums.l[1] += sums.other[1];
 }
 
 /// ATT-10; `total` is the thread's column. At the end of the pages the sum is in o, else there.
@@ -612,8 +588,8 @@ __device__ void join_chunk(Join& chunk, float4& joined, bool end, float4* total,
         s[row] = join_factor(sub(all.m[row], m));
         u[row] = join_factor(sub(chunk.m[row], m));
         if (take[row]) {
-            all.l[row] = first[row] ? chunk.l[row]
-                                    : add(mul(all.l[row], s[row]), mul(chunk.l[row], u[row]));
+            all.l[row] =
+                first[row] ? chunk.l[row] : add(mul(all.l[row], s[row]), mul(chunk.l[row], u[row]));
             all.m[row] = m;
         }
         chunk.m[row] = -INFINITY;
@@ -649,8 +625,9 @@ __device__ void store(const int (&out)[2], const float (&l)[2], const bool (&ok)
     for (int row = 0; row < 2; ++row) {
         if (out[row] < 0) continue;
         const float r = mul(divide(1.0F, l[row]), 65536.0F);
-        auto* mine = reinterpret_cast<float2*>(to + static_cast<std::size_t>(out[row]) * (2 * kSums)) +
-                     lane % 4;
+        auto* mine =
+            reinterpret_cast<float2*>(to + static_cast<std::size_t>(out[row]) * (2 * kSums)) +
+            lane % 4;
 #pragma unroll
         for (int i = 0; i < kSums / 4; ++i) {
             const float2 pair = {mul(o[4 * i + 2 * row], r), mul(o[4 * i + 2 * row + 1], r)};
@@ -660,58 +637,62 @@ __device__ void store(const int (&out)[2], const float (&l)[2], const bool (&ok)
     }
 }
 
-/// A warp has read something.
-__device__ inline void release(Barrier& read) {
-    __syncwarp();
-    if (threadIdx.x % kWarpLanes == 0) barrier_arrive(read);
-}
-
 /// The warpgroups that multiply: 64 queries each.
 template <int kDim>
 __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
     constexpr int kSums = kDim / 2;
+    constexpr int kPageBytes = sizeof(Page<kDim>);
     const int thread = static_cast<int>(threadIdx.x) - kGroupThreads;
     const int group = thread / kGroupThreads;
-    const int lane = thread % kWarpLanes;
+    int lane = thread % kWarpLanes;
     const int warp_row = thread / kWarpLanes * 16;
+    // Kept, because to find them again takes long.
+    std::uint32_t base = shared_address(&shared);
+    asm volatile("" : "+r"(base), "+r"(lane));
     const int first_row = warp_row + lane / 4;
+    const std::uint32_t there = base + offsetof(Shared<kDim>, page_there);
+    const std::uint32_t read = base + offsetof(Shared<kDim>, page_read);
+    const std::uint32_t pages = base + offsetof(Shared<kDim>, pages);
+    const std::uint32_t scales = pages + offsetof(Page<kDim>, scales) +
+                                 lane % 4 * kScaleStride * static_cast<int>(sizeof(float));
     float4* total = shared.total + thread;
     float4& joined = shared.joined[thread];
     Place<kPageStages> place;
     Place<kRowStages> rows_place;
+    const auto release = [&](std::uint32_t barrier) {
+        __syncwarp();
+        if (lane == 0) barrier_arrive(barrier);
+    };
     // Pages that the other warpgroup alone sees.
     const auto skip = [&](int n) {
 #pragma unroll 1
         for (; n > 0; --n) {
-            barrier_wait(shared.page_there[place.stage], place.parity);
-            release(shared.page_read[place.stage]);
+            barrier_wait(there + 8 * place.stage, place.parity);
+            release(read + 8 * place.stage);
             place.next();
         }
     };
 #pragma unroll 1
-    for (int round = 0; work.item(round) < work.n_items; ++round) {
-        if (Item(work, work.item(round)).n_tokens <= 0) continue;
+    for (;; rows_place.next()) {
         barrier_wait(shared.rows_there[rows_place.stage], rows_place.parity);
         Rows<kDim>& rows = shared.rows[rows_place.stage];
-        std::uint32_t q[kDim / 32][4];
-        if constexpr (kQueriesInRegisters) {
-#pragma unroll
-            for (int g = 0; g < kDim / 32; ++g) {
-#pragma unroll
-                for (int i = 0; i < 4; ++i)
-                    q[g][i] = reinterpret_cast<const std::uint32_t*>(
-                        rows.q)[((2 * g + i / 2) * kRows + first_row + i % 2 * 8) * 4 + lane % 4];
-            }
-        }
+        if (rows.last_page < 0) return;
         int page = rows.first[group * kGroupRows] / kPageSlots;
         const int last_page = rows.last[group * kGroupRows + kGroupRows - 1] / kPageSlots;
+        // Pages that the queries of the warp see all of.
+        const int whole_first = (rows.first[warp_row + 15] + kPageSlots - 1) / kPageSlots;
+        const int whole_last = (rows.last[warp_row] + 1) / kPageSlots - 1;
+        const float c[2] = {rows.c[first_row], rows.c[first_row + 8]};
+        const std::uint32_t queries = wgmma_block(
+            base + offsetof(Shared<kDim>, rows) +
+                rows_place.stage * static_cast<int>(sizeof(Rows<kDim>)) + group * kGroupRows * 16,
+            kRows * 16);
         skip(page - rows.first_page);
         float o[kSums];
 #pragma unroll
         for (float& value : o)
             value = 0.0F;
         Join chunk;
-        const Mask all[2] = {};  // not read
         joined = {-INFINITY, -INFINITY, 0.0F, 0.0F};
         Sums sums;
         sums.seen = 0;
@@ -723,81 +704,245 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
 #pragma unroll 1
         for (;; ++page) {
             const bool more = page <= last_page;
-            const Page<kDim>& here = shared.pages[place.stage];
-            if (more) barrier_wait(shared.page_there[place.stage], place.parity);
+            const bool follows = before >= 0;
+            const std::uint32_t here = place.stage * kPageBytes;
+            if (more) barrier_wait(there + 8 * place.stage, place.parity);
+            if (sums.seen != 0) {
+                add_sums(sums);
+                fetch_sums(sums, 2);
+            }
             int dots[32];
             float a[kSums];
+            const std::uint32_t keys =
+                wgmma_block(pages + here + offsetof(Page<kDim>, keys), kPageSlots * 16);
+            const std::uint32_t values = wgmma_block(
+                pages + max(before, 0) * kPageBytes + offsetof(Page<kDim>, values), kDim * 16);
             wgmma_fence();
-            const std::uint32_t keys = wgmma_block(here.keys, kPageSlots * 16);
-            const std::uint32_t values =
-                wgmma_block(shared.pages[max(before, 0)].values, kDim * 16);
-            if constexpr (kQueriesInRegisters) {
 #pragma unroll
-                for (int g = 0; g < kDim / 32; ++g)
-                    wgmma_i8(dots, q[g], wgmma_blocks(keys + 2 * g * kPageSlots), g > 0 ? 1 : 0);
-            } else {
-                const std::uint32_t queries = wgmma_block(rows.q + group * kGroupRows, kRows * 16);
-#pragma unroll
-                for (int g = 0; g < kDim / 32; ++g)
-                    wgmma_i8(dots, wgmma_blocks(queries + 2 * g * kRows),
-                             wgmma_blocks(keys + 2 * g * kPageSlots), g > 0 ? 1 : 0);
-            }
+            for (int g = 0; g < kDim / 32; ++g)
+                wgmma_i8(dots, wgmma_blocks(queries + 2 * g * kRows),
+                         wgmma_blocks(keys + 2 * g * kPageSlots), g > 0 ? 1 : 0);
             wgmma_commit();
 #pragma unroll
             for (int g = 0; g < 4; ++g)
                 wgmma_f16(a, weights[g], wgmma_blocks(values + 2 * g * kDim), g > 0 ? 1 : 0);
             wgmma_commit();
             Step step;
-            if (sums.seen != 0) step = join_page(sums, chunk);
-            // Whether the queries of the warp see something of the page, and all.
-            const int first = page * kPageSlots;
-            const int end = first + kPageSlots - 1;
-            const bool part = first <= rows.last[warp_row + 15] && end >= rows.first[warp_row];
-            const bool whole = first >= rows.first[warp_row + 15] && end <= rows.last[warp_row];
+            if (sums.seen != 0) {
+                add_sums(sums);
+                step = join_page(sums, chunk);
+            }
+            const bool whole = page >= whole_first && page <= whole_last;
+            const bool part = !whole && more;
+            sums.seen = whole ? 7 : part ? 4 : 0;
+            float largest[2] = {};
+            bool same_e = true;
+            float4 key_scales[kScaleRun / 4];
+#pragma unroll
+            for (int p = 0; p < kScaleRun / 4; ++p)
+                key_scales[p] =
+                    load_shared_4(scales + here + offsetof(Scales, keys) + p * sizeof(float4));
             wgmma_wait<1>();
             if (whole) {
-                score_page<false>(dots, rows, first_row, here.scales, all, lane, sums);
-            } else {
-                sums.seen = 0;
-            }
-            wgmma_wait<0>();
-            if (before >= 0) {
-                release(shared.page_read[before]);
-                add_page(a, step, o);
-            }
-            if (whole) {
-                weigh_page<false>(dots, here.scales, all, lane, weights, sums);
+                score_page(dots, c, key_scales, largest);
             } else if (part) {
-                Mask masks[2];
+                const Mask masks[2] = {
+                    Mask(rows.first[first_row], rows.last[first_row], page),
+                    Mask(rows.first[first_row + 8], rows.last[first_row + 8], page)};
+                score_part(dots, c, key_scales, masks, lane, largest);
+                const auto& top = shared.pages[place.stage].scales.top;
+                const std::uint64_t makes = std::uint64_t{top[1]} << 32 | top[0];
 #pragma unroll
                 for (int row = 0; row < 2; ++row) {
-                    const int r = first_row + 8 * row;
-                    masks[row] = Mask(rows.first[r], rows.last[r], page, lane);
+                    if (masks[row].bits == 0) continue;
+                    sums.seen |= 1U << row;
+                    same_e = same_e && (masks[row].bits & makes) != 0;
                 }
-                score_page<true>(dots, rows, first_row, here.scales, masks, lane, sums);
-                masks[0].forget();
-                masks[1].forget();
-                weigh_page<true>(dots, here.scales, masks, lane, weights, sums);
+                same_e = __all_sync(kFullWarp, same_e);
             }
+            // The largest of the four threads that share the queries: under way while O is updated.
+            float other[2] = {__shfl_xor_sync(kFullWarp, largest[0], 1),
+                              __shfl_xor_sync(kFullWarp, largest[1], 1)};
+            wgmma_wait<0>();
+            if (follows) release(read + 8 * before);
+#pragma unroll
+            for (int row = 0; row < 2; ++row) {
+                largest[row] = fmaxf(largest[row], other[row]);
+                other[row] = __shfl_xor_sync(kFullWarp, largest[row], 2);
+            }
+            add_page(a, step, o);
+            before = place.stage;
+            if (more) place.next();
+            if (whole || part) {
+#pragma unroll
+                for (int row = 0; row < 2; ++row) {
+                    const bool good = exponent_of(fmaxf(largest[row], other[row]), sums.m[row]);
+                    if ((sums.seen >> row & 1) == 0) {
+                        sums.m[row] = -INFINITY;
+                    } else if (!good) {
+                        rows.bad[first_row + 8 * row] = 1;
+                    }
+                }
+                const Scales& of_page = shared.pages[before].scales;
+                sums.base[0] = sums.base[1] = of_page.base[0];
+                if (same_e) {
+                    float4 units[kScaleRun / 4];
+#pragma unroll
+                    for (int p = 0; p < kScaleRun / 4; ++p)
+                        units[p] = load_shared_4(scales + here + offsetof(Scales, units) +
+                                                 p * sizeof(float4));
+                    weigh_page(
+                        dots, [&](int p, int) { return units[p]; }, weights, sums);
+                } else {
+                    const float* of_values = of_page.values + lane % 4 * kScaleStride;
+                    float to_unit[2];
+                    float to_unit_rest[2];
+#pragma unroll
+                    for (int row = 0; row < 2; ++row) {
+                        const int r = first_row + 8 * row;
+                        const Mask mask(rows.first[r], rows.last[r], page);
+                        const int e = exponent_of_scales(of_values, mask.bits, lane);
+                        const int half = -e / 2;
+                        to_unit[row] = power_of_two(half);
+                        to_unit_rest[row] = power_of_two(-e - half);
+                        sums.base[row] = power_of_two(e - 11);
+                    }
+                    // Scales of slots that the query does not see may be larger than 2^e.
+                    const auto unit = [&](float scale, int row) {
+                        const float one = mul(mul(scale, to_unit[row]), to_unit_rest[row]);
+                        return mul(fminf(one, 1.0F), 2048.0F);
+                    };
+                    weigh_page(
+                        dots,
+                        [&](int p, int row) {
+                            const float4 v = reinterpret_cast<const float4*>(of_values)[p];
+                            return float4{unit(v.x, row), unit(v.y, row), unit(v.z, row),
+                                          unit(v.w, row)};
+                        },
+                        weights, sums);
+                }
+            }
+            if (whole || part) fetch_sums(sums, 1);
             // Here, where few registers are in use.
-            if (before >= 0 && (!more || page % kChunkPages == 0))
+            if (follows && (!more || page % kChunkPages == 0))
                 join_chunk(chunk, joined, !more, total, o);
             if (!more) break;
-            before = place.stage;
-            place.next();
         }
         const float l[2] = {joined.z, joined.w};
         const int out_row[2] = {rows.out[first_row], rows.out[first_row + 8]};
         const bool ok[2] = {rows.bad[first_row] == 0, rows.bad[first_row + 8] == 0};
         const int rest = rows.last_page - last_page;
-        release(shared.rows_read[rows_place.stage]);
-        rows_place.next();
+        release(base + offsetof(Shared<kDim>, rows_read) + 8 * rows_place.stage);
         store(out_row, l, ok, o, work.queries.n_heads, lane, out, work.batch.failed);
         skip(rest);
     }
 }
 
 #endif
+
+/// W and a code of the values for the trial of the tensor cores: rounds with large sums that
+/// cancel, in both orders, with small terms among them, and with zeros.
+__device__ inline std::uint32_t trial_bits(std::uint32_t round, std::uint32_t i, std::uint32_t k) {
+    std::uint32_t x = round * 0x9E3779B9U ^ i * 0x85EBCA6BU ^ k * 0xC2B2AE35U;
+    x = (x ^ x >> 15) * 0x2C1B3C6DU;
+    x = (x ^ x >> 12) * 0x297A2D39U;
+    return x ^ x >> 15;
+}
+__device__ inline int trial_weight(int round, int row, int slot) {
+    const std::uint32_t bits = trial_bits(round, row, slot);
+    switch (round % 6) {
+        case 0:
+            return static_cast<int>(bits % 2049);
+        case 1:
+            return 2048;
+        case 2:
+            return bits % 4 == 0 ? 2048 : bits % 4 == 1 ? 2047 : bits % 4 == 2 ? 1 : 0;
+        case 3:
+            return slot < 60 ? 2048 : static_cast<int>(bits % 2);
+        case 4:
+            return slot >= 4 ? 2048 : static_cast<int>(bits % 2);
+        default:
+            return bits % 8 == 0 ? static_cast<int>(bits >> 8) % 2049 : 0;
+    }
+}
+__device__ inline int trial_code(int round, int dim, int slot) {
+    const std::uint32_t bits = trial_bits(round + 1000, dim, slot);
+    switch (round % 6) {
+        case 1:
+            return (slot < 32) == (dim % 2 == 0) ? 127 : -127;
+        case 2:
+            return bits % 4 == 0 ? 127 : bits % 4 == 1 ? -127 : bits % 4 == 2 ? 1 : -1;
+        case 3:
+        case 4: {
+            const bool large = round % 6 == 3 ? slot < 60 : slot >= 4;
+            if (!large) return bits % 2 == 0 ? 1 : -1;
+            return dim % 3 == 0 && slot % 8 == 1 ? -127 : dim % 3 == 1 ? -127 : 127;
+        }
+        default:
+            return static_cast<int>(bits % 255) - 127;
+    }
+}
+
+constexpr int kTrialRounds = 96;
+constexpr int kTrialDims = 64;
+
+/// Counts sums of products of binary16 that are not the integers they stand for.
+///   out: wrong, added to
+///   tile: a warpgroup a round: 64 queries, 64 slots, 64 elements
+__global__ void __launch_bounds__(kGroupThreads) half_products_sm90(std::uint32_t* wrong) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    __shared__ alignas(128) int4 values[kPageSlots / 8 * kTrialDims];
+    const int thread = static_cast<int>(threadIdx.x);
+    const int lane = thread % kWarpLanes;
+    const int round = static_cast<int>(blockIdx.x);
+    for (int i = thread; i < kPageSlots / 8 * kTrialDims; i += kGroupThreads) {
+        std::uint32_t codes[2] = {};
+        for (int k = 0; k < 8; ++k)
+            codes[k / 4] |= static_cast<std::uint32_t>(
+                                trial_code(round, i % kTrialDims, i / kTrialDims * 8 + k) & 0xFF)
+                            << k % 4 * 8;
+        const uint2 low = halves_of(codes[0]);
+        const uint2 high = halves_of(codes[1]);
+        values[i] = {static_cast<int>(low.x), static_cast<int>(low.y), static_cast<int>(high.x),
+                     static_cast<int>(high.y)};
+    }
+    shared_store_fence();
+    __syncthreads();
+    const int first_row = thread / kWarpLanes * 16 + lane / 4;
+    std::uint32_t weights[4][4];
+#pragma unroll
+    for (int g = 0; g < 4; ++g) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const int row = first_row + i % 2 * 8;
+            const int slot = 16 * g + i / 2 * 8 + lane % 4 * 2;
+            weights[g][i] = static_cast<std::uint32_t>(trial_weight(round, row, slot)) |
+                            static_cast<std::uint32_t>(trial_weight(round, row, slot + 1)) << 16;
+        }
+    }
+    float a[kTrialDims / 2];
+    const std::uint32_t half = wgmma_block(shared_address(values), kTrialDims * 16);
+    wgmma_fence();
+#pragma unroll
+    for (int g = 0; g < 4; ++g)
+        wgmma_f16(a, weights[g], wgmma_blocks(half + 2 * g * kTrialDims), g > 0 ? 1 : 0);
+    wgmma_commit();
+    wgmma_wait<0>();
+    std::uint32_t n_wrong = 0;
+#pragma unroll
+    for (int i = 0; i < kTrialDims / 2; ++i) {
+        const int row = first_row + i / 2 % 2 * 8;
+        const int dim = i / 4 * 8 + lane % 4 * 2 + i % 2;
+        int sum = 0;
+#pragma unroll 1
+        for (int slot = 0; slot < kPageSlots; ++slot)
+            sum += trial_weight(round, row, slot) * trial_code(round, dim, slot);
+        const float right = mul(static_cast<float>(sum), 1.0F / 0x1p24F);
+        if (__float_as_uint(right) != __float_as_uint(a[i])) ++n_wrong;
+    }
+    if (n_wrong != 0) atomicAdd(wrong, n_wrong);
+#endif
+}
 
 /// o = attention (ATT-1 to ATT-12).
 ///   in:  batch.wide_tiles: 128 or fewer successive tokens of a sequence each; queries int8
@@ -831,7 +976,13 @@ __global__ void __launch_bounds__(kThreads, 1)
     __syncthreads();
     let_next_kernel_start();
     wait_for_kernels_before();
-    const Work work{batch, queries, kv, shape, queries.n_heads / kv.n_kv_heads, n_splits, n_tokens,
+    const Work work{batch,
+                    queries,
+                    kv,
+                    shape,
+                    queries.n_heads / kv.n_kv_heads,
+                    n_splits,
+                    n_tokens,
                     batch.n_wide_tiles * n_splits * kv.n_kv_heads};
     if (threadIdx.x < kGroupThreads) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kPrepareRegisters));
@@ -860,6 +1011,11 @@ void launch(const BatchView& batch, const QueriesView& queries, const KvView& kv
 }
 
 }  // namespace
+
+void launch_half_products_sm90(std::uint32_t* wrong, Stream stream) {
+    half_products_sm90<<<kTrialRounds, kGroupThreads, 0, stream>>>(wrong);
+    check_launch("half_products");
+}
 
 void launch_attention_tile_sm90(const BatchView& batch, const QueriesView& queries,
                                 const KvView& kv, const AttentionShape& shape, float* o,
