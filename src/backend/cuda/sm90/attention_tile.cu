@@ -840,6 +840,11 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
 
 #endif
 
+constexpr int kTrialRounds = 96;
+[[maybe_unused]] constexpr int kTrialDims = 64;
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
 /// W and a code of the values for the trial of the tensor cores: rounds with large sums that
 /// cancel, in both orders, with small terms among them, and with zeros.
 __device__ inline std::uint32_t trial_bits(std::uint32_t round, std::uint32_t i, std::uint32_t k) {
@@ -883,8 +888,7 @@ __device__ inline int trial_code(int round, int dim, int slot) {
     }
 }
 
-constexpr int kTrialRounds = 96;
-constexpr int kTrialDims = 64;
+#endif
 
 /// Counts sums of products of binary16 that are not the integers they stand for.
 ///   out: wrong, added to
