@@ -81,12 +81,21 @@ struct Rows {
     int last_page;
 };
 
+/// What a thread reads in each step: registers are short.
+struct alignas(16) Mine {
+    float c[2];  // ATT-3 of its queries
+    // Pages that the queries of its warp see all of.
+    int whole_first;
+    int whole_last;
+};
+
 template <int kDim>
 struct Shared {
     Page<kDim> pages[kPageStages];
     Rows<kDim> rows[kRowStages];
     float4 total[kDim / 8 * kWorkThreads];  // sum of chunks, [i / 4][thread]
     float4 joined[kWorkThreads];            // and what belongs to it: Join
+    Mine mine[kWorkThreads];
     Raw<kDim> raw[kRawStages];
     Barrier page_there[kPageStages];
     Barrier page_read[kPageStages];
@@ -421,12 +430,10 @@ __device__ inline void score_page(int (&dots)[32], const float (&c)[2],
     largest[1] = fmaxf(of_half[1][0], of_half[1][1]);
 }
 
-/// The same where some queries do not see all of the page: t of the others' slots is -infinity,
-/// so that their weights are 0.
-__device__ inline void score_part(int (&dots)[32], const float (&c)[2],
-                                  const float4 (&keys)[kScaleRun / 4], const Mask (&masks)[2],
-                                  int lane, float (&largest)[2]) {
-    score_page(dots, c, keys, largest);
+/// Where some queries do not see all of the page: t of the others' slots becomes -infinity, so that
+/// their weights are 0.
+__device__ inline void mask_page(int (&dots)[32], const Mask (&masks)[2], int lane,
+                                 float (&largest)[2]) {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
         const std::uint64_t mine = masks[row].bits >> lane % 4 * 2;
@@ -652,9 +659,11 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
     const int first_row = warp_row + lane / 4;
     const std::uint32_t there = base + offsetof(Shared<kDim>, page_there);
     const std::uint32_t read = base + offsetof(Shared<kDim>, page_read);
-    const std::uint32_t pages = base + offsetof(Shared<kDim>, pages);
-    const std::uint32_t scales = pages + offsetof(Page<kDim>, scales) +
+    const std::uint32_t scales = base + offsetof(Shared<kDim>, pages) +
+                                 offsetof(Page<kDim>, scales) +
                                  lane % 4 * kScaleStride * static_cast<int>(sizeof(float));
+    std::uint32_t column = base + thread * static_cast<int>(sizeof(float4));  // of the thread
+    asm volatile("" : "+r"(column));
     float4* total = shared.total + thread;
     float4& joined = shared.joined[thread];
     Place<kPageStages> place;
@@ -679,14 +688,11 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
         if (rows.last_page < 0) return;
         int page = rows.first[group * kGroupRows] / kPageSlots;
         const int last_page = rows.last[group * kGroupRows + kGroupRows - 1] / kPageSlots;
-        // Pages that the queries of the warp see all of.
-        const int whole_first = (rows.first[warp_row + 15] + kPageSlots - 1) / kPageSlots;
-        const int whole_last = (rows.last[warp_row] + 1) / kPageSlots - 1;
-        const float c[2] = {rows.c[first_row], rows.c[first_row + 8]};
-        const std::uint32_t queries = wgmma_block(
-            base + offsetof(Shared<kDim>, rows) +
-                rows_place.stage * static_cast<int>(sizeof(Rows<kDim>)) + group * kGroupRows * 16,
-            kRows * 16);
+        shared.mine[thread] = {{rows.c[first_row], rows.c[first_row + 8]},
+                               (rows.first[warp_row + 15] + kPageSlots - 1) / kPageSlots,
+                               (rows.last[warp_row] + 1) / kPageSlots - 1};
+        int tag = rows_place.stage << 8 | group << 12;
+        asm volatile("" : "+r"(tag));
         skip(page - rows.first_page);
         float o[kSums];
 #pragma unroll
@@ -705,18 +711,30 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
         for (;; ++page) {
             const bool more = page <= last_page;
             const bool follows = before >= 0;
-            const std::uint32_t here = place.stage * kPageBytes;
-            if (more) barrier_wait(there + 8 * place.stage, place.parity);
+            // Made so that the compiler sees it to be the same in all threads.
+            const std::uint32_t packed = __reduce_max_sync(
+                kFullWarp, static_cast<std::uint32_t>(place.stage | max(before, 0) << 4 | tag));
+            const std::uint32_t here = (packed & 15) * kPageBytes;
+            if (more) barrier_wait(there + 8 * (packed & 15), place.parity);
             if (sums.seen != 0) {
                 add_sums(sums);
                 fetch_sums(sums, 2);
             }
             int dots[32];
             float a[kSums];
-            const std::uint32_t keys =
-                wgmma_block(pages + here + offsetof(Page<kDim>, keys), kPageSlots * 16);
-            const std::uint32_t values = wgmma_block(
-                pages + max(before, 0) * kPageBytes + offsetof(Page<kDim>, values), kDim * 16);
+            const std::uint32_t uniform = shared_address(&shared);
+            const std::uint32_t queries = wgmma_block(
+                uniform + offsetof(Shared<kDim>, rows) +
+                    (packed >> 8 & 15) * static_cast<std::uint32_t>(sizeof(Rows<kDim>)) +
+                    (packed >> 12) * (kGroupRows * 16),
+                kRows * 16);
+            const std::uint32_t keys = wgmma_block(
+                uniform + offsetof(Shared<kDim>, pages) + here + offsetof(Page<kDim>, keys),
+                kPageSlots * 16);
+            const std::uint32_t values =
+                wgmma_block(uniform + offsetof(Shared<kDim>, pages) +
+                                (packed >> 4 & 15) * kPageBytes + offsetof(Page<kDim>, values),
+                            kDim * 16);
             wgmma_fence();
 #pragma unroll
             for (int g = 0; g < kDim / 32; ++g)
@@ -727,12 +745,14 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
             for (int g = 0; g < 4; ++g)
                 wgmma_f16(a, weights[g], wgmma_blocks(values + 2 * g * kDim), g > 0 ? 1 : 0);
             wgmma_commit();
+            const float4 mine = load_shared_4(column + offsetof(Shared<kDim>, mine));
             Step step;
             if (sums.seen != 0) {
                 add_sums(sums);
                 step = join_page(sums, chunk);
             }
-            const bool whole = page >= whole_first && page <= whole_last;
+            const bool whole = page >= __float_as_int(mine.z) && page <= __float_as_int(mine.w);
+            const float c[2] = {mine.x, mine.y};
             const bool part = !whole && more;
             sums.seen = whole ? 7 : part ? 4 : 0;
             float largest[2] = {};
@@ -743,23 +763,7 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
                 key_scales[p] =
                     load_shared_4(scales + here + offsetof(Scales, keys) + p * sizeof(float4));
             wgmma_wait<1>();
-            if (whole) {
-                score_page(dots, c, key_scales, largest);
-            } else if (part) {
-                const Mask masks[2] = {
-                    Mask(rows.first[first_row], rows.last[first_row], page),
-                    Mask(rows.first[first_row + 8], rows.last[first_row + 8], page)};
-                score_part(dots, c, key_scales, masks, lane, largest);
-                const auto& top = shared.pages[place.stage].scales.top;
-                const std::uint64_t makes = std::uint64_t{top[1]} << 32 | top[0];
-#pragma unroll
-                for (int row = 0; row < 2; ++row) {
-                    if (masks[row].bits == 0) continue;
-                    sums.seen |= 1U << row;
-                    same_e = same_e && (masks[row].bits & makes) != 0;
-                }
-                same_e = __all_sync(kFullWarp, same_e);
-            }
+            if (more) score_page(dots, c, key_scales, largest);
             // The largest of the four threads that share the queries: under way while O is updated.
             float other[2] = {__shfl_xor_sync(kFullWarp, largest[0], 1),
                               __shfl_xor_sync(kFullWarp, largest[1], 1)};
@@ -771,6 +775,26 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
                 other[row] = __shfl_xor_sync(kFullWarp, largest[row], 2);
             }
             add_page(a, step, o);
+            if (part) {
+                const Mask masks[2] = {
+                    Mask(rows.first[first_row], rows.last[first_row], page),
+                    Mask(rows.first[first_row + 8], rows.last[first_row + 8], page)};
+                mask_page(dots, masks, lane, largest);
+#pragma unroll
+                for (int row = 0; row < 2; ++row) {
+                    largest[row] = fmaxf(largest[row], __shfl_xor_sync(kFullWarp, largest[row], 1));
+                    other[row] = __shfl_xor_sync(kFullWarp, largest[row], 2);
+                }
+                const auto& top = shared.pages[place.stage].scales.top;
+                const std::uint64_t makes = std::uint64_t{top[1]} << 32 | top[0];
+#pragma unroll
+                for (int row = 0; row < 2; ++row) {
+                    if (masks[row].bits == 0) continue;
+                    sums.seen |= 1U << row;
+                    same_e = same_e && (masks[row].bits & makes) != 0;
+                }
+                same_e = __all_sync(kFullWarp, same_e);
+            }
             before = place.stage;
             if (more) place.next();
             if (whole || part) {
