@@ -977,7 +977,7 @@ __global__ void __launch_bounds__(kGroupThreads) half_products_sm90(std::uint32_
 ///        [T, n_heads, kDim] and scales; the cache; positions [T]
 ///   out: o binary32 [T, n_heads, kDim]; failed [T]
 ///   tile: 128 queries: the heads of one KV head for so many tokens; a warpgroup copies pages and
-///         makes binary16 of values, two have 64 queries each; shared: 190 KB; a block a
+///         makes binary16 of values, two have 64 queries each; shared: 210 KB; a block a
 ///         multiprocessor, which goes on to the next tile
 ///   floor: about 20 instructions of the float pipes a token, head and visible key
 ///   supported: kDim 64 or 128, 1 to 8 query heads a KV head
