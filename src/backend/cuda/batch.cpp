@@ -37,10 +37,11 @@ constexpr std::size_t kTileTokensMin = 8;
 /// Runs of tokens of one sequence as tiles of attention, or as single tokens.
 struct Split {
     std::vector<std::int32_t> tiles;  // first, number
+    std::vector<std::int32_t> wide_tiles;
     std::vector<std::int32_t> singles;
 
-    explicit Split(std::span<const std::int32_t> sequence_of) {
-        constexpr std::size_t kTile = kAttentionTileTokens;
+    Split(std::span<const std::int32_t> sequence_of, std::span<const std::int32_t> positions) {
+        std::vector<Tile> wide;
         for (std::size_t begin = 0; begin < sequence_of.size();) {
             std::size_t end = begin + 1;
             while (end < sequence_of.size() && sequence_of[end] == sequence_of[begin])
@@ -49,13 +50,37 @@ struct Split {
                 for (std::size_t t = begin; t < end; ++t)
                     singles.push_back(static_cast<std::int32_t>(t));
             } else {
-                for (std::size_t t = begin; t < end; t += kTile) {
-                    tiles.push_back(static_cast<std::int32_t>(t));
-                    tiles.push_back(static_cast<std::int32_t>(std::min(kTile, end - t)));
-                }
+                cut(begin, end, kAttentionTileTokens, [&](const Tile& tile) {
+                    tiles.push_back(tile.first);
+                    tiles.push_back(tile.number);
+                });
+                cut(begin, end, kAttentionWideTokens,
+                    [&](const Tile& tile) { wide.push_back(tile); });
             }
             begin = end;
         }
+        // The longest contexts first: the multiprocessors then get about the same work.
+        const auto last = [&](const Tile& tile) {
+            return positions[static_cast<std::size_t>(tile.first + tile.number - 1)];
+        };
+        std::stable_sort(wide.begin(), wide.end(),
+                         [&](const Tile& a, const Tile& b) { return last(a) > last(b); });
+        for (const Tile& tile : wide) {
+            wide_tiles.push_back(tile.first);
+            wide_tiles.push_back(tile.number);
+        }
+    }
+
+  private:
+    struct Tile {
+        std::int32_t first;
+        std::int32_t number;
+    };
+    template <typename Take>
+    static void cut(std::size_t begin, std::size_t end, std::size_t size, const Take& take) {
+        for (std::size_t t = begin; t < end; t += size)
+            take(Tile{static_cast<std::int32_t>(t),
+                      static_cast<std::int32_t>(std::min(size, end - t))});
     }
 };
 
@@ -76,9 +101,9 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
     for (const auto& table : batch.page_tables)
         n_pages += table.size();
     n_pages = std::bit_ceil(std::max(n_pages, kPagesRoomMin));
-    const Split split(batch.sequence_of);
-    const std::size_t n_words =
-        3 * n + batch.page_tables.size() + n_pages + split.tiles.size() + split.singles.size();
+    const Split split(batch.sequence_of, batch.positions);
+    const std::size_t n_words = 3 * n + batch.page_tables.size() + n_pages + split.tiles.size() +
+                                split.wide_tiles.size() + split.singles.size();
     failed_offset_ = n_words * sizeof(std::int32_t);
     const std::size_t bytes = failed_offset_ + n;
     host_.reserve(bytes);
@@ -87,8 +112,10 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
     const auto* words = reinterpret_cast<const std::int32_t*>(device_.data());
     view_ = BatchView{};
     view_.tiles = words + writer.put(split.tiles);  // first: pairs are read together
+    view_.wide_tiles = words + writer.put(split.wide_tiles);
     view_.singles = words + writer.put(split.singles);
     view_.n_tiles = static_cast<int>(split.tiles.size() / 2);
+    view_.n_wide_tiles = static_cast<int>(split.wide_tiles.size() / 2);
     view_.n_singles = static_cast<int>(split.singles.size());
     view_.tokens = words + writer.put(batch.tokens);
     view_.positions = words + writer.put(batch.positions);

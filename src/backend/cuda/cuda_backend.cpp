@@ -63,7 +63,8 @@ class CudaBackend final : public Backend {
     CudaBackend(int index, CudaKernels kernels)
         : device_(index, kernels),
           name_(fmt::format("cuda:{}", index)),
-          row_bytes_max_(row_shared_bytes_max()) {}
+          row_bytes_max_(row_shared_bytes_max()),
+          wide_attention_(device_.has_sm90() && half_products_are_exact()) {}
 
     std::string_view name() const override { return name_; }
 
@@ -199,6 +200,7 @@ class CudaBackend final : public Backend {
     ActivationsView gathered(const CudaActivations& x, const std::int32_t* rows, int n_rows);
     static int chunks_max(const Batch& batch, int sliding_window);
     float* state_room(std::size_t rows, const AttentionShape& shape, int dim_stride);
+    bool half_products_are_exact() const;
     bool attend_fast(const Batch& batch, const BatchView& view, const CudaQueries& queries,
                      const CudaKvCache& kv, AttentionShape shape, float* o);
 
@@ -206,6 +208,7 @@ class CudaBackend final : public Backend {
     Loader loader_{device_.stream()};
     std::string name_;
     std::size_t row_bytes_max_;
+    bool wide_attention_;  // attention_tile of sm90/ is right on this card
     DeviceBatch batch_;
     DeviceArray<float> scratch_;
     DeviceArray<float> states_;       // of attention
@@ -514,14 +517,30 @@ float* CudaBackend::state_room(std::size_t rows, const AttentionShape& shape, in
     return states_.data();
 }
 
+/// Whether the tensor cores of this card sum products of binary16 as attention_tile of sm90/ needs
+/// it: no document says so.
+bool CudaBackend::half_products_are_exact() const {
+    DeviceArray<std::uint32_t> wrong(1);
+    std::uint32_t n_wrong = 0;
+    wrong.upload(&n_wrong, 1);
+    launch_half_products_sm90(wrong.data(), device_.stream());
+    check(cudaStreamSynchronize(device_.stream()), "trial of the tensor cores");
+    wrong.download(&n_wrong, 1);
+    return n_wrong == 0;
+}
+
 /// The kernels of usual shapes; false where the batch needs the one for any shape.
 bool CudaBackend::attend_fast(const Batch& batch, const BatchView& view, const CudaQueries& queries,
                               const CudaKvCache& kv, AttentionShape shape, float* o) {
     const int heads = queries.n_heads / kv.shape.n_kv_heads;
     if (queries.head_dim != 64 && queries.head_dim != 128) return false;
-    if (heads > kDecodeHeadsMax || (view.n_tiles > 0 && heads > kTileHeadsMax)) return false;
+    const int heads_max = wide_attention_ ? kWideHeadsMax : kTileHeadsMax;
+    if (heads > kDecodeHeadsMax || (view.n_tiles > 0 && heads > heads_max)) return false;
     const int n_chunks = chunks_max(batch, shape.sliding_window);
-    if (view.n_tiles > 0) {
+    if (view.n_tiles > 0 && wide_attention_) {
+        launch_attention_tile_sm90(view, queries.view(), kv.view(), shape, o,
+                                   device_.n_multiprocessors(), device_.stream());
+    } else if (view.n_tiles > 0) {
         launch_attention_tile(view, queries.view(), kv.view(), shape, n_chunks > 1, o,
                               device_.stream());
     }

@@ -65,6 +65,44 @@ __device__ inline void barrier_wait(Barrier& barrier, int parity) {
         : "memory");
 }
 
+/// Makes what this thread has stored in shared memory visible to the tensor cores and to the copy
+/// engine, ahead of the barrier that tells of it.
+__device__ inline void shared_store_fence() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/// The same for a barrier by its address.
+__device__ inline void barrier_arrive(std::uint32_t barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+/// Whether the phase is complete; it may wait a little.
+__device__ inline bool barrier_try(std::uint32_t barrier, int parity) {
+    std::uint32_t done;
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, done;\n"
+        "}"
+        : "=r"(done)
+        : "r"(barrier), "r"(parity)
+        : "memory");
+    return done != 0;
+}
+__device__ inline void barrier_wait(std::uint32_t barrier, int parity) {
+    while (!barrier_try(barrier, parity)) {
+    }
+}
+
+/// Words of shared memory by their address; they stay where the program has them among barriers.
+__device__ inline float4 load_shared_4(std::uint32_t address) {
+    float4 v;
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "r"(address));
+    return v;
+}
+
 __device__ inline std::uint32_t cluster_rank() {
     std::uint32_t rank;
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));

@@ -26,15 +26,20 @@ struct BatchView {
     /// [n_tiles, 2]: first token and number of tokens, at most kAttentionTileTokens, of one
     /// sequence
     const std::int32_t* tiles = nullptr;
+    /// [n_wide_tiles, 2]: the same tokens as tiles of at most kAttentionWideTokens, the longest
+    /// contexts first
+    const std::int32_t* wide_tiles = nullptr;
     const std::int32_t* singles = nullptr;  ///< [n_singles]: tokens that are in no tile
     int n_tokens = 0;
     int n_tiles = 0;
+    int n_wide_tiles = 0;
     int n_singles = 0;
 
     bool operator==(const BatchView&) const = default;
 };
 /// Tokens that attention of prompts takes together.
 inline constexpr int kAttentionTileTokens = 32;
+inline constexpr int kAttentionWideTokens = 128;
 
 /// Quantised input of linear layers (operations.h). A row of codes has `stride` bytes, a multiple
 /// of kRowAlignment, zero from n_cols on. Forms that are absent are null.

@@ -56,4 +56,15 @@ void launch_attention_decode_sm90(const BatchView& batch, const QueriesView& que
                                   const KvView& kv, const AttentionShape& shape, float* states,
                                   float* o, int n_multiprocessors, Stream stream);
 
+/// As launch_attention_tile, for the tokens of batch.wide_tiles and up to kWideHeadsMax query heads
+/// a KV head; head_dim is 64 or 128. It multiplies in binary16 and is right where
+/// launch_half_products_sm90 counts nothing.
+inline constexpr int kWideHeadsMax = 8;
+void launch_attention_tile_sm90(const BatchView& batch, const QueriesView& queries,
+                                const KvView& kv, const AttentionShape& shape, float* o,
+                                int n_multiprocessors, Stream stream);
+
+/// Adds to `wrong` how many sums of a trial of the tensor cores are not exact.
+void launch_half_products_sm90(std::uint32_t* wrong, Stream stream);
+
 }  // namespace etalon::backend::cuda
