@@ -131,6 +131,7 @@ class CudaBackend final : public Backend {
                 FloatBuffer& y) override;
     void logits(const Batch& batch, const Activations& x, const LinearWeights& head,
                 std::span<const std::int32_t> rows, FloatBuffer& logits) override;
+    void feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h) override;
     bool can_draw(int vocab_size) const override { return vocab_size <= kDrawVocabMax; }
     void draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,
               std::span<const Draw> draws, std::span<std::int32_t> tokens) override;
@@ -379,6 +380,30 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
     }
     results_.forget(logits.data());
     if (batch_.holds(batch)) results_.fetch(logits.data(), n, head.n_rows, device_.stream());
+}
+
+/// SwiGLU is made where the products with gate and up are summed: the room has s [T, hidden_dim].
+void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h) {
+    const auto& gate_up = static_cast<const CudaLinear&>(*layer.gate_up);
+    const auto& x_dim = static_cast<const CudaActivations&>(*layer.x_dim);
+    const auto& x_hidden = static_cast<const CudaActivations&>(*layer.x_hidden);
+    const RotationView rotation = rotation_of(layer.hidden_rotation);
+    const bool takes = device_.has_sm90() && can_gate_up_together(gate_up, x_dim.view()) &&
+                       takes_rotate_quantize_e8(rotation, x_hidden.view(), true);
+    if (!takes) return Backend::feed_forward(batch, layer, h);
+    ETALON_ASSERT(batch.n_tokens() <= x_dim.n_tokens_max);
+    ETALON_ASSERT(batch.n_tokens() <= x_hidden.n_tokens_max);
+    ETALON_ASSERT(gate_up.n_cols == x_dim.n_cols && gate_up.n_rows == 2 * x_hidden.n_cols);
+    FloatBuffer& s = *layer.gate_up_room;
+    ETALON_ASSERT(s.size() >= size_of(batch.n_tokens()) * size_of(x_hidden.n_cols));
+    norm_quantize(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim);
+    Scope scope(*this, batch);
+    results_.forget(s.data());
+    run_gate_up(gate_up, x_dim.view(), batch.n_tokens(), s.data(), device_);
+    launch_rotate_quantize_e8(scope.view(), s.data(), rotation, x_hidden.view(), true,
+                              device_.stream());
+    scope.close();
+    linear(batch, x_hidden, *layer.down, Store::add, h);
 }
 
 void CudaBackend::draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,

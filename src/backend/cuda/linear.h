@@ -23,6 +23,12 @@ void run_linear(const CudaLinear& w, const ActivationsView& x, unsigned forms,
                 const std::int32_t* token_of, int n_tokens, Store store, float* y,
                 const Device& device);
 
+/// Whether run_gate_up() takes gate and up, stacked, with this input: both E8, on sm_90.
+bool can_gate_up_together(const CudaLinear& w, const ActivationsView& x);
+/// s[T, w.n_rows / 2] = swiglu of the products of the first n_tokens tokens with gate and up.
+void run_gate_up(const CudaLinear& w, const ActivationsView& x, int n_tokens, float* s,
+                 const Device& device);
+
 /// Records of width 1 and rows as they are: what embed.cu reads.
 std::unique_ptr<CudaEmbedding> load_embedding(const weights::Tensor& tensor, Loader& loader);
 std::uint64_t embedding_bytes(const weights::Tensor& tensor);

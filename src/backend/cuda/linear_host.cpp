@@ -193,6 +193,25 @@ void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned form
     }
 }
 
+bool can_gate_up_together(const CudaLinear& w, const ActivationsView& x) {
+    constexpr int kTurn = 16;  // eight rows of each
+    return w.parts.size() == 1 && w.parts.front().format == Format::e8 && w.n_rows % kTurn == 0 &&
+           x.row_q != nullptr;
+}
+
+void run_gate_up(const CudaLinear& w, const ActivationsView& x, int n_tokens, float* s,
+                 const Device& device) {
+    ETALON_ASSERT(can_gate_up_together(w, x) && w.n_cols == x.n_cols);
+    const LinearPart& part = w.parts.front();
+    const E8View view{reinterpret_cast<const std::int8_t*>(part.data.data()), part.d.data(),
+                      part.n_rows, x.stride};
+    const LinearOut out{s,       sz(w.n_rows / 2), w.bias.empty() ? nullptr : w.bias.data(),
+                        nullptr, n_tokens,         false};
+    const bool launched =
+        launch_gate_up_e8_sm90(view, x, out, device.n_multiprocessors(), device.stream());
+    ETALON_ASSERT(launched);
+}
+
 std::uint64_t embedding_bytes(const weights::Tensor& tensor) {
     if (kind_of(tensor.format) != FormatKind::blocked)
         return tensor.data.size() + tensor.scales.size();
