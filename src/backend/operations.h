@@ -2,7 +2,7 @@
 // What a device offers: a small set of fused operations over a ragged batch. The transformer is
 // written once over them; every backend gives the bits that src/exact defines (tests/backend).
 //
-// A layer, as src/model/transformer.cpp writes it:
+// A layer, as Backend::layers writes it:
 //   backend.norm_linear(batch, h, attn_norm, eps, rotation, x, qkv, y);
 //   backend.rope_append(batch, y, rope, layer, kv, queries);
 //   backend.attention(batch, queries, layer, sliding_window, kv, o);
@@ -168,7 +168,8 @@ struct Draw {
     std::uint32_t choice = 0;
     bool wants_logits = false;  ///< the row is downloaded behind the pass
 };
-inline constexpr std::int32_t kNoToken = -1;  ///< ERR-3
+inline constexpr std::int32_t kNoToken = -1;   ///< ERR-3
+inline constexpr std::int32_t kNotDrawn = -2;  ///< the device has no room: the host draws
 
 enum class Store : std::uint8_t {
     replace,  ///< y = W x (+ bias)
@@ -187,6 +188,34 @@ struct FeedForward {
     FloatBuffer* gate_up_room = nullptr;  ///< [T, 2 hidden_dim]
     Activations* x_hidden = nullptr;
 };
+
+/// The weights of one layer (FWD-2, FWD-3).
+struct Layer {
+    const FloatBuffer* attn_norm = nullptr;      ///< [dim]
+    const LinearWeights* qkv = nullptr;          ///< [(n_heads + 2 n_kv_heads) head_dim, dim]
+    const LinearWeights* attn_output = nullptr;  ///< [dim, n_heads head_dim]
+    const FloatBuffer* ffn_norm = nullptr;       ///< [dim]
+    const LinearWeights* gate_up = nullptr;      ///< [2 hidden_dim, dim], gate first
+    const LinearWeights* down = nullptr;         ///< [dim, hidden_dim]
+};
+
+/// The layers of a model, and rooms that they may fill.
+struct Layers {
+    std::span<const Layer> all;
+    float eps = 0.0F;
+    exact::Rotation dim_rotation;     ///< of the inputs of qkv and gate_up
+    exact::Rotation hidden_rotation;  ///< of the input of down
+    const RopeTables* rope = nullptr;
+    int sliding_window = 0;
+    Activations* x_dim = nullptr;
+    Activations* x_heads = nullptr;
+    Activations* x_hidden = nullptr;
+    Queries* queries = nullptr;
+    FloatBuffer* qkv = nullptr;      ///< [T, (n_heads + 2 n_kv_heads) head_dim]
+    FloatBuffer* o = nullptr;        ///< [T, n_heads head_dim]
+    FloatBuffer* gate_up = nullptr;  ///< [T, 2 hidden_dim]
+};
+FeedForward feed_forward_of(const Layers& layers, int index);
 
 /// A device. One thread at a time calls it; an operation returns when its result can be read by
 /// the next one. begin() and finish() around the operations of a forward pass spare a device that
@@ -251,9 +280,10 @@ class Backend {
 
     /// Whether the device has draw(); if not, who calls draws from rows on the host.
     virtual bool can_draw(int /*vocab_size*/) const { return false; }
-    /// Behind logits(): tokens[i] from logits[i, vocab_size] by draws[i], kNoToken for ERR-3. They
-    /// are set when finish(batch) returns; that of a row that is not drawn stays as it is. Of the
-    /// rows only those that are not drawn, and those that want it, come to the host with the pass.
+    /// Behind logits(): tokens[i] from logits[i, vocab_size] by draws[i], or kNoToken, kNotDrawn.
+    /// They are set when finish(batch) returns; that of a row that is not drawn stays as it is. Of
+    /// the rows only those that are not drawn, and those that want it, come to the host with the
+    /// pass.
     virtual void draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,
                       std::span<const Draw> draws, std::span<std::int32_t> tokens);
 
@@ -276,6 +306,8 @@ class Backend {
                                  const LinearWeights& w, FloatBuffer& h);
     /// h = h + down(R(swiglu(gate_up(norm(h))))).
     virtual void feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h);
+    /// h after all layers; keys and values go to the cache (FWD-2, FWD-3).
+    virtual void layers(const Batch& batch, const Layers& layers, KvCache& kv, FloatBuffer& h);
 
     /// --- between passes ---
     /// Zeroes keys, values and scales of `page` in every layer, as read_key and read_value show

@@ -30,4 +30,26 @@ void Backend::draw(const Batch& /*batch*/, const FloatBuffer& /*logits*/, int /*
     ETALON_ASSERT(false && "who calls has asked can_draw()");
 }
 
+FeedForward feed_forward_of(const Layers& layers, int index) {
+    const Layer& layer = layers.all[static_cast<std::size_t>(index)];
+    return {layer.ffn_norm,         layers.eps, layers.dim_rotation, layer.gate_up,
+            layers.hidden_rotation, layer.down, layers.x_dim,        layers.gate_up,
+            layers.x_hidden};
+}
+
+void Backend::layers(const Batch& batch, const Layers& layers, KvCache& kv, FloatBuffer& h) {
+    int index = 0;
+    for (const Layer& layer : layers.all) {
+        // FWD-2: attention
+        norm_linear(batch, h, *layer.attn_norm, layers.eps, layers.dim_rotation, *layers.x_dim,
+                    *layer.qkv, *layers.qkv);
+        rope_append(batch, *layers.qkv, *layers.rope, index, kv, *layers.queries);
+        attention(batch, *layers.queries, index, layers.sliding_window, kv, *layers.o);
+        quantize_linear(batch, *layers.o, *layers.x_heads, *layer.attn_output, h);
+        // FWD-3: feed-forward
+        feed_forward(batch, feed_forward_of(layers, index), h);
+        ++index;
+    }
+}
+
 }  // namespace etalon::backend

@@ -29,7 +29,8 @@ class StepDraws {
     std::span<std::int32_t> tokens() noexcept { return tokens_; }
 
     bool is_drawn(std::size_t row) const {
-        return row < draws_.size() && draws_[row].parameters != nullptr;
+        return row < draws_.size() && draws_[row].parameters != nullptr &&
+               tokens_[row] != backend::kNotDrawn;
     }
     /// nullopt: ERR-3.
     std::optional<std::int32_t> token(std::size_t row) const {

@@ -11,8 +11,6 @@
 
 namespace etalon::model {
 
-using backend::Store;
-
 namespace {
 
 std::size_t product(std::int64_t a, std::int64_t b) {
@@ -130,6 +128,14 @@ void Transformer::make_buffers() {
     x_heads_ = backend_->make_activations(n_tokens_max_, q_dim, heads_forms);
     x_hidden_ = backend_->make_activations(n_tokens_max_, config_.hidden_dim, hidden_forms);
     queries_ = backend_->make_queries(n_tokens_max_, config_.n_heads, config_.head_dim);
+    for (const Layer& layer : layers_) {
+        views_.push_back({layer.attn_norm.get(), layer.qkv.get(), layer.attn_output.get(),
+                          layer.ffn_norm.get(), layer.gate_up.get(), layer.ffn_down.get()});
+    }
+    stack_ = {views_,          config_.norm_eps,       dim_rotation_, hidden_rotation_,
+              nullptr,         config_.sliding_window, x_dim_.get(),  x_heads_.get(),
+              x_hidden_.get(), queries_.get(),         qkv_.get(),    o_.get(),
+              gate_up_.get()};
 }
 
 std::unique_ptr<backend::KvCache> Transformer::make_kv_cache(int n_pages) const {
@@ -156,8 +162,8 @@ void Transformer::start(const backend::Batch& batch, std::span<const std::int32_
 void Transformer::run_pass(const backend::Batch& batch, std::span<const std::int32_t> rows,
                            backend::KvCache& kv, backend::FloatBuffer& logits) {
     backend_->embed(batch, *embedding_, *h_);  // FWD-1
-    for (int i = 0; i < config_.n_layers; ++i)
-        run_layer(batch, i, kv);
+    stack_.rope = &rope_;                      // this object's, which may have been moved
+    backend_->layers(batch, stack_, kv, *h_);  // FWD-2, FWD-3
     if (!rows.empty()) head(batch, rows, logits);
 }
 
@@ -176,24 +182,6 @@ std::vector<float> Transformer::hidden_states(const backend::Batch& batch) {
     backend_->norm_quantize(batch, *h_, *output_norm_, config_.norm_eps, none,
                             *x_hidden_state_);  // VEC-1
     return backend_->read(*x_hidden_state_, batch.n_tokens()).floats;
-}
-
-void Transformer::run_layer(const backend::Batch& batch, int index, backend::KvCache& kv) {
-    const Layer& layer = layers_[static_cast<std::size_t>(index)];
-    backend::Backend& device = *backend_;
-    // FWD-2: attention
-    device.norm_linear(batch, *h_, *layer.attn_norm, config_.norm_eps, dim_rotation_, *x_dim_,
-                       *layer.qkv, *qkv_);
-    device.rope_append(batch, *qkv_, rope_, index, kv, *queries_);
-    device.attention(batch, *queries_, index, config_.sliding_window, kv, *o_);
-    device.quantize_linear(batch, *o_, *x_heads_, *layer.attn_output, *h_);
-    device.feed_forward(batch, feed_forward_of(layer), *h_);  // FWD-3
-}
-
-backend::FeedForward Transformer::feed_forward_of(const Layer& layer) const {
-    return {layer.ffn_norm.get(), config_.norm_eps, dim_rotation_,
-            layer.gate_up.get(),  hidden_rotation_, layer.ffn_down.get(),
-            x_dim_.get(),         gate_up_.get(),   x_hidden_.get()};
 }
 
 }  // namespace etalon::model

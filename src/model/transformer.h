@@ -87,8 +87,6 @@ class Transformer {
     void make_buffers();
     void run_pass(const backend::Batch& batch, std::span<const std::int32_t> rows,
                   backend::KvCache& kv, backend::FloatBuffer& logits);
-    void run_layer(const backend::Batch& batch, int index, backend::KvCache& kv);
-    backend::FeedForward feed_forward_of(const Layer& layer) const;
 
     weights::ModelConfig config_;
     backend::Backend* backend_;
@@ -112,6 +110,8 @@ class Transformer {
     std::unique_ptr<backend::Activations> x_heads_;
     std::unique_ptr<backend::Activations> x_hidden_;
     std::unique_ptr<backend::Queries> queries_;
+    std::vector<backend::Layer> views_;  // of layers_
+    backend::Layers stack_;
 };
 
 }  // namespace etalon::model

@@ -63,7 +63,7 @@ const std::vector<Target>& available_targets() {
             if (isa_is_available(isa)) found.push_back({std::string(isa_name(isa)), isa});
         }
         if (why_no_card().empty()) {
-            found.push_back({"cuda", std::nullopt});
+            found.push_back({"cuda", std::nullopt, CudaKernels::untried});
             found.push_back({"cuda_sm80", std::nullopt, CudaKernels::sm80});
         }
         return found;

@@ -33,8 +33,9 @@ struct CudaState {
 /// Asks the driver anew at each call.
 CudaState cuda_state();
 
-/// Which kernels: the best for the card, or those that every card runs, so that both are tested.
-enum class CudaKernels : std::uint8_t { best, sm80 };
+/// Which kernels: the best for the card; the same without a trial on the model first; or those that
+/// every card runs. The last two are for tests.
+enum class CudaKernels : std::uint8_t { best, untried, sm80 };
 
 /// The backend on card `index`. Errors: unavailable (no such card, or it cannot be used).
 std::unique_ptr<Backend> make_cuda_backend(int index, CudaKernels kernels = CudaKernels::best);

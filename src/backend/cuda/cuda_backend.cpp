@@ -12,6 +12,7 @@
 #include "backend/cuda/common/error.h"
 #include "backend/cuda/common/event.h"
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/decode_host.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/draws.h"
 #include "backend/cuda/graphs.h"
@@ -64,7 +65,8 @@ class CudaBackend final : public Backend {
         : device_(index, kernels),
           name_(fmt::format("cuda:{}", index)),
           row_bytes_max_(row_shared_bytes_max()),
-          wide_attention_(device_.has_sm90() && half_products_are_exact()) {}
+          wide_attention_(device_.has_sm90() && half_products_are_exact()),
+          trials_(kernels == CudaKernels::best) {}
 
     std::string_view name() const override { return name_; }
 
@@ -98,8 +100,12 @@ class CudaBackend final : public Backend {
     void upload(std::span<const float> from, FloatBuffer& to) override {
         ETALON_ASSERT(from.size() == to.size());
         results_.forget(to.data());
-        device_.use();
-        loader_.copy(to.data(), std::as_bytes(from));
+        if (loader_.is_open()) {  // among weights that are loaded
+            device_.use();
+            return loader_.copy(to.data(), std::as_bytes(from));
+        }
+        wait();
+        if (!from.empty()) copy_to_device(to.data(), from.data(), from.size_bytes());
     }
 
     void begin(const Batch& batch) override {
@@ -139,6 +145,7 @@ class CudaBackend final : public Backend {
                      KvCache& kv, Queries& queries) override;
     void attention(const Batch& batch, const Queries& queries, int layer, int sliding_window,
                    const KvCache& kv, FloatBuffer& o) override;
+    void layers(const Batch& batch, const Layers& layers, KvCache& kv, FloatBuffer& h) override;
 
     void clear_page(KvCache& kv, int page) override;
 
@@ -212,7 +219,10 @@ class CudaBackend final : public Backend {
     bool wide_attention_;  // attention_tile of sm90/ is right on this card
     DeviceBatch batch_;
     DeviceArray<float> scratch_;
-    DeviceArray<float> states_;       // of attention
+    DeviceArray<float> states_;  // of attention
+    DeviceArray<float> z_;       // of decode_layers
+    DeviceArray<std::uint32_t> meetings_{kLayersMeetings};
+    LayersTrials trials_;
     DeviceArray<std::int32_t> rows_;  // of logits
     CudaActivations gathered_;        // the same rows of activations
     PinnedBytes host_rows_;
@@ -224,22 +234,28 @@ class CudaBackend final : public Backend {
     std::vector<DeviceRope> ropes_;
 
     const DeviceRope& rope_of(const RopeTables& rope);
+    RopeView rope_view(const RopeTables& rope, int head_dim);
+    void try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
+                    const Layers& operations, KvCache& cache, FloatBuffer& h);
 };
 
 bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
     begin(batch);
     const BatchView& view = batch_.view();
     // Generated tokens: each alone, all with logits. Prompts differ from one another, and their
-    // kernels are long.
+    // kernels are long. draw() ends a recording; without it one would stay open beside the host.
+    if (!can_draw(pass.vocab_size)) return false;
     if (view.n_tiles > 0 || pass.rows.empty() || !is_identity(pass.rows, batch.n_tokens()))
         return false;
     const auto& kv = static_cast<const CudaKvCache&>(*pass.kv);
-    const GraphKey key{pass.model,
-                       pass.logits->data(),
-                       kv.view(),
-                       view,
-                       chunks_max(batch, pass.sliding_window),
-                       {states_.data(), scratch_.data(), results_.sums(), results_.host()}};
+    const GraphKey key{
+        pass.model,
+        pass.logits->data(),
+        kv.view(),
+        view,
+        chunks_max(batch, pass.sliding_window),
+        trials_.n_trials(),
+        {states_.data(), scratch_.data(), results_.sums(), results_.host(), z_.data()}};
     check_tokens(batch, pass.vocab_size);
     check_pages(batch, kv.shape.n_pages);
     if (!graphs_.begin(key, device_.stream())) return false;
@@ -251,6 +267,7 @@ std::unique_ptr<Activations> CudaBackend::make_activations(int n_tokens_max, int
                                                            unsigned forms) {
     ETALON_ASSERT(n_tokens_max >= 1 && n_cols >= 1);
     device_.use();
+    loader_.release();  // what it holds is not in the plan of memory
     auto x = std::make_unique<CudaActivations>();
     x->n_tokens_max = n_tokens_max;
     x->n_cols = n_cols;
@@ -275,6 +292,7 @@ std::unique_ptr<Queries> CudaBackend::make_queries(int n_tokens_max, int n_heads
     ETALON_ASSERT(n_tokens_max >= 1 && n_heads >= 1);
     ETALON_ASSERT(head_dim >= 1 && head_dim <= kHeadDimMax);
     device_.use();
+    loader_.release();
     auto queries = std::make_unique<CudaQueries>();
     queries->n_tokens_max = n_tokens_max;
     queries->n_heads = n_heads;
@@ -289,6 +307,7 @@ std::unique_ptr<KvCache> CudaBackend::make_kv_cache(const KvShape& shape) {
     ETALON_ASSERT(shape.n_layers >= 1 && shape.n_pages >= 1 && shape.n_kv_heads >= 1);
     ETALON_ASSERT(shape.head_dim >= 1 && shape.head_dim <= kHeadDimMax);
     device_.use();
+    loader_.release();
     auto kv = std::make_unique<CudaKvCache>();
     kv->shape = shape;
     const std::size_t vectors =
@@ -476,6 +495,12 @@ const DeviceRope& CudaBackend::rope_of(const RopeTables& rope) {
     return added;
 }
 
+RopeView CudaBackend::rope_view(const RopeTables& rope, int head_dim) {
+    return {rope_of(rope).turns.data(), static_cast<int>(rope.turns.size()), rope.magnitude,
+            rope.pairing == exact::RopePairing::interleaved,
+            exact::head_rotation_for(head_dim).block};
+}
+
 void CudaBackend::rope_append(const Batch& batch, const FloatBuffer& qkv, const RopeTables& rope,
                               int layer, KvCache& cache, Queries& out) {
     const auto& kv = static_cast<CudaKvCache&>(cache);
@@ -488,11 +513,8 @@ void CudaBackend::rope_append(const Batch& batch, const FloatBuffer& qkv, const 
     ETALON_ASSERT(qkv.size() >= size_of(batch.n_tokens()) * row);
     check_pages(batch, kv.shape.n_pages);
     Scope scope(*this, batch);
-    const RopeView view{rope_of(rope).turns.data(), static_cast<int>(rope.turns.size()),
-                        rope.magnitude, rope.pairing == exact::RopePairing::interleaved,
-                        exact::head_rotation_for(queries.head_dim).block};
-    launch_rope_append(scope.view(), qkv.data(), view, layer, kv.view(), queries.view(),
-                       device_.stream());
+    launch_rope_append(scope.view(), qkv.data(), rope_view(rope, queries.head_dim), layer,
+                       kv.view(), queries.view(), device_.stream());
     scope.close();
 }
 
@@ -588,6 +610,80 @@ bool CudaBackend::attend_fast(const Batch& batch, const BatchView& view, const C
     if (shape.n_chunks > 0)
         launch_attention_join(view, queries.view(), shape, states, o, device_.stream());
     return true;
+}
+
+void CudaBackend::layers(const Batch& batch, const Layers& layers, KvCache& cache, FloatBuffer& h) {
+    const auto& kv = static_cast<const CudaKvCache&>(cache);
+    const auto n_tokens = size_of(batch.n_tokens());
+    device_.use();
+    auto view = layers_view(layers, rope_view(*layers.rope, layers.queries->head_dim), kv,
+                            batch.n_tokens(), chunks_max(batch, layers.sliding_window), device_);
+    if (!view) return Backend::layers(batch, layers, cache, h);
+    ETALON_ASSERT(view->n_layers <= kv.shape.n_layers && kv.shape.head_dim == kLayersHeadDim);
+    ETALON_ASSERT(h.size() >= n_tokens * size_of(view->dim));
+    ETALON_ASSERT(layers.gate_up->size() >= n_tokens * size_of(view->hidden_dim));
+    ETALON_ASSERT(layers.qkv->size() >= n_tokens * size_of(layers.all.front().qkv->n_rows));
+    check_pages(batch, kv.shape.n_pages);
+    results_.forget(h.data());
+    if (n_tokens * size_of(view->dim) > z_.size()) {
+        wait();
+        z_.reserve(n_tokens * size_of(view->dim));
+    }
+    view->h = h.data();
+    view->z = z_.data();
+    view->states =
+        state_room(n_tokens * size_of(view->n_heads), view->attention, view->kv.dim_stride);
+    view->meetings = meetings_.data();
+    const LayersTrials::State state = trials_.state(*view);
+    // A trial waits for its results, which a recording cannot.
+    const bool trusted = state == LayersTrials::State::trusted;
+    if (state == LayersTrials::State::refused || (!trusted && graphs_.is_recording()))
+        return Backend::layers(batch, layers, cache, h);
+    Scope scope(*this, batch);
+    if (trusted) {
+        launch_decode_layers(scope.view(), *view, device_.n_multiprocessors(), device_.stream());
+    } else {
+        try_layers(batch, scope.view(), *view, layers, cache, h);
+    }
+    scope.close();
+}
+
+/// The kernel, and then from the same h the operations, whose results stay.
+void CudaBackend::try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
+                             const Layers& operations, KvCache& cache, FloatBuffer& h) {
+    const std::size_t n = size_of(view.n_tokens) * size_of(layers.dim);
+    const std::size_t n_tokens = size_of(view.n_tokens);
+    wait();
+    std::vector<float> before(n);
+    std::vector<std::uint8_t> failed_before(n_tokens);
+    copy_to_host(before.data(), h.data(), n * sizeof(float));
+    copy_to_host(failed_before.data(), view.failed, n_tokens);
+    const auto results = [&] {
+        wait();
+        std::pair<std::vector<float>, std::vector<std::uint8_t>> both{n, n_tokens};
+        copy_to_host(both.first.data(), h.data(), n * sizeof(float));
+        copy_to_host(both.second.data(), view.failed, n_tokens);
+        return both;
+    };
+    launch_decode_layers(view, layers, device_.n_multiprocessors(), device_.stream());
+    const auto by_kernel = results();
+    copy_to_device(h.data(), before.data(), n * sizeof(float));
+    copy_to_device(view.failed, failed_before.data(), n_tokens);
+    Backend::layers(batch, operations, cache, h);
+    const auto by_operations = results();
+    // Values of a token that failed are read by nobody.
+    bool equal = by_kernel.second == by_operations.second;
+    for (std::size_t i = 0; i < n && equal; ++i) {
+        equal = by_operations.second[i / size_of(layers.dim)] != 0 ||
+                std::bit_cast<std::uint32_t>(by_kernel.first[i]) ==
+                    std::bit_cast<std::uint32_t>(by_operations.first[i]);
+    }
+    trials_.add(layers, equal);
+    if (!equal) {
+        fmt::print(stderr,
+                   "etalon: {}: layers as one kernel gave other bits here: they are not used\n",
+                   name_);
+    }
 }
 
 std::uint64_t CudaBackend::checksum(const FloatBuffer& logits, std::size_t row, int vocab_size) {

@@ -60,7 +60,7 @@ Device::Device(int index, CudaKernels kernels) : index_(index) {
     use();
     check(cudaDeviceGetAttribute(&n_multiprocessors_, cudaDevAttrMultiProcessorCount, index),
           "number of multiprocessors");
-    has_sm90_ = kernels == CudaKernels::best && card_has_sm90_kernels();
+    has_sm90_ = kernels != CudaKernels::sm80 && card_has_sm90_kernels();
     check(cudaStreamCreate(&stream_), "stream");
     if (has_sm90_) {
         sums_ = DeviceArray<std::int32_t>(split_sums_ints(n_multiprocessors_));

@@ -86,6 +86,23 @@ void Draws::add_row(const Draw& draw, std::size_t index, int vocab_size) {
     rows_.push_back(row);
 }
 
+/// Room for copies of the rows with penalties or bias. It is in no plan of memory: where there is
+/// none the host draws them.
+void Draws::make_room(std::size_t vocab, Stream stream) {
+    if (static_cast<std::size_t>(n_adjusted_) * vocab <= adjusted_.size()) return;
+    check(cudaStreamSynchronize(stream), "forward pass");
+    try {
+        adjusted_.reserve(std::bit_ceil(static_cast<std::size_t>(n_adjusted_)) * vocab);
+    } catch (const Error& error) {
+        if (error.code() != ExitCode::out_of_memory) throw;
+        std::erase_if(rows_, [this](const DrawRow& row) {
+            const bool has_none = row.adjusted != DrawRow::kNoRow;
+            if (has_none) tokens_[static_cast<std::size_t>(row.row)] = kNotDrawn;
+            return has_none;
+        });
+    }
+}
+
 void Draws::start(const float* logits, int vocab_size, std::span<const Draw> draws,
                   std::span<std::int32_t> tokens, Stream stream) {
     clear();
@@ -99,14 +116,14 @@ void Draws::start(const float* logits, int vocab_size, std::span<const Draw> dra
         if (draws[i].parameters != nullptr) add_row(draws[i], i, vocab_size);
     }
     if (rows_.empty()) return;
+    make_room(vocab, stream);
+    if (rows_.empty()) return;
     const std::size_t row_bytes = rows_.size() * sizeof(DrawRow);
     const std::size_t bytes = row_bytes + words_.size() * sizeof(std::uint32_t);
-    const std::size_t adjusted = static_cast<std::size_t>(n_adjusted_) * vocab;
-    if (bytes > input_.size() || rows_.size() > drawn_.size() || adjusted > adjusted_.size()) {
+    if (bytes > input_.size() || rows_.size() > drawn_.size()) {
         check(cudaStreamSynchronize(stream), "forward pass");
         input_.reserve(std::bit_ceil(bytes));
         drawn_.reserve(std::max(std::bit_ceil(rows_.size()), kRowsRoomMin));
-        adjusted_.reserve(adjusted);
     }
     // The copy of the pass before has left: its finish() waited for the stream.
     sent_.reserve(input_.size());

@@ -27,6 +27,7 @@ class Draws {
   private:
     void add_row(const Draw& draw, std::size_t row, int vocab_size);
     void add_penalties(const Draw& draw, DrawRow& row);
+    void make_room(std::size_t vocab, Stream stream);
     std::int32_t place() const { return static_cast<std::int32_t>(words_.size()); }
 
     std::vector<DrawRow> rows_;

@@ -20,7 +20,8 @@ struct GraphKey {
     KvView kv;
     BatchView batch;
     int n_chunks = 0;
-    std::array<const void*, 4> rooms{};  ///< the backend's own buffers
+    int n_trials = 0;                    ///< of decode_host.h: a pass that is tried is not recorded
+    std::array<const void*, 5> rooms{};  ///< the backend's own buffers
 
     bool operator==(const GraphKey&) const = default;
 };
@@ -35,6 +36,7 @@ class Graphs {
     /// True: the pass was started. The second time that a key is seen the operations that follow
     /// are recorded, not run, until finish(); the first time, buffers still grow.
     bool begin(const GraphKey& key, Stream stream);
+    bool is_recording() const noexcept { return recording_; }
     /// Ends a recording and runs it.
     void finish(Stream stream);
     /// Ends a recording that an error cut short.

@@ -28,7 +28,10 @@ class Loader {
     std::byte* scratch(std::size_t bytes);
     /// Threads for what has to be re-encoded.
     ThreadPool& threads();
-    /// Loading is over for now: the ring and the scratch are freed once their copies have ended.
+    /// Something was copied since the last release().
+    bool is_open() const noexcept { return ring_ != nullptr; }
+    /// Loading is over for now: the ring, the scratch and the threads are freed once their copies
+    /// have ended. A sandbox that closes afterwards may refuse new threads.
     void release();
 
   private:

@@ -6,7 +6,7 @@
 #include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/ptx/copy.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
-#include "backend/cuda/sm80/attention_page.cuh"
+#include "backend/cuda/sm80/attention_decode.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "base/error.h"
 
@@ -16,22 +16,13 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpLanes;
-constexpr int kHeadsMax = kDecodeHeadsMax;  // rows r of a product
+constexpr int kHeadsMax = kDecodeHeadsMax;
 
 /// The results of a chunk's pages.
 template <int kDim>
 struct Shared {
     PageSums sums[kChunkPages][kHeadsMax];
     int4 a[];  // [kChunkPages][heads][kDim / 4]
-};
-
-/// Running result of one head over pages, or over chunks; the thread has successive elements of o.
-template <int kMine>
-struct State {
-    float o[kMine] = {};
-    float l = 0.0F;
-    int m = 0;
-    bool empty = true;
 };
 
 /// Brings the warp's first page to the second cache while the kernels before still run. They may
@@ -48,84 +39,6 @@ __device__ void prefetch_page(const BatchView& batch, const KvView& kv, int laye
         prefetch_line(kv.keys + index * kPageSlots * kDim + line * kLine);
         prefetch_line(kv.values + index * kPageSlots * kDim + line * kLine);
     }
-}
-
-/// One page for all heads of the group: its sums and A_b to shared memory (ATT-4 to ATT-8).
-template <int kDim>
-__device__ void attend_page(const KvView& kv, std::size_t index, const int4* q, float c,
-                            const Slots& visible, int n_heads, int lane,
-                            PageSums (&to_sums)[kHeadsMax], int4* to_a) {
-    constexpr int kRunWords = kPageSlots;
-    const auto* keys = reinterpret_cast<const int4*>(kv.keys) + index * (kPageSlots * kDim / 16);
-    const auto* values =
-        reinterpret_cast<const int4*>(kv.values) + index * (kPageSlots * kDim / 16);
-    const auto* key_scales = reinterpret_cast<const float4*>(kv.key_scales) + index * 16;
-    const auto* value_scales = reinterpret_cast<const float4*>(kv.value_scales) + index * 16;
-    const int r = lane / 4;
-    int dots[8][4];
-    page_dots<kDim / 64>([&](int row, int run) { return row == 0 ? __ldg(q + run) : int4{}; },
-                         [&](int run, int slot) { return keys[run * kRunWords + slot]; }, lane,
-                         dots);
-    const Slots slots[2] = {visible, visible};
-    const float both[2] = {c, 0.0F};
-    PageSums sums[2];
-    WeightPlanes weights[2] = {};
-    const auto of_keys = [&](int p) { return key_scales[4 * p + lane % 4]; };
-    const auto of_values = [&](int p) { return value_scales[4 * p + lane % 4]; };
-    PageScores<1> scores;
-    if (visible.all()) {
-        page_scores<false, 1>(dots, both, of_keys, of_values, slots, lane, sums, scores);
-        page_weights<false, 1>(scores, of_values, slots, lane, sums, weights);
-    } else {
-        page_scores<true, 1>(dots, both, of_keys, of_values, slots, lane, sums, scores);
-        page_weights<true, 1>(scores, of_values, slots, lane, sums, weights);
-    }
-    if (lane % 4 == 0) to_sums[r] = sums[0];
-#pragma unroll
-    for (int block = 0; block < kDim / 32; ++block) {
-        int4 v[kSlotRuns];
-#pragma unroll
-        for (int p = 0; p < kSlotRuns; ++p)
-            v[p] = values[(4 * p + lane % 4) * (kDim / 4) + 8 * block + r];
-        int a[4][4];
-        page_values(weights, v, a);
-        if (r >= n_heads) continue;
-        int4* to = to_a + r * (kDim / 4) + 8 * block + lane % 4 * 2;
-        to[0] = {a[0][0], a[1][0], a[2][0], a[3][0]};
-        to[1] = {a[0][1], a[1][1], a[2][1], a[3][1]};
-    }
-}
-
-/// ATT-9.
-template <int kMine>
-__device__ void join_page(const PageSums& page, const int* a, State<kMine>& state) {
-    const int m = state.empty ? page.m : max(state.m, page.m);
-    const float s = state.empty ? 0.0F : join_factor(state.m, m);
-    const float u = state.empty ? 1.0F : join_factor(page.m, m);
-    const float unit = mul(u, power_of_two(page.e - 11));
-    state.l = add(mul(state.l, s), mul(static_cast<float>(page.l), u));
-#pragma unroll
-    for (int i = 0; i < kMine; ++i)
-        state.o[i] = fused(static_cast<float>(a[i]), unit, mul(state.o[i], s));
-    state.m = m;
-    state.empty = false;
-}
-
-/// ATT-10.
-template <int kMine>
-__device__ void join_chunk(const State<kMine>& chunk, State<kMine>& state) {
-    if (state.empty) {
-        state = chunk;
-        return;
-    }
-    const int m = max(state.m, chunk.m);
-    const float s = join_factor(state.m, m);
-    const float u = join_factor(chunk.m, m);
-    state.l = add(mul(state.l, s), mul(chunk.l, u));
-#pragma unroll
-    for (int i = 0; i < kMine; ++i)
-        state.o[i] = fused(chunk.o[i], u, mul(state.o[i], s));
-    state.m = m;
 }
 
 /// o = attention of the heads of one KV head for one token (ATT-1 to ATT-12).
@@ -183,8 +96,9 @@ __global__ void __launch_bounds__(kThreads)
             const std::size_t index =
                 head_page(kv, shape.layer, page_of(batch, t, page * kPageSlots), kv_head);
             const int place = page - first_page;
-            attend_page<kDim>(kv, index, q, c, Slots(visible, page), n_heads, lane,
-                              shared.sums[place], shared.a + place * n_heads * (kDim / 4));
+            attend_page<kDim>(
+                kv, index, [&](int run) { return __ldg(q + run); }, c, Slots(visible, page),
+                n_heads, lane, shared.sums[place], shared.a + place * n_heads * (kDim / 4));
         }
         __syncthreads();
         // Phase 2: the pages in order (ATT-9), then the chunk (ATT-10).

@@ -9,6 +9,7 @@
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
+#include "backend/cuda/sm80/rope_head.cuh"
 
 namespace etalon::backend::cuda {
 
@@ -113,55 +114,6 @@ __global__ void __launch_bounds__(kThreads)
 constexpr int kFastWarps = 8;
 constexpr int kFastPairsMax = 64;
 constexpr int kSplitTokensMax = 512;  // below, the heads of a token are spread over blocks
-
-/// RPE-6 for the lane's elements kMine * lane...; turns[j] is that of pair j (RPE-5).
-template <int kMine>
-__device__ void turn_lane(float (&v)[kMine], const float2* turns, bool interleaved, int lane) {
-    constexpr int kHalf = kMine * kWarpLanes / 2;  // pairs
-    if (interleaved) {
-#pragma unroll
-        for (int i = 0; i < kMine; i += 2) {
-            const float2 turn = turns[(kMine * lane + i) / 2];
-            const float x0 = v[i];
-            const float x1 = v[i + 1];
-            v[i] = fused(x0, turn.x, -mul(x1, turn.y));
-            v[i + 1] = fused(x0, turn.y, mul(x1, turn.x));
-        }
-        return;
-    }
-    const bool second = lane >= kWarpLanes / 2;
-#pragma unroll
-    for (int i = 0; i < kMine; ++i) {
-        const float2 turn = turns[(kMine * lane + i) % kHalf];
-        const float other = __shfl_xor_sync(kFullWarp, v[i], kWarpLanes / 2);
-        v[i] = second ? fused(other, turn.y, mul(v[i], turn.x))
-                      : fused(v[i], turn.x, -mul(other, turn.y));
-    }
-}
-
-/// ROT-6 over all of a head.
-template <int kMine>
-__device__ void butterfly_lane(float (&v)[kMine], int lane) {
-#pragma unroll
-    for (int stride = 1; stride < kMine; stride *= 2) {
-#pragma unroll
-        for (int i = 0; i < kMine; ++i) {
-            if ((i & stride) != 0) continue;
-            const float a = v[i];
-            const float b = v[i + stride];
-            v[i] = add(a, b);
-            v[i + stride] = sub(a, b);
-        }
-    }
-#pragma unroll
-    for (int mask = 1; mask < kWarpLanes; mask *= 2) {
-#pragma unroll
-        for (float& mine : v) {
-            const float other = __shfl_xor_sync(kFullWarp, mine, mask);
-            mine = (lane & mask) != 0 ? sub(other, mine) : add(mine, other);
-        }
-    }
-}
 
 /// As rope_append_sm80, for heads of 32 kMine elements that are turned and rotated whole.
 ///   tile: the heads of a token, one a warp at a time, 8 warps; the turns of the token once a block

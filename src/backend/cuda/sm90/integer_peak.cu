@@ -17,7 +17,7 @@ constexpr int kRows = 64;      // of the left matrix of a warpgroup
 constexpr int kColumns = 256;  // rows of the right one
 constexpr std::size_t kSharedBytes = (kGroups * kRows + kColumns) * kRowBytes;
 constexpr int kProductK = 32;
-constexpr int kProducts = kRowBytes / kProductK;  // of a turn
+[[maybe_unused]] constexpr int kProducts = kRowBytes / kProductK;  // of a turn
 
 /// Products of codes that lie in shared memory.
 ///   out: sink, so that nothing is left out

@@ -43,12 +43,9 @@ void launch_linear_e8_pairs_sm90(const E8View& w, const ActivationsView& x, cons
 /// of 16, or `out` has token_of or add; nothing was launched.
 bool launch_gate_up_e8_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                             int n_multiprocessors, Stream stream);
-/// The same for what it takes, up to kFewTokensMax tokens, as launch_linear_e8_few_sm90 and
-/// launch_linear_e8_pairs_sm90.
+/// The same for what it takes, up to kFewTokensMax tokens.
 void launch_gate_up_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                 int n_multiprocessors, Stream stream);
-void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
-                                  int n_multiprocessors, Stream stream);
 
 /// As launch_attention_decode with shape.n_chunks > 0 where a context has more than one chunk; fast
 /// where there are more (token, KV head, chunk) than multiprocessors.
@@ -66,5 +63,50 @@ void launch_attention_tile_sm90(const BatchView& batch, const QueriesView& queri
 
 /// Adds to `wrong` how many sums of a trial of the tensor cores are not exact.
 void launch_half_products_sm90(std::uint32_t* wrong, Stream stream);
+
+/// --- decode_layers.cu --- The layers of a pass of a few tokens as one kernel.
+/// Most tokens, layers and columns of a matrix, and the head_dim that it takes.
+inline constexpr int kLayersTokensMax = 2;
+inline constexpr int kLayersMax = 128;
+inline constexpr int kLayersColumnsMax = 16384;
+inline constexpr int kLayersHeadDim = 128;
+/// E8 weights with rows of n_cols bytes.
+struct MatrixView {
+    const std::int8_t* q = nullptr;
+    const float* d = nullptr;
+    const float* bias = nullptr;  ///< or null
+};
+/// The matrices of a layer in their order.
+enum LayerMatrix : int { kQkv, kAttnOutput, kGateUp, kDown, kLayerMatrices };
+struct LayerView {
+    const float* attn_norm = nullptr;
+    const float* ffn_norm = nullptr;
+    MatrixView matrices[kLayerMatrices];
+};
+struct LayersView {
+    int n_layers = 0;
+    int dim = 0;
+    int hidden_dim = 0;
+    int n_heads = 0;
+    float eps = 0.0F;
+    int dim_block = 0;     ///< of the butterfly over h
+    int hidden_block = 0;  ///< and over the input of down
+    RopeView rope;
+    KvView kv;
+    AttentionShape attention;           ///< layer is not read; n_chunks >= 1
+    float* h = nullptr;                 ///< [T, dim]
+    float* z = nullptr;                 ///< [T, dim], a room
+    float* qkv = nullptr;               ///< [T, (n_heads + 2 n_kv_heads) head_dim], a room
+    float* hidden = nullptr;            ///< [T, hidden_dim], a room
+    float* states = nullptr;            ///< [T * n_heads, n_chunks] states, a room
+    std::uint32_t* meetings = nullptr;  ///< [kLayersMeetings], zero, and zero again afterwards
+    LayerView layers[kLayersMax];
+};
+inline constexpr int kLayersMeetings = 3;
+/// Whether launch_decode_layers takes so many tokens and these shapes.
+bool decode_layers_supports(const LayersView& view, int n_tokens, int n_multiprocessors);
+/// h after all layers (FWD-2, FWD-3); keys and values go to the cache.
+void launch_decode_layers(const BatchView& batch, const LayersView& view, int n_multiprocessors,
+                          Stream stream);
 
 }  // namespace etalon::backend::cuda

@@ -112,7 +112,6 @@ struct Piece {
 
 /// The thread that copies: the block's rows of w to itself, half of the tokens to both blocks.
 /// Weights do not depend on the kernels before.
-template <bool kGate>
 __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
                             const Work& work, int pair, int rank) {
     constexpr std::uint16_t kBoth = 3;
@@ -123,12 +122,7 @@ __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensor
         barrier_arrive_expect(shared.full[stage],
                               kTileRows * kStep + kPair * work.half_tokens * kStep);
         const int row = (piece.tile * kPair + rank) * kTileRows;
-        if constexpr (kGate) {
-            copy_gate_up_once(shared.stages[stage].w, w, piece.first * kStep, row,
-                              shared.full[stage]);
-        } else {
-            copy_tile_once(shared.stages[stage].w, w, piece.first * kStep, row, shared.full[stage]);
-        }
+        copy_tile_once(shared.stages[stage].w, w, piece.first * kStep, row, shared.full[stage]);
     };
     const auto copy_x = [&](int stage, int at) {
         copy_tile_to_blocks(shared.stages[stage].x + rank * work.half_tokens * kStep, x,
@@ -209,33 +203,30 @@ __device__ void wait_for_sums(std::uint32_t* count, std::uint32_t n) {
     __threadfence();
 }
 
-/// Rows of a thread. kGate: w has gate and up in turns of eight rows, y has one of both.
-template <bool kGate>
+/// Rows of a thread.
 struct Rows {
-    int row[2];  // of w.d and bias; the first one also of y
+    int row[2];
     bool there[2];
     float d[2];
     float bias[2];
 
     __device__ Rows(const E8View& w, const LinearOut& out, int first_row) {
         const int thread = static_cast<int>(threadIdx.x);
-        const int r = first_row + thread / 32 * 16 + thread % 32 / 4;
-        const int first = kGate ? first_row / 2 + thread / 32 * 8 + thread % 32 / 4 : r;
-        row[0] = first;
-        row[1] = kGate ? w.n_rows / 2 + first : first + 8;
+        row[0] = first_row + thread / 32 * 16 + thread % 32 / 4;
+        row[1] = row[0] + 8;
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            there[i] = kGate ? first < w.n_rows / 2 : row[i] < w.n_rows;
+            there[i] = row[i] < w.n_rows;
             d[i] = there[i] ? w.d[row[i]] : 0.0F;
             bias[i] = there[i] && out.bias != nullptr ? out.bias[row[i]] : 0.0F;
         }
     }
 };
 
-/// LIN-3, bias (LIN-1), SwiGLU (SWI-1) or residual (RES-1) and the store of quads
+/// LIN-3, bias (LIN-1), residual (RES-1) and the store of quads
 /// [kFirst, kFirst + kCount) with the sums that `n_others` blocks left; loads many at a time.
-template <bool kGate, bool kAdd, int kOthers, int kFirst, int kCount>
-__device__ void finish(const LinearOut& out, const Rows<kGate>& rows, const float* a,
+template <bool kAdd, int kOthers, int kFirst, int kCount>
+__device__ void finish(const LinearOut& out, const Rows& rows, const float* a,
                        const int4* const (&others)[kPiecesMax - 1], const int (&sums)[128]) {
     const int thread = static_cast<int>(threadIdx.x);
     const int first_token = thread % 4 * 2;
@@ -286,34 +277,25 @@ __device__ void finish(const LinearOut& out, const Rows<kGate>& rows, const floa
                 if constexpr (kAdd) v[i] = add(before[j][i], v[i]);  // RES-1
             }
             float* y = low + static_cast<std::uint32_t>(token) * stride;
-            if constexpr (kGate) {
-                if (token < tokens_low) y[0] = swiglu(v[0], v[2]);
-                if (token + 1 < tokens_low) y[stride] = swiglu(v[1], v[3]);
-            } else {
-                if (token < tokens_low) y[0] = v[0];
-                if (token + 1 < tokens_low) y[stride] = v[1];
-                if (token < tokens_high) y[8] = v[2];
-                if (token + 1 < tokens_high) y[stride + 8] = v[3];
-            }
+            if (token < tokens_low) y[0] = v[0];
+            if (token + 1 < tokens_low) y[stride] = v[1];
+            if (token < tokens_high) y[8] = v[2];
+            if (token + 1 < tokens_high) y[stride + 8] = v[3];
         }
     }
 }
 
-template <bool kGate, int kOthers, int kFirst, int kCount>
-__device__ void finish_quads(const LinearOut& out, const Rows<kGate>& rows, const float* a,
+template <int kOthers, int kFirst, int kCount>
+__device__ void finish_quads(const LinearOut& out, const Rows& rows, const float* a,
                              const int4* const (&others)[kPiecesMax - 1], const int (&sums)[128]) {
-    if constexpr (!kGate) {
-        if (out.add) {
-            return finish<kGate, true, kOthers, kFirst, kCount>(out, rows, a, others, sums);
-        }
-    }
-    finish<kGate, false, kOthers, kFirst, kCount>(out, rows, a, others, sums);
+    out.add ? finish<true, kOthers, kFirst, kCount>(out, rows, a, others, sums)
+            : finish<false, kOthers, kFirst, kCount>(out, rows, a, others, sums);
 }
 
 /// A piece of kPieces of a tile: leaves the sums of the tokens that others finish, finishes its
 /// own.
 template <int kPieces>
-__device__ void finish_part(const LinearOut& out, const Rows<false>& rows, const float* a,
+__device__ void finish_part(const LinearOut& out, const Rows& rows, const float* a,
                             const Exchange& exchange, int block, int (&sums)[128]) {
     constexpr int kCount = kQuads / kPieces;
     const int tile = block / (kPair * kPieces);
@@ -332,7 +314,7 @@ __device__ void finish_part(const LinearOut& out, const Rows<false>& rows, const
         others[o] = exchange.sums + static_cast<std::size_t>(other) * kBlockSums;
     }
     const auto part = [&](auto first) {
-        finish_quads<false, kPieces - 1, first.value, kCount>(out, rows, a, others, sums);
+        finish_quads<kPieces - 1, first.value, kCount>(out, rows, a, others, sums);
     };
     if (piece == 0) {
         part(std::integral_constant<int, 0>{});
@@ -347,7 +329,6 @@ __device__ void finish_part(const LinearOut& out, const Rows<false>& rows, const
     if (threadIdx.x == 0 && atomicAdd(count, 1U) == 2 * kPieces - 1) atomicExch(count, 0U);
 }
 
-template <bool kGate>
 __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* row_scales,
                                 const LinearOut& out, const Work& work, const Exchange& exchange,
                                 int pair, int rank) {
@@ -362,13 +343,11 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
     for (int at = cut(work, pair); at < end;) {
         const Piece piece(work, at, end);
         at += piece.n;
-        const Rows<kGate> rows(w, out, (piece.tile * kPair + rank) * kTileRows);
+        const Rows rows(w, out, (piece.tile * kPair + rank) * kTileRows);
         int sums[128];
         multiply(shared, group, piece.n, place, sums);
-        if constexpr (kGate) {
-            finish_quads<true, 0, 0, kQuads>(out, rows, shared.a, {}, sums);
-        } else if (work.n_pieces == 1) {
-            finish_quads<false, 0, 0, kQuads>(out, rows, shared.a, {}, sums);
+        if (work.n_pieces == 1) {
+            finish_quads<0, 0, kQuads>(out, rows, shared.a, {}, sums);
         } else if (work.n_pieces == 2) {
             finish_part<2>(out, rows, shared.a, exchange, block, sums);
         } else {
@@ -379,8 +358,7 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
 
 #endif
 
-/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3); kGate: s[t][row] from the rows of
-/// gate and up (SWI-1).
+/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3).
 ///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, zero from K on; w.d
 ///        binary32 [R]; row_scales binary32 [T]; exchange, for the launch alone
 ///   out: out.y
@@ -389,10 +367,8 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
 ///         with the weights as the left matrix; stages of 128 bytes of K, 4 of them; shared:
 ///         194 KB; pairs go on to the next tile; few tiles are cut into pieces of K
 ///   floor: stride + 4 bytes a row, of the read speed, or 512 R K operations, of the int8 peak
-///   supported: out.n_tokens <= 256, any R (kGate: a multiple of 16), stride a multiple of 16,
-///              out.token_of null; kGate: whole tiles, out.add false; all blocks run at the same
-///              time
-template <bool kGate>
+///   supported: out.n_tokens <= 256, any R, stride a multiple of 16, out.token_of null; all blocks
+///              run at the same time
 __global__ void __launch_bounds__(kThreads, 1)
     linear_e8_pairs_sm90(const __grid_constant__ CUtensorMap x_map,
                          const __grid_constant__ CUtensorMap w_map, E8View w,
@@ -413,11 +389,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     let_next_kernel_start();
     if (threadIdx.x >= kMultiplyThreads) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
-        if (threadIdx.x == kMultiplyThreads)
-            copy_pieces<kGate>(shared, x_map, w_map, work, pair, rank);
+        if (threadIdx.x == kMultiplyThreads) copy_pieces(shared, x_map, w_map, work, pair, rank);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kMultiplyRegisters));
-        multiply_pieces<kGate>(shared, w, row_scales, out, work, exchange, pair, rank);
+        multiply_pieces(shared, w, row_scales, out, work, exchange, pair, rank);
     }
     // A block that ended could not take the copies and arrivals of the other one.
     __syncwarp();
@@ -440,7 +415,6 @@ Work cut_work(int n_rows, int n_steps, int n_tokens, int n_pairs_max, bool may_s
 }
 
 /// Pairs that the current card runs at the same time; their shared memory is allowed already.
-template <bool kGate>
 int pairs_at_once(int n_multiprocessors) {
     constexpr int kDevicesMax = 64;
     static std::array<std::atomic<int>, kDevicesMax> known{};  // 0: not asked yet
@@ -461,29 +435,11 @@ int pairs_at_once(int n_multiprocessors) {
         config.attrs = &attribute;
         config.numAttrs = 1;
         int n = 0;
-        check(cudaOccupancyMaxActiveClusters(&n, linear_e8_pairs_sm90<false>, &config),
+        check(cudaOccupancyMaxActiveClusters(&n, linear_e8_pairs_sm90, &config),
               "pairs of linear_e8_pairs");
         pairs.store(std::max(1, std::min(n, n_multiprocessors / kPair)), std::memory_order_relaxed);
     }
     return pairs.load(std::memory_order_relaxed);
-}
-
-template <bool kGate>
-void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
-            const SplitSums& split, Stream stream) {
-    check(cudaFuncSetAttribute(linear_e8_pairs_sm90<kGate>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)),
-          "shared memory of linear_e8_pairs");
-    const int n_pairs = pairs_at_once<kGate>(n_multiprocessors);
-    const Work work = cut_work(w.n_rows, (w.stride + kStep - 1) / kStep, out.n_tokens, n_pairs,
-                               !kGate && split.n_blocks >= n_pairs * kPair);
-    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, work.half_tokens);
-    const CUtensorMap w_map = kGate ? tensor_map_gate_up(w.q, w.n_rows, w.stride, kTileRows)
-                                    : tensor_map(w.q, w.n_rows, w.stride, kTileRows);
-    const Exchange exchange{reinterpret_cast<int4*>(split.sums), split.counts};
-    launch_cluster("linear_e8_pairs", linear_e8_pairs_sm90<kGate>,
-                   dim3(static_cast<unsigned>(work.n_pairs * kPair)), kThreads, kPair,
-                   sizeof(Shared), stream, x_map, w_map, w, x.row_scales, out, work, exchange);
 }
 
 }  // namespace
@@ -501,15 +457,18 @@ void launch_linear_e8_pairs_sm90(const E8View& w, const ActivationsView& x, cons
                                  int n_multiprocessors, const SplitSums& split, Stream stream) {
     ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kTileTokens && w.n_rows >= 1);
     ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && n_multiprocessors >= kPair);
-    launch<false>(w, x, out, n_multiprocessors, split, stream);
-}
-
-void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
-                                  int n_multiprocessors, Stream stream) {
-    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kTileTokens && w.n_rows % 16 == 0);
-    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && !out.add);
-    ETALON_ASSERT(n_multiprocessors >= kPair);
-    launch<true>(w, x, out, n_multiprocessors, {}, stream);
+    check(cudaFuncSetAttribute(linear_e8_pairs_sm90, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               sizeof(Shared)),
+          "shared memory of linear_e8_pairs");
+    const int n_pairs = pairs_at_once(n_multiprocessors);
+    const Work work = cut_work(w.n_rows, (w.stride + kStep - 1) / kStep, out.n_tokens, n_pairs,
+                               split.n_blocks >= n_pairs * kPair);
+    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, work.half_tokens);
+    const CUtensorMap w_map = tensor_map(w.q, w.n_rows, w.stride, kTileRows);
+    const Exchange exchange{reinterpret_cast<int4*>(split.sums), split.counts};
+    launch_cluster("linear_e8_pairs", linear_e8_pairs_sm90,
+                   dim3(static_cast<unsigned>(work.n_pairs * kPair)), kThreads, kPair,
+                   sizeof(Shared), stream, x_map, w_map, w, x.row_scales, out, work, exchange);
 }
 
 }  // namespace etalon::backend::cuda

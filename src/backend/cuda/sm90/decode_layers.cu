@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+// All layers of a pass of 1 or 2 tokens of an E8 model as one kernel: the weights stream through
+// shared memory without a pause, and what lies between them is done while they do (spec FWD-2,
+// FWD-3).
+#include <algorithm>
+#include <cmath>
+#include <cuda_runtime.h>
+
+#include "backend/cuda/common/launch.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
+#include "backend/cuda/ptx/grid_barrier.cuh"
+#include "backend/cuda/sm90/layers_attention.cuh"
+#include "backend/cuda/sm90/layers_rows.cuh"
+#include "backend/cuda/sm90/layers_stream.cuh"
+#include "base/error.h"
+
+namespace etalon::backend::cuda::layers {
+
+namespace {
+
+/// What a block shares beside the ring and the rows of codes.
+template <int kTokens>
+struct Shared {
+    static constexpr int kSlotsMax = 14;
+    Barrier full[kSlotsMax];
+    Barrier empty[kSlotsMax];
+    float2 turns[kTokens][kDim / 2];
+    int sums[kTokens][kRowsMax];
+    float lanes[kTokens][kLanes];
+    std::uint32_t words[kTokens][kWarps];
+    float scales[kTokens];  // of the tokens' codes; NaN: the token has failed
+    Share shares[kLayerMatrices];
+    int under_way_max;  // slots that are copied at the same time
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// Meetings of the blocks: all of them behind a matrix, those that attend behind attention.
+struct Meetings {
+    /// What the block wrote is done.
+    __device__ static void arrive(std::uint32_t* counter) {
+        sync();
+        if (threadIdx.x == 0) meeting_arrive(counter);
+    }
+    __device__ static void wait(const std::uint32_t* counter, std::uint32_t n) {
+        if (threadIdx.x == 0) meeting_wait(counter, n);
+        sync();
+    }
+};
+
+/// LIN-3 and LIN-1 of one row and token; takes the sum out of its place.
+__device__ float product(int& sum, float a, float d, const float* bias, int row) {
+    const bool failed = a != a;  // such a token reads as zero
+    const float value = mul(failed ? 0.0F : static_cast<float>(sum), mul(failed ? 0.0F : a, d));
+    sum = 0;
+    return bias == nullptr ? value : add(value, bias[row]);
+}
+
+/// What the warps that compute do. Each step is written once: what a layer runs through has to fit
+/// in the caches of instructions.
+template <int kTokens>
+__device__ void compute(const BatchView& batch, const LayersView& view, const Ring& ring,
+                        std::int8_t* room, Shared<kTokens>& shared) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int warp = thread / kWarpLanes;
+    const int lane = thread % kWarpLanes;
+    const int n_tokens = batch.n_tokens;
+    const int dim = view.dim;
+    const int hidden = view.hidden_dim;
+    const int heads = view.n_heads * kDim;
+    const int qkv = heads + 2 * view.kv.n_kv_heads * kDim;
+    const int dim_bits = 31 - __clz(view.dim_block);
+    const int n_units = n_tokens * view.kv.n_kv_heads * view.attention.n_chunks;
+    const auto n_blocks = gridDim.x;
+    const std::uint32_t n_attending = min(n_blocks, static_cast<unsigned>(n_units));
+    std::uint32_t* meeting = view.meetings;
+    std::uint32_t* attended = view.meetings + 1;
+    std::uint32_t n_met = 0;
+    Place place{warp, warp, 0, true};
+    volatile int& limit = shared.under_way_max;
+    const auto unit_of = [&](int u) { return Unit(u, n_tokens, view.kv.n_kv_heads); };
+    // The block's rows of h, a thread each, and for the norm that comes next z.
+    const Share& rows = shared.shares[kDown];
+    const int h_row = rows.first + thread;
+    const bool has_row = thread < rows.n;
+    float h[kTokens];
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t)
+        h[t] = t < n_tokens && has_row ? __ldcg(view.h + t * dim + h_row) : 0.0F;
+    const auto store_z = [&](float w) {
+        if (warp * kWarpLanes >= rows.n) return;
+#pragma unroll
+        for (int t = 0; t < kTokens; ++t) {
+            const float z = rotate_lanes<0, kDimUnitBits>(mul(w, h[t]), lane);  // NRM-2
+            if (t < n_tokens && has_row) view.z[t * dim + h_row] = z;
+        }
+    };
+    const auto arrive = [&] {
+        Meetings::arrive(meeting);
+        n_met += n_blocks;
+    };
+    store_z(has_row ? view.layers[0].attn_norm[h_row] : 0.0F);
+    arrive();
+#pragma unroll 1
+    for (int step = 0; step < kLayerMatrices * view.n_layers; ++step) {
+        const int layer = step / kLayerMatrices;
+        const int m = step % kLayerMatrices;
+        const MatrixView& matrix = view.layers[layer].matrices[m];
+        const Share& share = shared.shares[m];
+        const int row = share.first + thread;
+        const bool mine = thread < share.n;
+        const bool last = step + 1 == kLayerMatrices * view.n_layers;
+        // What the products meet is loaded while the block waits.
+        const float d = mine ? matrix.d[row] : 0.0F;
+        const float d_up = mine && m == kGateUp ? matrix.d[hidden + row] : 0.0F;
+        float w = 0.0F;
+        if (m == kAttnOutput && mine) w = view.layers[layer].ffn_norm[row];
+        if (m == kDown && mine && !last) w = view.layers[layer + 1].attn_norm[row];
+        if (m == kQkv) {
+            for (int u = static_cast<int>(blockIdx.x); u < n_units; u += static_cast<int>(n_blocks))
+                prefetch_unit(batch, view, layer, unit_of(u));
+        }
+        // Phase 1: the codes of the input.
+        if (m != kAttnOutput || blockIdx.x < n_attending) Meetings::wait(meeting, n_met);
+        if (m == kAttnOutput) {
+            if (blockIdx.x < n_attending) {
+                for (int u = static_cast<int>(blockIdx.x); u < n_units;
+                     u += static_cast<int>(n_blocks))
+                    attend<kTokens>(batch, view, layer, unit_of(u), shared.turns,
+                                    *reinterpret_cast<AttentionRoom*>(room));
+                Meetings::arrive(attended);
+            }
+            Meetings::wait(attended, static_cast<std::uint32_t>(layer + 1) * n_attending);
+        }
+#pragma unroll 1
+        for (int t = 0; t < n_tokens; ++t) {
+            auto& words = shared.words[t];
+            float& scale = shared.scales[t];
+            std::uint8_t* failed = batch.failed + t;
+            if (m == kAttnOutput) {
+                const Visible visible(batch.positions[t], view.attention.sliding_window);
+                quantize_attention(view, visible, t, room + t * heads, words, scale, failed);
+            } else if (m == kDown) {
+                const float* from = view.hidden + t * hidden;
+                std::int8_t* codes = room + t * hidden;
+                if (view.hidden_block == 1024) {
+                    rotate_quantize<5>(from, hidden, codes, words, scale, failed);
+                } else if (view.hidden_block == 2048) {
+                    rotate_quantize<6>(from, hidden, codes, words, scale, failed);
+                } else {
+                    rotate_quantize<7>(from, hidden, codes, words, scale, failed);
+                }
+            } else {
+                const std::uint32_t amax =
+                    norm_quantize(view.h + t * dim, view.z + t * dim, dim, dim_bits, room + t * dim,
+                                  shared.lanes[t], words);
+                // The scale is needed behind the products.
+                if (warp != kWarps - 1 - t) continue;
+                const float norm = norm_scale(shared.lanes[t], dim, view.eps, lane);
+                const std::uint32_t bits = __float_as_uint(norm);
+                const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
+                if (lane != 0) continue;
+                scale = ok ? mul(Quantizer(amax).scale, norm) : NAN;  // NRM-3
+                if (!ok && blockIdx.x == 0) *failed = 1;              // ERR-1
+            }
+        }
+        sync();
+        // Phase 2: the products.
+        if (thread == 0) limit = kUnderWay;
+        multiply_share<kTokens>(share, ring, place, room, shared.sums);
+        sync();
+        if (thread == 0) limit = m == kQkv ? kUnderWayAttention : kUnderWayBetween;
+        // Phase 3: the block's rows of the result.
+        if (m == kQkv && mine) {
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t) {
+                if (t < n_tokens)
+                    view.qkv[t * qkv + row] =
+                        product(shared.sums[t][thread], shared.scales[t], d, matrix.bias, row);
+            }
+        } else if (m == kGateUp && warp * kWarpLanes < share.n) {
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t) {
+                if (t >= n_tokens) break;
+                float value = 0.0F;
+                if (mine) {
+                    const float a = shared.scales[t];
+                    const float gate = product(shared.sums[t][thread], a, d, matrix.bias, row);
+                    const float up = product(shared.sums[t][share.n + thread], a, d_up, matrix.bias,
+                                             hidden + row);
+                    value = swiglu(gate, up);
+                }
+                value = rotate_lanes<0, kHiddenUnitBits>(value, lane);
+                if (mine) view.hidden[t * hidden + row] = value;
+            }
+        } else if (m == kAttnOutput || m == kDown) {
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t) {
+                if (t >= n_tokens || !mine) break;
+                h[t] = add(h[t],
+                           product(shared.sums[t][thread], shared.scales[t], d, matrix.bias, row));
+                view.h[t * dim + row] = h[t];  // RES-1
+            }
+            if (!last) store_z(w);
+        }
+        if (!last) arrive();
+    }
+    // Who leaves last makes the counters zero again.
+    if (thread == 0 && atomicAdd(view.meetings + 2, 1U) + 1 == n_blocks) {
+        for (int i = 0; i < kLayersMeetings; ++i)
+            view.meetings[i] = 0;
+    }
+}
+
+#endif
+
+/// h after all layers (FWD-2, FWD-3).
+///   in:  view.h, the weights, the cache; batch
+///   out: view.h, the cache at each token's position, failed [T]
+///   tile: a block a multiprocessor. One warp copies the block's rows of every matrix, 4 rows of at
+///         most 4,096 bytes a slot, as far ahead as the ring has room; 8 warps multiply, a slot
+///         each. Between matrices the blocks meet, and each of them makes the codes of the next
+///         input for itself, while the ring fills
+///   floor: the bytes of all weights, of the read speed
+///   supported: decode_layers_supports(); every block runs at the same time
+template <int kTokens>
+__global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
+    decode_layers_sm90(BatchView batch, const __grid_constant__ LayersView view, int n_slots,
+                       int room_bytes) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    extern __shared__ __align__(128) std::int8_t bytes[];
+    std::int8_t* room = bytes + n_slots * kSlotBytes;
+    auto& shared = *reinterpret_cast<Shared<kTokens>*>(room + room_bytes);
+    const Ring ring{bytes, shared.full, shared.empty, n_slots};
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread == 0) {
+        for (int i = 0; i < n_slots; ++i) {
+            barrier_init(ring.full[i], 1);
+            barrier_init(ring.empty[i], 1);
+        }
+        barrier_init_fence();
+        shared.under_way_max = kUnderWay;
+        const int heads = view.n_heads * kDim;
+        const int qkv = heads + 2 * view.kv.n_kv_heads * kDim;
+        shared.shares[kQkv].set(qkv / kQkvUnit, kQkvUnit, view.dim, 0);
+        shared.shares[kAttnOutput].set(view.dim >> kDimUnitBits, 1 << kDimUnitBits, heads, 0);
+        shared.shares[kGateUp].set(view.hidden_dim >> kHiddenUnitBits, 1 << kHiddenUnitBits,
+                                   view.dim, view.hidden_dim);
+        shared.shares[kDown].set(view.dim >> kDimUnitBits, 1 << kDimUnitBits, view.hidden_dim, 0);
+    }
+    for (int i = thread; i < kTokens * kRowsMax; i += kThreads + kCopyThreads)
+        (&shared.sums[0][0])[i] = 0;
+    // The batch was sent before the first kernel of the forward pass: it can be read already.
+    for (int i = thread; i < batch.n_tokens * view.rope.n_pairs; i += kThreads + kCopyThreads) {
+        const int t = i / view.rope.n_pairs;
+        const int pair = i % view.rope.n_pairs;
+        const SinCos turn =
+            sincos_turn(view.rope.turns[pair] * static_cast<std::uint64_t>(batch.positions[t]));
+        shared.turns[t][pair] = {mul(turn.cos, view.rope.magnitude),
+                                 mul(turn.sin, view.rope.magnitude)};  // RPE-5
+    }
+    __syncthreads();
+    if (thread >= kThreads) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
+        if (thread < kThreads + kWarpLanes)
+            stream_weights(view, shared.shares, ring, shared.under_way_max);
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kComputeRegisters));
+        wait_for_kernels_before();
+        compute<kTokens>(batch, view, ring, room, shared);
+    }
+#endif
+}
+
+/// Shared memory of a block.
+struct Rooms {
+    int n_slots;
+    int room_bytes;
+    int bytes;
+};
+
+template <int kTokens>
+Rooms rooms_of(const LayersView& view) {
+    const int k = std::max({view.dim, view.hidden_dim, view.n_heads * kDim});
+    const int group = view.n_heads / view.kv.n_kv_heads;
+    const int pages = group <= 4 ? kWarps : kWarps / 2;
+    const int attention = static_cast<int>(sizeof(AttentionRoom)) +
+                          pages * group * kDim * static_cast<int>(sizeof(int));
+    Rooms rooms{};
+    rooms.room_bytes =
+        std::max({kTokens * k, (kTokens - 1) * k + kRoundBytes, attention + 127}) / 128 * 128;
+    const int rest = rooms.room_bytes + static_cast<int>(sizeof(Shared<kTokens>));
+    rooms.n_slots = std::min((kSharedMax - rest) / kSlotBytes, Shared<kTokens>::kSlotsMax);
+    rooms.bytes = rooms.n_slots * kSlotBytes + rest;
+    return rooms;
+}
+
+template <int kTokens>
+void launch(const BatchView& batch, const LayersView& view, int n_multiprocessors, Stream stream) {
+    const Rooms rooms = rooms_of<kTokens>(view);
+    check(cudaFuncSetAttribute(decode_layers_sm90<kTokens>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, rooms.bytes),
+          "shared memory of layers");
+    launch_dependent("decode_layers", decode_layers_sm90<kTokens>,
+                     dim3(static_cast<unsigned>(n_multiprocessors)), kThreads + kCopyThreads,
+                     static_cast<std::size_t>(rooms.bytes), stream, batch, view, rooms.n_slots,
+                     rooms.room_bytes);
+}
+
+bool rotates(int k, int block) {
+    return (block == 1024 || block == 2048 || block == 4096) && k % block == 0;
+}
+
+}  // namespace
+
+}  // namespace etalon::backend::cuda::layers
+
+namespace etalon::backend::cuda {
+
+bool decode_layers_supports(const LayersView& view, int n_tokens, int n_multiprocessors) {
+    const auto fits = [&](int n_rows, int unit, int n_each) {
+        const int n_units = n_rows / unit;
+        const int most = (n_units + n_multiprocessors - 1) / n_multiprocessors;
+        return n_rows % unit == 0 && most * unit * n_each <= layers::kRowsMax;
+    };
+    const int heads = view.n_heads * layers::kDim;
+    return n_tokens <= kLayersTokensMax && view.n_layers <= kLayersMax &&
+           view.kv.head_dim == layers::kDim && view.n_heads % view.kv.n_kv_heads == 0 &&
+           view.n_heads / view.kv.n_kv_heads <= kDecodeHeadsMax && heads % layers::kStep == 0 &&
+           heads <= layers::kRounds * layers::kRound && layers::rotates(view.dim, view.dim_block) &&
+           view.dim <= layers::kRounds * layers::kRound &&
+           layers::rotates(view.hidden_dim, view.hidden_block) &&
+           view.hidden_dim <= kLayersColumnsMax && 2 * view.rope.n_pairs == layers::kDim &&
+           view.rope.block == layers::kDim &&
+           fits(heads + 2 * view.kv.n_kv_heads * layers::kDim, layers::kQkvUnit, 1) &&
+           fits(view.dim, 1 << layers::kDimUnitBits, 1) &&
+           fits(view.hidden_dim, 1 << layers::kHiddenUnitBits, 2);
+}
+
+void launch_decode_layers(const BatchView& batch, const LayersView& view, int n_multiprocessors,
+                          Stream stream) {
+    ETALON_ASSERT(decode_layers_supports(view, batch.n_tokens, n_multiprocessors));
+    if (batch.n_tokens == 1) return layers::launch<1>(batch, view, n_multiprocessors, stream);
+    layers::launch<kLayersTokensMax>(batch, view, n_multiprocessors, stream);
+}
+
+}  // namespace etalon::backend::cuda

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of decode_layers.cu: RoPE of the heads, their keys and values to the cache, the state
+// of a chunk (spec RPE-6, ROT-6, QNT-2, ATT-1 to ATT-9, ATT-12, ERR-1).
+#pragma once
+
+#include "backend/cuda/ptx/copy.cuh"
+#include "backend/cuda/sm80/attention_decode.cuh"
+#include "backend/cuda/sm80/rope_head.cuh"
+#include "backend/cuda/sm90/layers_stream.cuh"
+
+namespace etalon::backend::cuda::layers {
+
+/// What attention keeps where the codes lie otherwise.
+struct AttentionRoom {
+    PageSums sums[kWarps][kDecodeHeadsMax];
+    float query_scales[kDecodeHeadsMax];
+    std::int8_t queries[kDecodeHeadsMax][kDim];
+    int4 a[];  // [pages][heads][kDim / 4]
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// A (token, KV head, chunk).
+struct Unit {
+    int t;
+    int kv_head;
+    int chunk;  // of those that the token sees
+
+    __device__ Unit(int number, int n_tokens, int n_kv_heads)
+        : t(number / n_kv_heads % n_tokens),
+          kv_head(number % n_kv_heads),
+          chunk(number / n_kv_heads / n_tokens) {}
+};
+
+/// Brings the pages of a unit to the second cache.
+__device__ inline void prefetch_unit(const BatchView& batch, const LayersView& view, int layer,
+                                     const Unit& unit) {
+    constexpr int kLine = 128;
+    constexpr int kLines = kPageSlots * kDim / kLine;  // of the keys of a page, or of its values
+    const auto t = static_cast<std::size_t>(unit.t);
+    const Visible visible(batch.positions[t], view.attention.sliding_window);
+    const int chunk = visible.first_chunk() + unit.chunk;
+    const int first = max(chunk * kChunkPages, visible.first / kPageSlots);
+    const int last = min(chunk * kChunkPages + kChunkPages - 1, visible.last / kPageSlots);
+    for (int i = static_cast<int>(threadIdx.x); i < (last - first + 1) * kLines; i += kThreads) {
+        const int page = page_of(batch, t, (first + i / kLines) * kPageSlots);
+        const std::size_t index = head_page(view.kv, layer, page, unit.kv_head);
+        const std::size_t at =
+            index * kPageSlots * kDim + static_cast<std::size_t>(i % kLines) * kLine;
+        prefetch_line(view.kv.keys + at);
+        prefetch_line(view.kv.values + at);
+    }
+}
+
+/// The heads that a unit needs: its queries to `room`; keys and values of the tokens of the batch
+/// that it sees in its chunk to the cache (RPE-6, ROT-6, QNT-2, ERR-1). Units of one KV head may
+/// write the same bytes.
+template <int kTokens>
+__device__ void turn_heads(const BatchView& batch, const LayersView& view, int layer,
+                           const Unit& unit, int chunk, const float2 (&turns)[kTokens][kDim / 2],
+                           AttentionRoom& room) {
+    const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
+    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+    const int group = view.n_heads / view.kv.n_kv_heads;
+    const int n_heads = view.n_heads + 2 * view.kv.n_kv_heads;
+    for (int i = warp; i < group + 2 * batch.n_tokens; i += kWarps) {
+        const bool is_query = i < group;
+        const bool is_value = !is_query && (i - group) % 2 == 1;
+        const int t = is_query ? unit.t : (i - group) / 2;
+        const std::int32_t position = batch.positions[t];
+        int head = unit.kv_head * group + i;
+        if (!is_query) {
+            if (batch.sequence_of[t] != batch.sequence_of[unit.t] ||
+                position > batch.positions[unit.t] ||
+                position / (kPageSlots * kChunkPages) != chunk)
+                continue;
+            head = view.n_heads + unit.kv_head + (is_value ? view.kv.n_kv_heads : 0);
+        }
+        const float4 from =
+            __ldcg(reinterpret_cast<const float4*>(
+                       view.qkv + static_cast<std::size_t>(t * n_heads + head) * kDim) +
+                   lane);
+        float v[kLaneDims] = {from.x, from.y, from.z, from.w};
+        if (!is_value) {
+            turn_lane<kLaneDims>(v, turns[t], view.rope.interleaved, lane);
+            butterfly_lane<kLaneDims>(v, lane);
+        }
+        std::uint32_t amax = 0;
+#pragma unroll
+        for (const float value : v)
+            amax = max(amax, magnitude_bits(value));
+        const Quantizer quantizer(__reduce_max_sync(kFullWarp, amax));
+        if (!quantizer.finite && lane == 0) batch.failed[t] = 1;  // ERR-1
+        std::uint32_t packed = 0;
+#pragma unroll
+        for (int j = 0; j < kLaneDims; ++j)
+            packed |= (static_cast<std::uint32_t>(quantizer.code(v[j])) & 0xFFU) << (8 * j);
+        const int first = kLaneDims * lane;
+        if (is_query) {
+            *reinterpret_cast<std::uint32_t*>(room.queries[i] + first) = packed;
+            if (lane == 0) room.query_scales[i] = quantizer.scale;
+            continue;
+        }
+        const std::int32_t page = page_of(batch, static_cast<std::size_t>(t), position);
+        const std::size_t index = head_page(view.kv, layer, page, unit.kv_head);
+        const int slot = position % kPageSlots;
+        if (is_value) {
+            std::int8_t* to = view.kv.values + value_address(view.kv, index, slot, first);
+#pragma unroll
+            for (int j = 0; j < kLaneDims; ++j)
+                to[j * kValueRun] = static_cast<std::int8_t>(packed >> (8 * j) & 0xFFU);
+        } else {
+            *reinterpret_cast<std::uint32_t*>(view.kv.keys +
+                                              key_address(view.kv, index, slot, first)) = packed;
+        }
+        if (lane == 0)
+            (is_value ? view.kv.value_scales : view.kv.key_scales)[index * kPageSlots + slot] =
+                quantizer.scale;
+    }
+}
+
+/// The state of a chunk for the heads of a unit (ATT-1 to ATT-9, ATT-12).
+template <int kTokens>
+__device__ void attend(const BatchView& batch, const LayersView& view, int layer, const Unit& unit,
+                       const float2 (&turns)[kTokens][kDim / 2], AttentionRoom& room) {
+    const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
+    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+    const auto t = static_cast<std::size_t>(unit.t);
+    const Visible visible(batch.positions[t], view.attention.sliding_window);
+    const int chunk = visible.first_chunk() + unit.chunk;
+    if (chunk > visible.last_chunk()) return;
+    turn_heads<kTokens>(batch, view, layer, unit, chunk, turns, room);
+    sync();
+    const int group = view.n_heads / view.kv.n_kv_heads;
+    const int at_once = group <= 4 ? kWarps : kWarps / 2;  // pages that the room holds
+    const int first = max(chunk * kChunkPages, visible.first / kPageSlots);
+    const int last = min(chunk * kChunkPages + kChunkPages - 1, visible.last / kPageSlots);
+    const int row = min(lane / 4, group - 1);  // rows without a head repeat the last one
+    const float c = mul(room.query_scales[row], view.attention.constant);  // ATT-3
+    const auto* q = reinterpret_cast<const int4*>(room.queries[row]);
+    State<kLaneDims> state;  // of head `warp`
+    bool ok = true;
+    for (int begin = first; begin <= last; begin += at_once) {
+        const int page = begin + warp;
+        if (warp < at_once && page <= last) {
+            const std::size_t index =
+                head_page(view.kv, layer, page_of(batch, t, page * kPageSlots), unit.kv_head);
+            attend_page<kDim>(
+                view.kv, index, [&](int run) { return q[run]; }, c, Slots(visible, page), group,
+                lane, room.sums[warp], room.a + warp * group * (kDim / 4));
+        }
+        sync();
+        if (warp < group) {
+            for (int place = 0; place < min(at_once, last - begin + 1); ++place) {
+                const PageSums sums = room.sums[place][warp];
+                const int4 a = room.a[(place * group + warp) * (kDim / 4) + lane];
+                const int mine[kLaneDims] = {a.x, a.y, a.z, a.w};
+                join_page(sums, mine, state);
+                ok = ok && sums.ok;
+            }
+        }
+        sync();
+    }
+    if (warp >= group) return;
+    const int head = unit.t * view.n_heads + unit.kv_head * group + warp;
+    float* to = view.states +
+                (static_cast<std::size_t>(head) * view.attention.n_chunks + unit.chunk) * kState;
+    *reinterpret_cast<float4*>(to + kLaneDims * lane) = {state.o[0], state.o[1], state.o[2],
+                                                         state.o[3]};
+    if (lane == 0)
+        *reinterpret_cast<float4*>(to + kDim) = {state.l, __int_as_float(state.m),
+                                                 __int_as_float(ok ? 1 : 0), 0.0F};
+}
+
+#endif
+
+}  // namespace etalon::backend::cuda::layers
