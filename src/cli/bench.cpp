@@ -7,9 +7,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <functional>
-#include <iostream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -17,12 +15,12 @@
 #include <vector>
 
 #include "cli/all_logits.h"
+#include "cli/bench_report.h"
 #include "cli/commands.h"
 #include "cli/load.h"
 #include "cli/machine.h"
 #include "cli/many_requests.h"
 #include "cli/operations_bench.h"
-#include "cli/output.h"
 
 #include "backend/cpu/peak.h"
 #include "backend/cuda/cuda.h"
@@ -43,57 +41,10 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t kReadBytesMin = std::uint64_t{256} << 20;
 constexpr std::uint64_t kReadBytesMax = std::uint64_t{2} << 30;
 
-struct BenchOptions {
-    std::string model;
-    std::string synthetic;
-    std::string format = "e8";
-    std::string keep;
-    int layers = 0;
-    int prompt = 512;
-    int generate = 128;
-    int streams = 0;
-    int context = 0;
-    int repetitions = 5;
-    DeviceOptions device;
-    bool all_logits = false;
-    int requests = 0;
-    bool operations = false;
-    bool json = false;
-};
-
-struct Rates {
-    double median = 0.0;  ///< tokens a second
-    double least = 0.0;
-    double most = 0.0;
-};
-
-/// What a token costs, from the shapes alone.
-struct TokenCost {
-    double bytes_read = 0.0;         ///< a generated token: weights, and keys and values so far
-    double prompt_operations = 0.0;  ///< a prompt token: multiplications and additions
-};
-
-struct Report {
-    std::string model;
-    std::string backend;
-    std::string card;    ///< its name; empty: the processor
-    std::string memory;  ///< what is planned
-    int threads = 0;
-    Rates prompt;
-    Rates generate;
-    TokenCost cost;
-    double read_speed = 0.0;  ///< bytes a second
-    double load_speed = 0.0;  ///< bytes of the file a second, to a card; 0: it is used in place
-    double file_speed = 0.0;  ///< what the same threads read of it from the cache or the disk
-    std::optional<double> integer_peak;  ///< operations a second
-};
-
-Rates rates_of(std::vector<double> seconds, int n_tokens) {
-    std::sort(seconds.begin(), seconds.end());
-    const std::size_t middle = seconds.size() / 2;
-    const double median =
-        seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2.0;
-    return {n_tokens / median, n_tokens / seconds.back(), n_tokens / seconds.front()};
+void check_context(const weights::ModelFile& file, int n_tokens) {
+    if (n_tokens <= file.config().context_length) return;
+    throw Error(ExitCode::usage, fmt::format("{} tokens, the context holds {}", n_tokens,
+                                             file.config().context_length));
 }
 
 Rates measure(int repetitions, int n_tokens, const std::function<void()>& work) {
@@ -208,10 +159,7 @@ double measure_file(const std::string& path) {
 
 void measure_model(const BenchOptions& options, const weights::ModelFile& file, Report& report) {
     const int room = std::max({options.prompt, options.context + options.generate, 1});
-    if (room > file.config().context_length) {
-        throw Error(ExitCode::usage, fmt::format("{} tokens, the context holds {}", room,
-                                                 file.config().context_length));
-    }
+    check_context(file, room);
     const auto device = make_backend(options.device);
     const int batch =
         std::max(options.streams, std::clamp(options.prompt, 1, batch_tokens_max(*device)));
@@ -219,7 +167,10 @@ void measure_model(const BenchOptions& options, const weights::ModelFile& file, 
                         model::available_memory(*device));
     report.backend = std::string(device->name());
     report.memory = model::memory_plan(file, *device, room * (1 + options.streams), batch).text();
-    if (device->free_bytes()) report.file_speed = measure_file(file.path().string());
+    if (device->free_bytes()) {
+        (void)measure_file(file.path().string());  // from here on both read it from the cache
+        report.file_speed = measure_file(file.path().string());
+    }
     const Clock::time_point start = Clock::now();
     model::Transformer transformer(file, *device, batch);
     model::Session session(transformer, room);
@@ -265,96 +216,6 @@ void measure_machine(const BenchOptions& options, Report& report) {
     report.integer_peak = backend::cuda_integer_peak(*card);
 }
 
-void print_machine(const Report& report) {
-    constexpr double kGiga = 1e9;
-    constexpr double kTera = 1e12;
-    print_field(
-        "machine",
-        fmt::format("reads {:.1f} GB/s, integer peak {}", report.read_speed / kGiga,
-                    report.integer_peak ? fmt::format("{:.3f} TOPS", *report.integer_peak / kTera)
-                                        : "unknown"));
-}
-
-void print_plain(const BenchOptions& options, const Report& report) {
-    constexpr double kGiga = 1e9;
-    constexpr double kTera = 1e12;
-    constexpr double kPercent = 100.0;
-    print_field("model", report.model);
-    print_field("path", report.card.empty()
-                            ? fmt::format("{}, {} threads", report.backend, report.threads)
-                            : fmt::format("{}, {}", report.backend, report.card));
-    const double operations = report.prompt.median * report.cost.prompt_operations;
-    const double bytes = report.generate.median * report.cost.bytes_read;
-    print_field("memory", report.memory);
-    if (report.load_speed > 0.0) {
-        print_field("loading", fmt::format("{:.1f} GB/s with the first token, {:.0f} % of {:.1f} "
-                                           "GB/s that the file is read with",
-                                           report.load_speed / kGiga,
-                                           kPercent * report.load_speed / report.file_speed,
-                                           report.file_speed / kGiga));
-    }
-    if (options.prompt > 0) {
-        print_field("prompt", fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} tokens",
-                                          report.prompt.median, report.prompt.least,
-                                          report.prompt.most, options.repetitions, options.prompt));
-        print_field(
-            "  integer rate",
-            fmt::format("{:.3f} TOPS, {} of the peak", operations / kTera,
-                        report.integer_peak
-                            ? fmt::format("{:.1f} %", kPercent * operations / *report.integer_peak)
-                            : "unknown"));
-    }
-    if (options.generate > 0) {
-        print_field(
-            "generation",
-            fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} streams of {} tokens "
-                        "behind {}",
-                        report.generate.median, report.generate.least, report.generate.most,
-                        options.repetitions, options.streams, options.generate, options.context));
-        print_field("  bytes a token",
-                    count_text(static_cast<std::uint64_t>(report.cost.bytes_read)));
-        print_field("  read rate",
-                    fmt::format("{:.1f} GB/s, {:.1f} % of the read speed", bytes / kGiga,
-                                kPercent * bytes / report.read_speed));
-    }
-    print_machine(report);
-}
-
-void print_report_json(const BenchOptions& options, const Report& report) {
-    using nlohmann::ordered_json;
-    const auto rates = [&](const Rates& r, int n_tokens) -> ordered_json {
-        if (n_tokens == 0) return nullptr;
-        return {{"tokens", n_tokens},
-                {"tokens_per_second", r.median},
-                {"least", r.least},
-                {"most", r.most},
-                {"repetitions", options.repetitions}};
-    };
-    const double operations = report.prompt.median * report.cost.prompt_operations;
-    const double bytes = report.generate.median * report.cost.bytes_read;
-    ordered_json peak = nullptr;
-    ordered_json peak_share = nullptr;
-    if (report.integer_peak) peak = *report.integer_peak;
-    if (report.integer_peak && options.prompt > 0) peak_share = operations / *report.integer_peak;
-    print_json({{"model", report.model},
-                {"backend", report.backend},
-                {"card", report.card.empty() ? ordered_json(nullptr) : ordered_json(report.card)},
-                {"threads", report.threads},
-                {"prompt", rates(report.prompt, options.prompt)},
-                {"generation", rates(report.generate, options.generate)},
-                {"streams", options.streams},
-                {"context", options.context},
-                {"bytes_per_token", report.cost.bytes_read},
-                {"operations_per_prompt_token", report.cost.prompt_operations},
-                {"load_bytes_per_second", report.load_speed},
-                {"file_bytes_per_second", report.file_speed},
-                {"read_bytes_per_second", report.read_speed},
-                {"read_share", options.generate > 0 ? ordered_json(bytes / report.read_speed)
-                                                    : ordered_json(nullptr)},
-                {"integer_operations_per_second", peak},
-                {"integer_share", peak_share}});
-}
-
 /// The synthetic model's file; removed with the object unless the user keeps it.
 class SyntheticFile {
   public:
@@ -379,57 +240,6 @@ class SyntheticFile {
     bool kept_;
 };
 
-/// The median of what a replay reaches of the pass that ran just before it: a machine that is slow
-/// for a while is slow for both.
-double ratio_of(const AllLogitsRow& row) {
-    std::vector<double> ratios;
-    for (std::size_t i = 0; i < row.pass_seconds.size(); ++i)
-        ratios.push_back(row.pass_seconds[i] / row.replay_seconds[i]);
-    std::sort(ratios.begin(), ratios.end());
-    return ratios[ratios.size() / 2];
-}
-
-void print_all_logits(const BenchOptions& options, const std::string& model,
-                      const std::string& backend, const std::vector<AllLogitsRow>& rows,
-                      int threads) {
-    using nlohmann::ordered_json;
-    const auto rate_json = [](const Rates& r) -> ordered_json {
-        return {{"tokens_per_second", r.median}, {"least", r.least}, {"most", r.most}};
-    };
-    ordered_json json{{"model", model},
-                      {"backend", backend},
-                      {"threads", threads},
-                      {"prompt", options.prompt},
-                      {"answer", options.generate},
-                      {"repetitions", options.repetitions},
-                      {"rows", ordered_json::array()}};
-    if (!options.json) {
-        print_field("model", model);
-        print_field("path", fmt::format("{}, {} threads", backend, threads));
-        print_field("tokens",
-                    fmt::format("prompt {}, answer {}", options.prompt, options.generate));
-    }
-    for (const AllLogitsRow& row : rows) {
-        const Rates pass = rates_of(row.pass_seconds, row.n_tokens);
-        const Rates replay = rates_of(row.replay_seconds, row.n_tokens);
-        const double ratio = ratio_of(row);
-        json["rows"].push_back({{"sampling", row.sampling},
-                                {"pass", rate_json(pass)},
-                                {"replay", rate_json(replay)},
-                                {"ratio", ratio}});
-        if (options.json) continue;
-        const auto text = [&](const Rates& r) {
-            return fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={})", r.median, r.least, r.most,
-                               options.repetitions);
-        };
-        print_field(row.sampling, "");
-        print_field("  pass", text(pass));
-        print_field("  replay",
-                    fmt::format("{}, {:.1f} % of the pass", text(replay), 100.0 * ratio));
-    }
-    if (options.json) print_json(json);
-}
-
 /// A pass with logits at every answer position, and the replay, which draws each token again.
 void bench_all_logits(const BenchOptions& options, const weights::ModelFile& file,
                       const std::string& model) {
@@ -438,10 +248,7 @@ void bench_all_logits(const BenchOptions& options, const weights::ModelFile& fil
                     "--prompt and --generate of at least 1");
     }
     const int room = options.prompt + options.generate;
-    if (room > file.config().context_length) {
-        throw Error(ExitCode::usage, fmt::format("{} tokens, the context holds {}", room,
-                                                 file.config().context_length));
-    }
+    check_context(file, room);
     const int threads = threads_or_all(options.device.threads);
     const auto device = make_backend(options.device);
     model::check_memory(file, *device, 3 * room, batch_tokens_max(*device),
@@ -458,63 +265,17 @@ void bench_requests(const BenchOptions& options, const weights::ModelFile& file,
         throw Error(ExitCode::usage, "--requests needs a prompt and an answer",
                     "--prompt and --generate of at least 1");
     }
+    check_context(file, options.prompt + options.generate);
     const auto device = make_backend(options.device);
     const ManyRequestsTime time = measure_many_requests(
         file, *device, {options.requests, options.prompt, options.generate, options.streams},
         options.repetitions);
-    const Rates answer = rates_of(time.seconds, options.requests * options.generate);
-    if (options.json) {
-        print_json({{"model", model},
-                    {"backend", std::string(device->name())},
-                    {"requests", options.requests},
-                    {"prompt", options.prompt},
-                    {"answer", options.generate},
-                    {"streams", time.n_streams},
-                    {"batch", time.n_batch},
-                    {"steps", time.n_steps},
-                    {"answer_tokens_per_second", answer.median},
-                    {"least", answer.least},
-                    {"most", answer.most},
-                    {"repetitions", options.repetitions}});
-        return;
-    }
-    print_field("model", model);
-    print_field("path", std::string(device->name()));
-    print_field("requests", fmt::format("{}, prompt {}, answer {}; {} at once, {} tokens a step",
-                                        options.requests, options.prompt, options.generate,
-                                        time.n_streams, time.n_batch));
-    print_field("answers",
-                fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} steps", answer.median,
-                            answer.least, answer.most, options.repetitions, time.n_steps));
-}
-
-/// What a value is of a limit.
-std::string share_text(double value, double limit) {
-    constexpr double kPercent = 100.0;
-    return value > 0.0 && limit > 0.0 ? fmt::format("{:.0f} %", kPercent * value / limit) : "-";
-}
-
-void print_operations(const OperationsTable& table, const Report& report) {
-    constexpr double kMicro = 1e6;
-    constexpr double kMega = 1e6;
-    constexpr double kGiga = 1e9;
-    std::cout << fmt::format("\na layer, {}\n{:<14} {:>9} {:>10} {:>8} {:>10} {:>8}\n", table.batch,
-                             "operation", "us", "MB", "of read", "Gop", "of int8");
-    double seconds = 0.0;
-    for (const OperationTime& row : table.rows) {
-        seconds += row.seconds;
-        std::cout << fmt::format(
-            "{:<14} {:>9.1f} {:>10.1f} {:>8} {:>10.1f} {:>8}\n", row.name, row.seconds * kMicro,
-            row.bytes / kMega, share_text(row.bytes / row.seconds, report.read_speed),
-            row.operations / kGiga,
-            share_text(row.operations / row.seconds, report.integer_peak.value_or(0.0)));
-    }
-    std::cout << fmt::format("{:<14} {:>9.1f}\n", "all", seconds * kMicro);
+    print_requests(options, model, std::string(device->name()), time);
 }
 
 /// Each operation of a layer alone, beside what the machine can do.
 void bench_operations(const BenchOptions& options, const weights::ModelFile& file, Report& report) {
-    using nlohmann::ordered_json;
+    check_context(file, std::max(options.prompt, options.context + 1));
     std::vector<OperationsTable> tables;
     {
         const auto device = make_backend(options.device);
@@ -523,35 +284,17 @@ void bench_operations(const BenchOptions& options, const weights::ModelFile& fil
             measure_operations(file, *device, options.prompt, options.streams, options.context);
     }
     measure_machine(options, report);
-    if (!options.json) {
-        print_field("model", report.model);
-        print_field("path", report.backend);
-        print_machine(report);
-        for (const OperationsTable& table : tables)
-            print_operations(table, report);
-        return;
-    }
-    ordered_json json{{"model", report.model},
-                      {"backend", report.backend},
-                      {"read_bytes_per_second", report.read_speed},
-                      {"integer_operations_per_second", report.integer_peak.value_or(0.0)},
-                      {"tables", ordered_json::array()}};
-    for (const OperationsTable& table : tables) {
-        ordered_json rows = ordered_json::array();
-        for (const OperationTime& row : table.rows) {
-            rows.push_back({{"operation", row.name},
-                            {"seconds", row.seconds},
-                            {"bytes", row.bytes},
-                            {"operations", row.operations}});
-        }
-        json["tables"].push_back(
-            {{"batch", table.batch}, {"tokens", table.n_tokens}, {"layer", std::move(rows)}});
-    }
-    print_json(json);
+    print_operations(options, tables, report);
 }
 
 void bench(const BenchOptions& asked) {
     BenchOptions options = asked;
+    if ((options.requests > 0 ? 1 : 0) + (options.operations ? 1 : 0) +
+            (options.all_logits ? 1 : 0) >
+        1) {
+        throw Error(ExitCode::usage,
+                    "--requests, --operations and --all-logits exclude each other");
+    }
     if (options.streams == 0 && options.requests == 0) options.streams = 1;
 
     if (options.model.empty() == options.synthetic.empty()) {
@@ -571,11 +314,7 @@ void bench(const BenchOptions& asked) {
         measure_model(options, file, report);
     }
     measure_machine(options, report);
-    if (options.json) {
-        print_report_json(options, report);
-    } else {
-        print_plain(options, report);
-    }
+    print_report(options, report);
 }
 
 }  // namespace

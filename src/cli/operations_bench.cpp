@@ -91,8 +91,9 @@ OperationsTable measure_table(const weights::ModelFile& file, model::Transformer
     const auto kv = transformer.make_kv_cache(tokens.n_pages());
     const backend::Batch batch = tokens.view();
     OperationsTable table{std::move(name), batch.n_tokens(), {}};
-    device.begin(batch);
-    device.finish(batch);
+    // Products of zeros would take less power: h, queries and keys are those of a pass.
+    const auto no_logits = device.make_floats(1);
+    transformer.forward(batch, {}, *kv, *no_logits);
     for (const model::LayerOperation& operation : transformer.layer_operations(batch, *kv)) {
         OperationTime time;
         time.name = operation.name;
@@ -105,8 +106,9 @@ OperationsTable measure_table(const weights::ModelFile& file, model::Transformer
         if (operation.name == "attention") {
             const double keys = visible_keys(tokens.positions, config.sliding_window);
             time.operations = 4.0 * config.head_dim * config.n_heads * keys;
-            // A prompt reads its keys once; each stream has its own.
-            const double read = tokens.pages.size() == 1 ? batch.n_tokens() : keys;
+            // The tokens of a prompt share its keys; each stream has its own.
+            const bool prompt = batch.n_tokens() > 1 && tokens.pages.size() == 1;
+            const double read = prompt ? batch.n_tokens() : keys;
             time.bytes = read * 2.0 * config.n_kv_heads * (config.head_dim + double{sizeof(float)});
         }
         time.seconds = seconds_of(device, batch, config.n_layers, operation.run);

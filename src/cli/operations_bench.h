@@ -23,6 +23,7 @@ struct OperationsTable {
     std::vector<OperationTime> rows;
 };
 
+/// Operations are started one by one, so that short ones may show how fast the host starts them.
 /// A prompt of `n_prompt` tokens, and a token each of `n_streams` sequences behind `n_context`
 /// others; 0 leaves one out. An operation runs over the weights of all layers in turn, so that no
 /// cache has them. Errors: out_of_memory.

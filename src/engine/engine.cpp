@@ -146,12 +146,13 @@ void Engine::start_pass(Time now) {
         return;
     }
     start_clock(shares, now);
+    auto pass = std::make_unique<Pass>(std::move(shares), sampler_,
+                                       transformer_->device().can_draw(room_.vocab_size));
+    ETALON_ASSERT(pass->batch.rows().size() * row_.size() <= logits_->size());
+    transformer_->start(pass->batch.view(), pass->batch.rows(), pages_.cache(), *logits_,
+                        pass->draws.draws(), pass->draws.tokens());
     started_ = now;
-    pass_ = std::make_unique<Pass>(std::move(shares), sampler_,
-                                   transformer_->device().can_draw(room_.vocab_size));
-    ETALON_ASSERT(pass_->batch.rows().size() * row_.size() <= logits_->size());
-    transformer_->start(pass_->batch.view(), pass_->batch.rows(), pages_.cache(), *logits_,
-                        pass_->draws.draws(), pass_->draws.tokens());
+    pass_ = std::move(pass);  // only what has started has to be finished
 }
 
 /// Waits for the pass and decides what follows from it, as much as the next one needs to know.

@@ -135,7 +135,7 @@ const text::Tokenizer& tiny_tokenizer() {
 TinyModel& tiny_model() {
     const auto make = [] {
         const char* card = std::getenv("ETALON_TEST_CARD");
-        return card != nullptr ? backend::make_cuda_backend(std::atoi(card))
+        return card != nullptr ? backend::make_cuda_backend(*backend::cuda_number(card))
                                : backend::make_cpu_backend(backend::choose_isa(nullptr), 1);
     };
     static TinyModel model(make());

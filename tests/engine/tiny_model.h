@@ -40,7 +40,8 @@ void write_tiny(const std::filesystem::path& path, const text::TokenizerData& to
 
 const weights::ModelFile& tiny_file();
 const text::Tokenizer& tiny_tokenizer();
-/// On the CPU with the best instruction set that there is, or on card N with ETALON_TEST_CARD=N.
+/// On the CPU with the best instruction set that there is, or on the card of
+/// ETALON_TEST_CARD=cuda:N.
 TinyModel& tiny_model();
 /// On the reference.
 TinyModel& tiny_reference();
