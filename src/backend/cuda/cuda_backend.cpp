@@ -235,6 +235,9 @@ class CudaBackend final : public Backend {
 
     const DeviceRope& rope_of(const RopeTables& rope);
     RopeView rope_view(const RopeTables& rope, int head_dim);
+    struct Tried;
+    Tried tried(const Batch& batch, const BatchView& view, const KvCache& kv, const FloatBuffer& h,
+                int dim);
     void try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
                     const Layers& operations, KvCache& cache, FloatBuffer& h);
 };
@@ -648,36 +651,65 @@ void CudaBackend::layers(const Batch& batch, const Layers& layers, KvCache& cach
     scope.close();
 }
 
+/// What a trial compares.
+struct CudaBackend::Tried {
+    std::vector<float> h;
+    std::vector<std::uint8_t> failed;
+    std::vector<HostVector> written;  ///< keys and values of the tokens
+
+    /// Values of a token that failed are read by nobody.
+    bool operator==(const Tried& other) const {
+        if (failed != other.failed) return false;
+        const std::size_t dim = h.size() / failed.size();
+        const std::size_t n_written = written.size() / failed.size();
+        const auto same = [](float a, float b) {
+            return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
+        };
+        for (std::size_t i = 0; i < h.size(); ++i) {
+            if (failed[i / dim] == 0 && !same(h[i], other.h[i])) return false;
+        }
+        for (std::size_t i = 0; i < written.size(); ++i) {
+            if (failed[i / n_written] != 0) continue;
+            if (written[i].q != other.written[i].q) return false;
+            if (!same(written[i].scale, other.written[i].scale)) return false;
+        }
+        return true;
+    }
+};
+
+CudaBackend::Tried CudaBackend::tried(const Batch& batch, const BatchView& view, const KvCache& kv,
+                                      const FloatBuffer& h, int dim) {
+    wait();
+    Tried result;
+    result.h.resize(size_of(view.n_tokens) * size_of(dim));
+    result.failed.resize(size_of(view.n_tokens));
+    copy_to_host(result.h.data(), h.data(), result.h.size() * sizeof(float));
+    copy_to_host(result.failed.data(), view.failed, result.failed.size());
+    for (std::size_t t = 0; t < result.failed.size(); ++t) {
+        const int position = batch.positions[t];
+        const auto& table = batch.page_tables[size_of(batch.sequence_of[t])];
+        const int page = table[size_of(position / kPageTokens)];
+        for (int i = 0; i < kv.shape.n_layers * kv.shape.n_kv_heads; ++i) {
+            const int layer = i / kv.shape.n_kv_heads;
+            const int head = i % kv.shape.n_kv_heads;
+            const int slot = position % kPageTokens;
+            result.written.push_back(read_key(kv, layer, page, slot, head));
+            result.written.push_back(read_value(kv, layer, page, slot, head));
+        }
+    }
+    return result;
+}
+
 /// The kernel, and then from the same h the operations, whose results stay.
 void CudaBackend::try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
                              const Layers& operations, KvCache& cache, FloatBuffer& h) {
-    const std::size_t n = size_of(view.n_tokens) * size_of(layers.dim);
-    const std::size_t n_tokens = size_of(view.n_tokens);
-    wait();
-    std::vector<float> before(n);
-    std::vector<std::uint8_t> failed_before(n_tokens);
-    copy_to_host(before.data(), h.data(), n * sizeof(float));
-    copy_to_host(failed_before.data(), view.failed, n_tokens);
-    const auto results = [&] {
-        wait();
-        std::pair<std::vector<float>, std::vector<std::uint8_t>> both{n, n_tokens};
-        copy_to_host(both.first.data(), h.data(), n * sizeof(float));
-        copy_to_host(both.second.data(), view.failed, n_tokens);
-        return both;
-    };
+    const Tried before = tried(batch, view, cache, h, layers.dim);
     launch_decode_layers(view, layers, device_.n_multiprocessors(), device_.stream());
-    const auto by_kernel = results();
-    copy_to_device(h.data(), before.data(), n * sizeof(float));
-    copy_to_device(view.failed, failed_before.data(), n_tokens);
+    const Tried by_kernel = tried(batch, view, cache, h, layers.dim);
+    copy_to_device(h.data(), before.h.data(), before.h.size() * sizeof(float));
+    copy_to_device(view.failed, before.failed.data(), before.failed.size());
     Backend::layers(batch, operations, cache, h);
-    const auto by_operations = results();
-    // Values of a token that failed are read by nobody.
-    bool equal = by_kernel.second == by_operations.second;
-    for (std::size_t i = 0; i < n && equal; ++i) {
-        equal = by_operations.second[i / size_of(layers.dim)] != 0 ||
-                std::bit_cast<std::uint32_t>(by_kernel.first[i]) ==
-                    std::bit_cast<std::uint32_t>(by_operations.first[i]);
-    }
+    const bool equal = by_kernel == tried(batch, view, cache, h, layers.dim);
     trials_.add(layers, equal);
     if (!equal) {
         fmt::print(stderr,
