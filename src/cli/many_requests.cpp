@@ -41,7 +41,10 @@ double seconds_of(engine::Engine& engine, const ManyRequests& many,
         engine::Request request = request_of(many, i);
         request.prompt = prompt;
         const auto submitted = engine.submit(std::move(request), Clock::now() - start);
-        if (const auto* refusal = std::get_if<engine::Refusal>(&submitted)) throw refusal->error;
+        if (const auto* refusal = std::get_if<engine::Refusal>(&submitted)) {
+            const Error& why = refusal->error;
+            throw Error(why.code(), why.message(), why.hint());
+        }
     }
     std::size_t n_tokens = 0;
     while (engine.has_work()) {
