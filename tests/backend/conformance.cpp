@@ -304,19 +304,33 @@ std::string difference(const Outcome& reference, const Outcome& tested) {
     return "";
 }
 
-void add_test(const std::string& subject, const std::string& name, Body body) {
+namespace {
+
+void register_case(const std::string& subject, const std::string& name, Body body,
+                   bool cards_only) {
     const std::string full_name = subject + "/" + name;
     const std::uint64_t seed = seed_of(full_name);
     if (seed % kCasesOfOneRun != 0) return;
     const auto shared = std::make_shared<Case>(Case{full_name, std::move(body), seed});
     register_card_test();
     for (const Target& target : available_targets()) {
+        if (cards_only && target.isa) continue;
         const std::string suite = fmt::format("{}/{}", subject, target.name);
         testing::RegisterTest(suite.c_str(), name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
                               [&target, shared]() -> ConformanceTest* {
                                   return new ConformanceTest(target, shared);
                               });
     }
+}
+
+}  // namespace
+
+void add_test(const std::string& subject, const std::string& name, Body body) {
+    register_case(subject, name, std::move(body), false);
+}
+
+void add_card_test(const std::string& subject, const std::string& name, Body body) {
+    register_case(subject, name, std::move(body), true);
 }
 
 OwnedBatch::OwnedBatch(int n_tokens) {

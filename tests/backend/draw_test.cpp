@@ -171,19 +171,19 @@ const bool kRegistered = [] {
     for (const int vocab_size : kSizes) {
         const int n_cases = vocab_size <= 5000 ? 12 : 3;
         for (int i = 0; i < n_cases; ++i) {
-            add_test("Draw", fmt::format("n{}_{}", vocab_size, i),
-                     [=](Backend& backend, Random& random, Outcome& outcome) {
-                         run_draws(vocab_size, 24, backend, random, outcome);
-                     });
+            add_card_test("Draw", fmt::format("n{}_{}", vocab_size, i),
+                          [=](Backend& backend, Random& random, Outcome& outcome) {
+                              run_draws(vocab_size, 24, backend, random, outcome);
+                          });
         }
     }
     for (const int n_rows : {1, 5, 300}) {
-        add_test("Draw", fmt::format("rows{}", n_rows),
-                 [=](Backend& backend, Random& random, Outcome& outcome) {
-                     run_draws(700, n_rows, backend, random, outcome);
-                 });
+        add_card_test("Draw", fmt::format("rows{}", n_rows),
+                      [=](Backend& backend, Random& random, Outcome& outcome) {
+                          run_draws(700, n_rows, backend, random, outcome);
+                      });
     }
-    add_test("Draw", "n131072", [](Backend& backend, Random& random, Outcome& outcome) {
+    add_card_test("Draw", "n131072", [](Backend& backend, Random& random, Outcome& outcome) {
         run_draws(131072, 8, backend, random, outcome);
     });
     return true;
