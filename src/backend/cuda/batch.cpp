@@ -106,8 +106,8 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
                                 split.wide_tiles.size() + split.singles.size();
     failed_offset_ = n_words * sizeof(std::int32_t);
     const std::size_t bytes = failed_offset_ + n;
-    host_.reserve(bytes);
-    device_.reserve(bytes);
+    host_.grow(bytes);
+    device_.grow(bytes);
     Writer writer{reinterpret_cast<std::int32_t*>(host_.data())};
     const auto* words = reinterpret_cast<const std::int32_t*>(device_.data());
     view_ = BatchView{};

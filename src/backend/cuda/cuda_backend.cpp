@@ -251,14 +251,13 @@ bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
     if (view.n_tiles > 0 || pass.rows.empty() || !is_identity(pass.rows, batch.n_tokens()))
         return false;
     const auto& kv = static_cast<const CudaKvCache&>(*pass.kv);
-    const GraphKey key{
-        pass.model,
-        pass.logits->data(),
-        kv.view(),
-        view,
-        chunks_max(batch, pass.sliding_window),
-        trials_.n_trials(),
-        {states_.data(), scratch_.data(), results_.sums(), results_.host(), z_.data()}};
+    const GraphKey key{pass.model,
+                       pass.logits->data(),
+                       kv.view(),
+                       view,
+                       chunks_max(batch, pass.sliding_window),
+                       trials_.n_trials(),
+                       {states_.data(), scratch_.data(), results_.sums(), z_.data()}};
     check_tokens(batch, pass.vocab_size);
     check_pages(batch, kv.shape.n_pages);
     if (!graphs_.begin(key, device_.stream())) return false;
@@ -443,10 +442,10 @@ void CudaBackend::draw(const Batch& batch, const FloatBuffer& logits, int vocab_
 const std::int32_t* CudaBackend::send_rows(std::span<const std::int32_t> rows) {
     if (rows.size() > rows_.size()) {
         wait();
-        rows_.reserve(rows.size());
+        rows_.grow(rows.size());
     }
     rows_sent_.wait();  // the copy before this one has left the host's buffer
-    host_rows_.reserve(rows.size_bytes());
+    host_rows_.grow(rows.size_bytes());
     std::memcpy(host_rows_.data(), rows.data(), rows.size_bytes());
     check(cudaMemcpyAsync(rows_.data(), host_rows_.data(), rows.size_bytes(),
                           cudaMemcpyHostToDevice, device_.stream()),
@@ -462,8 +461,8 @@ ActivationsView CudaBackend::gathered(const CudaActivations& x, const std::int32
     const std::size_t bytes = size_of(n_rows) * size_of(x.stride());
     if (bytes > gathered_.row_q.size() || size_of(n_rows) > gathered_.row_scales.size()) {
         wait();
-        gathered_.row_q.reserve(bytes);
-        gathered_.row_scales.reserve(size_of(n_rows));
+        gathered_.row_q.grow(bytes);
+        gathered_.row_scales.grow(size_of(n_rows));
     }
     launch_gather_rows(x.view(), rows, n_rows, gathered_.view(), device_.stream());
     return gathered_.view();
@@ -562,7 +561,7 @@ float* CudaBackend::state_room(std::size_t rows, const AttentionShape& shape, in
     const std::size_t floats = rows * size_of(shape.n_chunks) * attention_state_floats(dim_stride);
     if (floats > states_.size()) {
         wait();
-        states_.reserve(floats);
+        states_.grow(floats);
     }
     return states_.data();
 }
@@ -752,20 +751,9 @@ HostVector CudaBackend::read_value(const KvCache& kv, int layer, int page, int s
 
 void CudaBackend::clear_page(KvCache& cache, int page) {
     const auto& kv = static_cast<CudaKvCache&>(cache);
-    const std::size_t n_heads = size_of(kv.shape.n_kv_heads);
-    const std::size_t head_bytes = size_of(kPageTokens) * size_of(kv.view().dim_stride);
+    ETALON_ASSERT(page >= 0 && page < kv.shape.n_pages);
     device_.use();
-    const auto zero = [&](const auto& all, std::size_t first, std::size_t n) {
-        check(cudaMemsetAsync(all.data() + first, 0, n * sizeof(*all.data()), device_.stream()),
-              "clearing a page");
-    };
-    for (int layer = 0; layer < kv.shape.n_layers; ++layer) {
-        const std::size_t first = page_index(kv.shape, layer, page, 0);
-        zero(kv.keys, first * head_bytes, n_heads * head_bytes);
-        zero(kv.values, first * head_bytes, n_heads * head_bytes);
-        zero(kv.key_scales, first * kPageTokens, n_heads * kPageTokens);
-        zero(kv.value_scales, first * kPageTokens, n_heads * kPageTokens);
-    }
+    launch_clear_page(kv.view(), kv.shape.n_layers, page, device_.stream());
 }
 
 }  // namespace

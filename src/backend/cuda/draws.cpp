@@ -122,8 +122,8 @@ void Draws::start(const float* logits, int vocab_size, std::span<const Draw> dra
     const std::size_t bytes = row_bytes + words_.size() * sizeof(std::uint32_t);
     if (bytes > input_.size() || rows_.size() > drawn_.size()) {
         check(cudaStreamSynchronize(stream), "forward pass");
-        input_.reserve(std::bit_ceil(bytes));
-        drawn_.reserve(std::max(std::bit_ceil(rows_.size()), kRowsRoomMin));
+        input_.grow(bytes);
+        drawn_.grow(std::max(rows_.size(), kRowsRoomMin));
     }
     // The copy of the pass before has left: its finish() waited for the stream.
     sent_.reserve(input_.size());

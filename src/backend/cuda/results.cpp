@@ -24,18 +24,19 @@ bool fits(int n_rows, int n) noexcept {
 void Results::fetch(const float* logits, int n_rows, int n, Stream stream) {
     clear();
     const auto rows = static_cast<std::size_t>(n_rows);
-    const std::size_t floats = fits(n_rows, n) ? rows * static_cast<std::size_t>(n) : 0;
-    const std::size_t sum_bytes = rows * sizeof(std::uint64_t);
     if (rows > sums_.size()) check(cudaStreamSynchronize(stream), "forward pass");
-    sums_.reserve(rows);
-    host_.reserve(sum_bytes + floats * sizeof(float));
+    sums_.grow(rows);
     launch_checksum(logits, n_rows, static_cast<std::size_t>(n), sums_.data(), stream);
     fetched(logits, n_rows, n);
 }
 
-void Results::send(Stream stream) const {
+void Results::send(Stream stream) {
     if (logits_ == nullptr) return;
     const std::size_t sum_bytes = n_rows_ * sizeof(std::uint64_t);
+    std::size_t n_kept = n_rows_;  // rows up to the last one that is kept
+    while (n_kept > 0 && !keeps(n_kept - 1))
+        --n_kept;
+    host_.grow(sum_bytes + n_kept * n_ * sizeof(float));
     check(cudaMemcpyAsync(host_.data(), sums_.data(), sum_bytes, cudaMemcpyDeviceToHost, stream),
           "checksums from the card");
     for (std::size_t row = 0; row < n_rows_;) {

@@ -25,7 +25,7 @@ class Results {
     void keep(const float* logits, std::span<const Draw> draws);
     /// Starts the copies. They are no part of a recorded pass: the driver refuses one whose copies
     /// read a buffer that was freed, even when another one lies in its place.
-    void send(Stream stream) const;
+    void send(Stream stream);
     /// The stream is idle: what was fetched is there.
     void arrived() noexcept { ready_ = logits_ != nullptr; }
     /// Nothing of an earlier pass is known any more.
@@ -44,7 +44,6 @@ class Results {
     std::optional<std::uint64_t> checksum(const float* logits, std::size_t row,
                                           std::size_t n) const;
 
-    const void* host() const noexcept { return host_.data(); }
     const void* sums() const noexcept { return sums_.data(); }
 
   private:

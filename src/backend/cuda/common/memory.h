@@ -4,6 +4,7 @@
 //   y.upload(host.data(), n);           // waits
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <utility>
 
@@ -46,6 +47,10 @@ class DeviceArray {
         *this = DeviceArray();  // the old memory is free before the new is asked for
         *this = DeviceArray(size);
     }
+    /// The same, to a power of two: what grows by little at a time grows seldom.
+    void grow(std::size_t size) {
+        if (size > size_) reserve(std::bit_ceil(size));
+    }
     void upload(const T* from, std::size_t n, std::size_t offset = 0) {
         ETALON_ASSERT(offset <= size_ && n <= size_ - offset);
         if (n > 0) copy_to_device(data_ + offset, from, n * sizeof(T));
@@ -75,6 +80,9 @@ class PinnedBytes {
         size_ = 0;
         data_ = static_cast<std::byte*>(allocate_pinned(size));
         size_ = size;
+    }
+    void grow(std::size_t size) {
+        if (size > size_) reserve(std::bit_ceil(size));
     }
 
   private:

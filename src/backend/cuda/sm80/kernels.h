@@ -264,6 +264,9 @@ inline constexpr int kDrawVocabMax = 1 << 21;
 void launch_draw(const float* logits, int n, const DrawRow* rows, int n_rows,
                  const std::uint32_t* words, float* adjusted, std::int32_t* tokens, Stream stream);
 
+/// --- clear_page.cu --- zeroes keys, values and scales of `page` in n_layers layers.
+void launch_clear_page(const KvView& kv, int n_layers, int page, Stream stream);
+
 /// --- gather_rows.cu --- the int8 rows rows[i] of `from` as rows i of `to`.
 void launch_gather_rows(const ActivationsView& from, const std::int32_t* rows, int n_rows,
                         const ActivationsView& to, Stream stream);
