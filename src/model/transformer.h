@@ -39,6 +39,9 @@ class Transformer {
     backend::Backend& device() const noexcept { return *backend_; }
     int n_tokens_max() const noexcept { return n_tokens_max_; }
 
+    /// The weights of the layers, as the device holds them.
+    std::span<const backend::Layer> layers() const noexcept { return views_; }
+
     /// A cache of `n_pages` pages of 64 tokens for every layer.
     std::unique_ptr<backend::KvCache> make_kv_cache(int n_pages) const;
 
