@@ -63,14 +63,17 @@ Engine::Engine(model::Transformer& transformer, const text::Tokenizer& tokenizer
 }
 
 Engine::~Engine() {
-    try {
-        if (pass_) transformer_->finish(pass_->batch.view());
-    } catch (const Error&) {  // the device is lost, and with it the pass
-        pass_.reset();
-    }
+    const auto if_device_lives = [](const auto& act) {
+        try {
+            act();
+        } catch (const Error&) {
+            // It is lost, and with it the pass and what the pages held.
+        }
+    };
+    if (pass_) if_device_lives([&] { transformer_->finish(pass_->batch.view()); });
     for (const auto& [id, active] : requests_) {
         for (const auto& sequence : active->choices)
-            scheduler_.remove(*sequence);
+            if_device_lives([&] { scheduler_.remove(*sequence); });
     }
 }
 

@@ -13,6 +13,7 @@ PagePool::PagePool(backend::Backend& device, backend::KvCache& kv)
 }
 
 std::optional<std::int32_t> PagePool::take() {
+    ETALON_ASSERT(clears_);
     if (free_.empty()) return std::nullopt;
     const std::int32_t page = free_.back();
     free_.pop_back();
@@ -24,9 +25,12 @@ std::optional<std::int32_t> PagePool::take() {
 void PagePool::give_back(std::int32_t page) {
     ETALON_ASSERT(page >= 0 && page < n_pages());
     ETALON_ASSERT(taken_[static_cast<std::size_t>(page)]);
-    device_->clear_page(*kv_, page);
     taken_[static_cast<std::size_t>(page)] = false;
     free_.push_back(page);
+    if (!clears_) return;
+    clears_ = false;
+    device_->clear_page(*kv_, page);
+    clears_ = true;
 }
 
 }  // namespace etalon::engine

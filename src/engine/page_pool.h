@@ -20,7 +20,8 @@ class PagePool {
 
     /// nullopt when none is free.
     std::optional<std::int32_t> take();
-    /// `page` was taken and is not held any more.
+    /// `page` was taken and is not held any more. Throws what the device throws when it is lost;
+    /// from then on it is not asked any more, so that what holds pages can end, and none is taken.
     void give_back(std::int32_t page);
 
   private:
@@ -28,6 +29,7 @@ class PagePool {
     backend::KvCache* kv_;
     std::vector<std::int32_t> free_;  // taken from the back
     std::vector<bool> taken_;         // [n_pages]
+    bool clears_ = true;              // the device is there
 };
 
 }  // namespace etalon::engine
