@@ -155,8 +155,16 @@ void add_doctor(CLI::App& app) {
     const auto json = std::make_shared<bool>(false);
     const auto sandbox = std::make_shared<bool>(false);
     command->add_flag("--json", *json, "print JSON");
-    command->add_flag("--sandbox", *sandbox, "say what the kernel forbids a worker, by trying it");
-    command->callback([json, sandbox] { *sandbox ? report_sandbox(*json) : doctor(*json); });
+    CLI::Option* try_sandbox = command->add_flag(
+        "--sandbox", *sandbox, "say what the kernel forbids a worker, by trying it");
+    const auto device = std::make_shared<std::string>("cpu");
+    command
+        ->add_option("--device", *device,
+                     "with --sandbox: cpu, cuda:N or auto, which is in use then")
+        ->check(CLI::Validator(check_device_name, ""))
+        ->needs(try_sandbox);
+    command->callback(
+        [json, sandbox, device] { *sandbox ? report_sandbox(*device, *json) : doctor(*json); });
 }
 
 }  // namespace etalon::cli

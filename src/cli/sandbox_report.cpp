@@ -32,6 +32,7 @@ void print_plain(const worker::ProbeReport& report) {
     for (const worker::Layer& layer : report.sandbox.layers()) {
         print_field(layer.name, fmt::format("{} ({})", layer.on ? "on" : "missing", layer.detail));
     }
+    if (!report.computed.empty()) print_field("device", report.computed);
     print("\n/proc/PID/status of a process inside\n");
     for (const auto& [key, value] : report.status)
         print_row(key, value);
@@ -60,14 +61,16 @@ ordered_json to_json(const worker::ProbeReport& report) {
                             {"refused", canary.refused},
                             {"result", canary.result}});
     }
-    return {{"all_on", report.sandbox.all_on()},
-            {"layers", layers},
-            {"status", status},
-            {"canaries", canaries}};
+    ordered_json json = {{"all_on", report.sandbox.all_on()},
+                         {"layers", layers},
+                         {"status", status},
+                         {"canaries", canaries}};
+    if (!report.computed.empty()) json["device"] = report.computed;
+    return json;
 }
 
-void report_sandbox(bool json) {
-    const worker::ProbeReport report = worker::probe_sandbox();
+void report_sandbox(const std::string& device, bool json) {
+    const worker::ProbeReport report = worker::probe_sandbox(device);
     if (json) {
         print_json(to_json(report));
     } else {

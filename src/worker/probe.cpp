@@ -11,18 +11,22 @@
 #include <cstring>
 #include <fmt/format.h>
 #include <fstream>
+#include <memory>
 #include <sstream>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "backend/operations.h"
 #include "base/error.h"
+#include "worker/card.h"
 
 namespace etalon::worker {
 
 namespace {
 
 constexpr const char* kDone = "done\n";
+constexpr const char* kComputes = "computes behind the locks";
 constexpr std::size_t kReportBytesMax = 65536;  // some dozens of lines
 /// Lines of /proc/PID/status that speak of locks.
 constexpr std::array kStatusKeys{"CapEff",  "CapBnd",          "NoNewPrivs",
@@ -33,14 +37,45 @@ std::string line(const Canary& canary) {
                        canary.expected, canary.refused, canary.result);
 }
 
+/// The card, or a line that says why there is none.
+std::unique_ptr<backend::Backend> open_card_or_tell(const std::string& device,
+                                                    std::string& report) {
+    try {
+        return open_card(device);
+    } catch (const Error& error) {
+        report += fmt::format("failed\t{}\n", error.message());
+        return nullptr;
+    }
+}
+
+/// Quantises one row on the card; says what came of it.
+std::string compute(backend::Backend& card) {
+    constexpr std::array<float, 4> kRow{127.0F, -3.0F, 0.0F, 64.0F};
+    const std::array<std::int32_t, 1> zero{0};
+    const std::vector<std::vector<std::int32_t>> tables(1);
+    std::uint8_t failed = 0;
+    const auto v = card.make_floats(kRow.size());
+    const auto x = card.make_activations(1, static_cast<int>(kRow.size()), backend::kRowInt8);
+    card.upload(kRow, *v);
+    card.quantize({zero, zero, zero, tables, {&failed, 1}}, *v, *x);
+    const std::vector<std::int8_t> codes = card.read(*x, 1).row_q;
+    const bool right = std::equal(codes.begin(), codes.end(), kRow.begin(), kRow.end(),
+                                  [](std::int8_t code, float value) { return code == value; });
+    return fmt::format("{}: {}", card.name(), right && failed == 0 ? kComputes : "wrong numbers");
+}
+
 /// What the child does; it never returns into the caller's code.
-[[noreturn]] void run_child(int fd) {
+[[noreturn]] void run_child(int fd, const std::string& device) {
     const std::filesystem::path readable = "/proc/self/exe";
     std::error_code error;
     const std::filesystem::path itself = std::filesystem::read_symlink(readable, error);
-    const Sandbox sandbox =
-        close_sandbox({.files = {itself}, .descriptors = {fd}, .open_card = {}});
+    std::unique_ptr<backend::Backend> card;
     std::string report;
+    const Sandbox sandbox =
+        close_sandbox({.files = {itself}, .descriptors = {fd}, .open_card = [&] {
+                           card = open_card_or_tell(device, report);
+                           return card != nullptr;
+                       }});
     for (const Layer& layer : sandbox.layers())
         report += fmt::format("layer\t{}\t{:d}\t{}\n", layer.name, layer.on, layer.detail);
     for (const Canary& canary : try_canaries(itself))
@@ -51,6 +86,11 @@ std::string line(const Canary& canary) {
             report += line(canary);
     } catch (const Error& failed) {
         report += fmt::format("layer\tseal\t0\t{}\n", failed.message());
+    }
+    try {
+        if (card != nullptr) report += fmt::format("computed\t{}\n", compute(*card));
+    } catch (const Error& failed) {
+        report += fmt::format("failed\t{}\n", failed.message());
     }
     report += kDone;
     for (std::size_t at = 0; at < report.size();) {
@@ -90,6 +130,8 @@ ProbeReport parse(const std::string& text) {
     for (std::string row; std::getline(in, row);) {
         const std::vector<std::string> f = fields_of(row);
         if (f.size() == 4 && f[0] == "layer") layers.push_back({f[1], f[2] == "1", f[3]});
+        if (f.size() == 2 && f[0] == "computed") report.computed = f[1];
+        if (f.size() == 2 && f[0] == "failed") throw Error(ExitCode::failure, f[1]);
         if (f.size() == 6 && f[0] == "canary") {
             report.canaries.push_back({f[1], f[2], f[3] == "1", f[4] == "1", f[5]});
         }
@@ -121,14 +163,14 @@ const Canary* ProbeReport::escaped() const noexcept {
     return found == canaries.end() ? nullptr : &*found;
 }
 
-ProbeReport probe_sandbox() {
+ProbeReport probe_sandbox(const std::string& device) {
     std::array<int, 2> ends{-1, -1};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
         throw Error(ExitCode::failure, fmt::format("socketpair: {}", std::strerror(errno)));
     }
     std::fflush(stdout);  // what waits there would be written twice
     const pid_t pid = ::fork();
-    if (pid == 0) run_child(ends[1]);
+    if (pid == 0) run_child(ends[1], device);
     ::close(ends[1]);
     if (pid < 0) {
         ::close(ends[0]);

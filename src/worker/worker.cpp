@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <sys/random.h>
 
-#include "backend/cuda/cuda.h"
 #include "base/error.h"
 #include "base/sha256.h"
 #include "base/thread_pool.h"
@@ -22,6 +21,7 @@
 #include "wire/channel.h"
 #include "wire/codec.h"
 #include "wire/limits.h"
+#include "worker/card.h"
 #include "worker/limits.h"
 #include "worker/loaded_model.h"
 #include "worker/sandbox.h"
@@ -64,18 +64,6 @@ void require_all(const Sandbox& sandbox) {
                     "etalon doctor --sandbox says what the system offers; without strict the "
                     "worker starts all the same");
     }
-}
-
-/// The card that "cuda:N" names or "auto" finds; nullptr: the processor computes. All kernels are
-/// loaded with it, since later nothing can be opened.
-std::unique_ptr<backend::Backend> open_card(const std::string& name) {
-    ::setenv("CUDA_MODULE_LOADING", "EAGER", 1);
-    std::optional<int> card = backend::cuda_number(name);
-    // A forced instruction set is a path of the processor.
-    if (name == "auto" && std::getenv("ETALON_ISA") == nullptr) {
-        card = backend::first_usable_card();
-    }
-    return card ? backend::make_cuda_backend(*card) : nullptr;
 }
 
 SandboxOptions sandbox_options(const WorkerOptions& options, const weights::Admission& admission,

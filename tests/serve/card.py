@@ -66,11 +66,22 @@ def check_lost_worker(server, checks, expected):
     checks.equal("the new worker gives the same bits", digests(server, 3), expected)
 
 
+def check_locks(checks):
+    done = subprocess.run([os.environ["ETALON_BINARY"], "doctor", "--sandbox", "--device", "cuda:0",
+                           "--json"], check=True, capture_output=True, text=True)
+    probe = json.loads(done.stdout)
+    checks.equal("the card", probe["device"], "cuda:0: computes behind the locks")
+    checks.equal("attempts that got through with the card in use",
+                 [one["name"] for one in probe["canaries"]
+                  if one["refused"] != one["must_be_refused"]], [])
+
+
 def main():
     if not has_card():
         print("no card can be used here")
         return SKIPPED
     checks = Checks()
+    check_locks(checks)
     with start("cuda:0") as server:
         status = json.loads(server.get("/status")[2])
         checks.true("the card computes", status["models"][0]["backend"].startswith("cuda"))
