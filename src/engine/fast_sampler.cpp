@@ -25,11 +25,6 @@ constexpr std::size_t kBlock = 256;
 /// Tokens that are passed over at once where none reaches the bound.
 constexpr std::size_t kFew = 16;
 
-/// A share in [0, 1] in units of 2^-32 (SMP-7, SMP-8); the product is exact in binary64.
-std::uint64_t share_units(float share) {
-    return static_cast<std::uint64_t>(static_cast<double>(share) * 0x1p32 + 0.5);
-}
-
 /// Below 2^31 tokens of at most 2^31, so below 2^62.
 std::uint64_t sum_of(std::span<const std::uint32_t> p) {
     std::uint64_t sum = 0;
@@ -123,7 +118,7 @@ std::int32_t FastSampler::best_of(std::span<const bool> allowed, std::span<float
 /// bound that enough of them reach is low enough.
 std::uint32_t FastSampler::least_needed(const exact::SamplingParameters& parameters,
                                         std::uint64_t total) const {
-    const u128 wanted = u128{total} * share_units(parameters.top_p);
+    const u128 wanted = u128{total} * exact::share_units(parameters.top_p);
     const auto is_enough = [&](std::uint32_t least) {
         if (parameters.top_k > 0) {  // SMP-6
             return count_from(p_, least) >= static_cast<std::uint64_t>(parameters.top_k);
@@ -131,7 +126,7 @@ std::uint32_t FastSampler::least_needed(const exact::SamplingParameters& paramet
         return (u128{sum_from(p_, least)} << 32) >= wanted;  // SMP-7
     };
     // SMP-8: P * 2^32 >= 2^31 * share.
-    const std::uint64_t share = share_units(parameters.min_p);
+    const std::uint64_t share = exact::share_units(parameters.min_p);
     const auto by_min_p = static_cast<std::uint32_t>((share + 1) / 2);
     if (parameters.top_k == 0 && parameters.top_p == 1.0F) return std::max(by_min_p, 1U);
     std::uint32_t least = kLargestP >> 3;
@@ -202,11 +197,11 @@ void FastSampler::filter(const exact::SamplingParameters& parameters, std::uint6
             total += c.p;
     }
     if (parameters.top_p < 1.0F) {  // SMP-7
-        keep_to(last_of_share(share_units(parameters.top_p), total));
+        keep_to(last_of_share(exact::share_units(parameters.top_p), total));
     }
     if (parameters.min_p > 0.0F) {  // SMP-8
         const auto first = std::min_element(candidates_.begin(), candidates_.end(), comes_earlier);
-        const u128 bound = u128{first->p} * share_units(parameters.min_p);
+        const u128 bound = u128{first->p} * exact::share_units(parameters.min_p);
         std::erase_if(candidates_, [&](const Candidate& c) { return (u128{c.p} << 32) < bound; });
     }
 }

@@ -22,12 +22,6 @@ struct Candidate {
     std::uint64_t p;  // in units of 2^-31 of the largest (SMP-5)
 };
 
-/// A share in [0, 1] in units of 2^-32 (SMP-7, SMP-8).
-std::uint64_t share_units(float share) {
-    const double scaled = static_cast<double>(share) * 0x1p32;  // exact
-    return static_cast<std::uint64_t>(scaled + 0.5);
-}
-
 u128 total(const std::vector<Candidate>& candidates) {
     u128 sum = 0;
     for (const Candidate& c : candidates)
@@ -67,6 +61,11 @@ std::uint64_t probability_units(float logit, float largest, float inverse_temper
     const auto whole = static_cast<std::uint64_t>(scaled);
     const float rest = scaled - static_cast<float>(whole);  // 0 or 1/2
     return rest > 0.0F && (whole & 1) != 0 ? whole + 1 : whole;
+}
+
+std::uint64_t share_units(float share) noexcept {
+    const double scaled = static_cast<double>(share) * 0x1p32;  // exact
+    return static_cast<std::uint64_t>(scaled + 0.5);
 }
 
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,

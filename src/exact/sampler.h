@@ -28,6 +28,9 @@ inline constexpr float kTemperatureMin = 1e-3F;
 /// P = rne(exp2((l - l_max) / T * log2 e) * 2^31), 0 where the exponent is below -126 (SMP-5).
 std::uint64_t probability_units(float logit, float largest, float inverse_temperature) noexcept;
 
+/// A share in [0, 1] in units of 2^-32, rounded to the nearest (SMP-7, SMP-8).
+std::uint64_t share_units(float share) noexcept;
+
 /// Philox4x32-10 (SMP-9).
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
                                     std::array<std::uint32_t, 2> key) noexcept;

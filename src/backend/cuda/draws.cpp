@@ -17,11 +17,6 @@ namespace {
 constexpr std::uint64_t kWhole = std::uint64_t{1} << 32;
 constexpr std::size_t kRowsRoomMin = 256;
 
-/// A share in [0, 1] in units of 2^-32 (SMP-7, SMP-8); the product is exact in binary64.
-std::uint64_t share_of(float share) {
-    return static_cast<std::uint64_t>(static_cast<double>(share) * 0x1p32 + 0.5);
-}
-
 }  // namespace
 
 void Draws::add_penalties(const Draw& draw, DrawRow& row) {
@@ -69,12 +64,13 @@ void Draws::add_row(const Draw& draw, std::size_t index, int vocab_size) {
     DrawRow row;
     row.row = static_cast<std::int32_t>(index);
     row.bits = exact::draw_bits(parameters.seed, draw.position, draw.choice);
-    row.top_p = parameters.top_p < 1.0F ? share_of(parameters.top_p) : kWhole;
+    row.top_p = parameters.top_p < 1.0F ? exact::share_units(parameters.top_p) : kWhole;
     if (parameters.temperature >= exact::kTemperatureMin)
         row.inverse_temperature = 1.0F / parameters.temperature;
     row.top_k = parameters.top_k;
     // P * 2^32 >= 2^31 * share: P of the first token is 2^31.
-    const auto by_min_p = static_cast<std::uint32_t>((share_of(parameters.min_p) + 1) / 2);
+    const auto by_min_p =
+        static_cast<std::uint32_t>((exact::share_units(parameters.min_p) + 1) / 2);
     row.p_least = by_min_p > 0 ? by_min_p : 1;
     if (!draw.allowed.empty()) {
         const auto n_words = static_cast<std::size_t>((vocab_size + 31) / 32);
