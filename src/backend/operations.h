@@ -16,9 +16,11 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "exact/formats.h"
+#include "exact/logprobs.h"
 #include "exact/rope.h"
 #include "exact/rotate.h"
 #include "exact/sampler.h"
@@ -157,6 +159,16 @@ struct Pass {
     const FloatBuffer* logits = nullptr;
 };
 
+/// Most tokens of RowLogprobs::top.
+inline constexpr int kTopLogitsMax = 32;
+
+/// What log-probabilities of a row are made of (SMP-11, SMP-12), as the model gave its logits.
+struct RowLogprobs {
+    exact::LogprobSum sum;
+    float logit = 0.0F;                               ///< of the token
+    std::vector<std::pair<std::int32_t, float>> top;  ///< (id, logit), best first
+};
+
 /// How the token behind a row of logits is drawn (SMP-1 to SMP-10): the arguments of exact::sample.
 struct Draw {
     const exact::SamplingParameters* parameters = nullptr;  ///< null: this row is not drawn
@@ -166,7 +178,9 @@ struct Draw {
     std::span<const std::uint32_t> allowed;
     std::uint64_t position = 0;
     std::uint32_t choice = 0;
-    bool wants_logits = false;  ///< the row is downloaded behind the pass
+    /// Not null: filled for the token and the n_top <= kTopLogitsMax best ones.
+    RowLogprobs* logprobs = nullptr;
+    int n_top = 0;
 };
 inline constexpr std::int32_t kNoToken = -1;   ///< ERR-3
 inline constexpr std::int32_t kNotDrawn = -2;  ///< the device has no room: the host draws
@@ -281,9 +295,8 @@ class Backend {
     /// Whether the device has draw(); if not, who calls draws from rows on the host.
     virtual bool can_draw(int /*vocab_size*/) const { return false; }
     /// Behind logits(): tokens[i] from logits[i, vocab_size] by draws[i], or kNoToken, kNotDrawn.
-    /// They are set when finish(batch) returns; that of a row that is not drawn stays as it is. Of
-    /// the rows only those that are not drawn, and those that want it, come to the host with the
-    /// pass.
+    /// They and the log-probabilities are set when finish(batch) returns, those of a row that is
+    /// not drawn stay as they are. Only rows that are not drawn come to the host with the pass.
     virtual void draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,
                       std::span<const Draw> draws, std::span<std::int32_t> tokens);
 

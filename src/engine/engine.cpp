@@ -259,8 +259,8 @@ bool Engine::draw_token(Sequence& sequence, std::size_t row, const StepDraws& dr
     const Request& request = *sequence.request;
     backend::Backend& device = transformer_->device();
     const bool drawn = draws.is_drawn(row);
-    if (!drawn || request.top_logprobs) device.download(*logits_, row * row_.size(), row_);
-    const std::vector<float> raw = request.top_logprobs ? row_ : std::vector<float>();
+    if (!drawn) device.download(*logits_, row * row_.size(), row_);
+    const std::vector<float> raw = !drawn && request.top_logprobs ? row_ : std::vector<float>();
     const auto token = drawn ? draws.token(row)
                              : sampler_.next(request, sequence.choice, sequence.tokens,
                                              static_cast<std::size_t>(sequence.n_prompt()), row_);
@@ -276,7 +276,8 @@ bool Engine::draw_token(Sequence& sequence, std::size_t row, const StepDraws& dr
     event.token = *token;
     event.checksum = device.checksum(*logits_, row, room_.vocab_size);
     if (request.top_logprobs) {
-        event.logprobs = Sampler::logprobs(raw, *token, *request.top_logprobs);
+        event.logprobs = drawn ? Sampler::logprobs(draws.logprobs(row))
+                               : Sampler::logprobs(raw, *token, *request.top_logprobs);
     }
     sequence.tokens.push_back(*token);
     ++sequence.usage->answer_tokens;

@@ -5,9 +5,12 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/limits.h"
 #include "exact/logprobs.h"
 
 namespace etalon::engine {
+
+static_assert(kTopLogprobsMax <= backend::kTopLogitsMax);
 
 Sampler::Sampler(const text::Tokenizer& tokenizer, int vocab_size, const backend::Backend& device)
     : fast_(device),
@@ -69,13 +72,19 @@ backend::Draw Sampler::draw_of(const Request& request, int choice,
     draw.allowed = words;
     draw.position = prompt.size() + answer.size();
     draw.choice = static_cast<std::uint32_t>(choice);
-    draw.wants_logits = request.top_logprobs.has_value();
     return draw;
 }
 
 TokenLogprobs Sampler::logprobs(std::span<const float> logits, std::int32_t token, int n_top) {
     const exact::Logprobs all(logits);
     return {all.of(token), all.top(n_top)};
+}
+
+TokenLogprobs Sampler::logprobs(const backend::RowLogprobs& row) {
+    TokenLogprobs told{row.sum.of(row.logit), {}};
+    for (const auto& [id, logit] : row.top)
+        told.top.emplace_back(id, row.sum.of(logit));
+    return told;
 }
 
 }  // namespace etalon::engine

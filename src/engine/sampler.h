@@ -39,6 +39,8 @@ class Sampler {
 
     /// As the request asks; `logits` as the model gave them, all finite (SMP-11, SMP-12).
     static TokenLogprobs logprobs(std::span<const float> logits, std::int32_t token, int n_top);
+    /// The same from what the device made of the row.
+    static TokenLogprobs logprobs(const backend::RowLogprobs& row);
 
   private:
     /// Flags of the tokens that may come next; empty when all may.

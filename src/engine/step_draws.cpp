@@ -10,6 +10,7 @@ StepDraws::StepDraws(std::span<const Share> shares, const StepBatch& batch, Samp
     draws_.resize(batch.rows().size());
     tokens_.resize(draws_.size(), backend::kNoToken);
     masks_.resize(draws_.size());
+    logprobs_.resize(draws_.size());
     drafted_.reserve(shares.size());  // spans into its elements stay
     for (std::size_t i = 0; i < shares.size(); ++i) {
         const Share& share = shares[i];
@@ -29,6 +30,9 @@ StepDraws::StepDraws(std::span<const Share> shares, const StepBatch& batch, Samp
             const std::size_t row = batch.first_row(i) + k;
             draws_[row] = sampler.draw_of(*sequence.request, sequence.choice, prompt,
                                           answer.first(n_answer + k), masks_[row]);
+            if (!sequence.request->top_logprobs) continue;
+            draws_[row].logprobs = &logprobs_[row];
+            draws_[row].n_top = *sequence.request->top_logprobs;
         }
     }
 }

@@ -38,8 +38,12 @@ class StepDraws {
         return tokens_[row];
     }
 
+    /// Of a row that is drawn and whose request wants log-probabilities.
+    const backend::RowLogprobs& logprobs(std::size_t row) const { return logprobs_.at(row); }
+
   private:
     std::vector<backend::Draw> draws_;                // by row of logits
+    std::vector<backend::RowLogprobs> logprobs_;      // likewise
     std::vector<std::int32_t> tokens_;                // likewise
     std::vector<std::vector<std::uint32_t>> masks_;   // likewise
     std::vector<std::vector<std::int32_t>> drafted_;  // answers with their drafts

@@ -12,17 +12,20 @@
 
 namespace etalon::exact {
 
+float LogprobSum::of(float logit) const noexcept {
+    const float ln_sum = (log2(static_cast<float>(sum)) - 31.0F) * kLn2;
+    return (logit - largest) - ln_sum;  // SMP-11
+}
+
 Logprobs::Logprobs(std::span<const float> logits) : logits_(logits) {
     ETALON_ASSERT(!logits.empty() && amax_bits(logits) < kInfinityBits);
-    largest_ = *std::max_element(logits.begin(), logits.end());
-    std::uint64_t sum = 0;
+    sum_.largest = *std::max_element(logits.begin(), logits.end());
     for (const float l : logits)
-        sum += probability_units(l, largest_, 1.0F);
-    ln_sum_ = (log2(static_cast<float>(sum)) - 31.0F) * kLn2;  // SMP-11
+        sum_.sum += probability_units(l, sum_.largest, 1.0F);
 }
 
 float Logprobs::of(std::int32_t id) const noexcept {
-    return (logits_[static_cast<std::size_t>(id)] - largest_) - ln_sum_;
+    return sum_.of(logits_[static_cast<std::size_t>(id)]);
 }
 
 std::vector<std::pair<std::int32_t, float>> Logprobs::top(int n) const {  // SMP-12

@@ -9,6 +9,15 @@
 
 namespace etalon::exact {
 
+/// What SMP-11 needs to know of a row, for devices that sum it themselves.
+struct LogprobSum {
+    float largest = 0.0F;   ///< logit
+    std::uint64_t sum = 0;  ///< of P at temperature 1 (SMP-5)
+
+    /// ln of the probability of a token with this logit.
+    float of(float logit) const noexcept;
+};
+
 /// One row of logits, as the model gave them: before penalties, bias and temperature.
 ///   const Logprobs logprobs(logits);
 ///   float p = logprobs.of(token);
@@ -28,8 +37,7 @@ class Logprobs {
 
   private:
     std::span<const float> logits_;
-    float largest_;
-    float ln_sum_;  // ln of the sum of exp(l - largest)
+    LogprobSum sum_;
 };
 
 }  // namespace etalon::exact

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/conformance.h"
+#include "exact/logprobs.h"
 #include "exact/sampler.h"
 
 namespace etalon::backend::conformance {
@@ -24,7 +25,7 @@ struct RowInput {
     std::uint64_t position = 0;
     std::uint32_t choice = 0;
     bool drawn = true;
-    bool wants_logits = false;
+    int n_top = -1;  // no log-probabilities
 
     std::vector<std::uint32_t> words() const {
         std::vector<std::uint32_t> words((allowed.size() + 31) / 32, 0);
@@ -78,7 +79,7 @@ RowInput random_input(Random& random, int vocab_size) {
             input.allowed[static_cast<std::size_t>(random.below(vocab_size))] = true;
     }
     input.drawn = random.below(8) != 0;
-    input.wants_logits = random.below(4) == 0;
+    if (random.below(4) == 0) input.n_top = random.below(kTopLogitsMax + 1);
     return input;
 }
 
@@ -134,6 +135,24 @@ std::vector<std::int32_t> reference_draws(const std::vector<RowInput>& inputs,
     return tokens;
 }
 
+/// What src/exact says of the rows that have a token and want it.
+void reference_logprobs(const std::vector<RowInput>& inputs, const std::vector<float>& logits,
+                        const std::vector<std::int32_t>& tokens,
+                        std::vector<RowLogprobs>& logprobs) {
+    const std::size_t n = logits.size() / inputs.size();
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        if (!inputs[i].drawn || inputs[i].n_top < 0 || tokens[i] < 0) continue;
+        const std::span<const float> row = std::span(logits).subspan(i * n, n);
+        RowLogprobs& to = logprobs[i];
+        to.sum.largest = *std::max_element(row.begin(), row.end());
+        for (const float logit : row)
+            to.sum.sum += exact::probability_units(logit, to.sum.largest, 1.0F);
+        to.logit = row[static_cast<std::size_t>(tokens[i])];
+        for (const auto& [id, value] : exact::Logprobs(row).top(inputs[i].n_top))
+            to.top.emplace_back(id, row[static_cast<std::size_t>(id)]);
+    }
+}
+
 void run_draws(int vocab_size, int n_rows, Backend& backend, Random& random, Outcome& outcome) {
     std::vector<float> logits;
     std::vector<RowInput> inputs;
@@ -143,6 +162,7 @@ void run_draws(int vocab_size, int n_rows, Backend& backend, Random& random, Out
         inputs.push_back(random_input(random, vocab_size));
     }
     std::vector<std::int32_t> tokens(inputs.size(), vocab_size);  // stays where nothing is drawn
+    std::vector<RowLogprobs> logprobs(inputs.size());
     if (backend.can_draw(vocab_size)) {
         std::vector<Draw> draws;
         std::vector<std::vector<std::uint32_t>> words;
@@ -151,7 +171,8 @@ void run_draws(int vocab_size, int n_rows, Backend& backend, Random& random, Out
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             const RowInput& input = inputs[i];
             draws.push_back({input.drawn ? &input.parameters : nullptr, input.prompt, input.answer,
-                             words[i], input.position, input.choice, input.wants_logits});
+                             words[i], input.position, input.choice,
+                             input.n_top >= 0 ? &logprobs[i] : nullptr, std::max(input.n_top, 0)});
         }
         const auto buffer = uploaded(backend, logits);
         OwnedBatch batch(n_rows);
@@ -159,10 +180,21 @@ void run_draws(int vocab_size, int n_rows, Backend& backend, Random& random, Out
         outcome.add("logits stay", std::span<const float>(downloaded(backend, *buffer)));
     } else {
         tokens = reference_draws(inputs, logits, vocab_size);
+        reference_logprobs(inputs, logits, tokens, logprobs);
         outcome.add("logits stay", std::span<const float>(logits));
     }
     for (const std::int32_t token : tokens)
         outcome.add("token", static_cast<std::uint64_t>(static_cast<std::uint32_t>(token)));
+    for (const RowLogprobs& row : logprobs) {
+        std::vector<float> values{row.sum.largest, row.logit};
+        if (row.sum.sum > 0) values.push_back(row.sum.of(row.logit));
+        outcome.add("sum of P", row.sum.sum);
+        for (const auto& [id, logit] : row.top) {
+            outcome.add("best token", static_cast<std::uint64_t>(id));
+            values.push_back(logit);
+        }
+        outcome.add("log-probabilities", std::span<const float>(values));
+    }
 }
 
 const bool kRegistered = [] {

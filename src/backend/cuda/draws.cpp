@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::uint64_t kWhole = std::uint64_t{1} << 32;
 constexpr std::size_t kRowsRoomMin = 256;
+static_assert(kTopLogitsMax <= kRowTopMax);
 
 }  // namespace
 
@@ -79,6 +80,11 @@ void Draws::add_row(const Draw& draw, std::size_t index, int vocab_size) {
         words_.insert(words_.end(), draw.allowed.begin(), draw.allowed.end());
     }
     add_penalties(draw, row);
+    if (draw.logprobs != nullptr) {
+        ETALON_ASSERT(draw.n_top >= 0 && draw.n_top <= kTopLogitsMax);
+        row.n_top = draw.n_top;
+        wants_sums_ = true;
+    }
     rows_.push_back(row);
 }
 
@@ -108,6 +114,8 @@ void Draws::start(const float* logits, int vocab_size, std::span<const Draw> dra
     seen_.resize(vocab, 0);
     n_adjusted_ = 0;
     tokens_ = tokens;
+    draws_ = draws;
+    wants_sums_ = false;
     for (std::size_t i = 0; i < draws.size(); ++i) {
         if (draws[i].parameters != nullptr) add_row(draws[i], i, vocab_size);
     }
@@ -128,10 +136,18 @@ void Draws::start(const float* logits, int vocab_size, std::span<const Draw> dra
     if (!words_.empty()) std::memcpy(sent_.data() + row_bytes, words_.data(), bytes - row_bytes);
     check(cudaMemcpyAsync(input_.data(), sent_.data(), bytes, cudaMemcpyHostToDevice, stream),
           "parameters of draws");
-    launch_draw(logits, vocab_size, reinterpret_cast<const DrawRow*>(input_.data()),
-                static_cast<int>(rows_.size()),
+    const auto* rows = reinterpret_cast<const DrawRow*>(input_.data());
+    const int n_rows = static_cast<int>(rows_.size());
+    launch_draw(logits, vocab_size, rows, n_rows,
                 reinterpret_cast<const std::uint32_t*>(input_.data() + row_bytes), adjusted_.data(),
                 drawn_.data(), stream);
+    if (!wants_sums_) return;
+    if (rows_.size() > sums_.size()) {
+        check(cudaStreamSynchronize(stream), "forward pass");
+        sums_.grow(rows_.size());
+    }
+    received_sums_.reserve(sums_.size() * sizeof(RowSums));
+    launch_logprobs(logits, vocab_size, rows, n_rows, drawn_.data(), sums_.data(), stream);
 }
 
 void Draws::send(Stream stream) const {
@@ -139,13 +155,29 @@ void Draws::send(Stream stream) const {
     check(cudaMemcpyAsync(received_.data(), drawn_.data(), rows_.size() * sizeof(std::int32_t),
                           cudaMemcpyDeviceToHost, stream),
           "tokens from the card");
+    if (!wants_sums_) return;
+    check(cudaMemcpyAsync(received_sums_.data(), sums_.data(), rows_.size() * sizeof(RowSums),
+                          cudaMemcpyDeviceToHost, stream),
+          "log-probabilities from the card");
+}
+
+void Draws::set_logprobs(std::size_t i, RowLogprobs& to) const {
+    RowSums sums;
+    std::memcpy(&sums, received_sums_.data() + i * sizeof(sums), sizeof(sums));
+    to.sum = {sums.largest, sums.sum};
+    to.logit = sums.logit;
+    to.top.clear();
+    for (int k = 0; k < rows_[i].n_top && sums.top[k].id >= 0; ++k)
+        to.top.emplace_back(sums.top[k].id, sums.top[k].logit);
 }
 
 void Draws::arrived() {
     for (std::size_t i = 0; i < rows_.size(); ++i) {
         std::int32_t token = kNoToken;
         std::memcpy(&token, received_.data() + i * sizeof(token), sizeof(token));
-        tokens_[static_cast<std::size_t>(rows_[i].row)] = token;
+        const auto row = static_cast<std::size_t>(rows_[i].row);
+        tokens_[row] = token;
+        if (token >= 0 && rows_[i].n_top >= 0) set_logprobs(i, *draws_[row].logprobs);
     }
     clear();
 }

@@ -15,18 +15,20 @@ namespace etalon::backend::cuda {
 
 class Draws {
   public:
-    /// Starts the draws; `tokens` outlives arrived(). vocab_size <= kDrawVocabMax.
+    /// Starts the draws; what it is given stays as it is until arrived(). vocab_size <=
+    /// kDrawVocabMax.
     void start(const float* logits, int vocab_size, std::span<const Draw> draws,
                std::span<std::int32_t> tokens, Stream stream);
-    /// Starts the copy of the tokens to the host, when some are drawn.
+    /// Starts the copies of tokens and log-probabilities to the host, when some are drawn.
     void send(Stream stream) const;
-    /// The stream is idle: sets the tokens.
+    /// The stream is idle: sets them.
     void arrived();
     void clear() noexcept { rows_.clear(); }
 
   private:
     void add_row(const Draw& draw, std::size_t row, int vocab_size);
     void add_penalties(const Draw& draw, DrawRow& row);
+    void set_logprobs(std::size_t i, RowLogprobs& to) const;
     void make_room(std::size_t vocab, Stream stream);
     std::int32_t place() const { return static_cast<std::int32_t>(words_.size()); }
 
@@ -36,10 +38,14 @@ class Draws {
     std::vector<std::uint8_t> seen_;     // [vocab_size] likewise
     std::int32_t n_adjusted_ = 0;
     std::span<std::int32_t> tokens_;  // of the caller
+    std::span<const Draw> draws_;     // likewise
+    bool wants_sums_ = false;         // one of rows_ does
     PinnedBytes sent_;
     PinnedBytes received_;
     DeviceArray<std::byte> input_;
     DeviceArray<std::int32_t> drawn_;
+    PinnedBytes received_sums_;
+    DeviceArray<RowSums> sums_;  // of rows_, where one wants them
     DeviceArray<float> adjusted_;
 };
 

@@ -56,9 +56,8 @@ void Results::send(Stream stream) {
 void Results::keep(const float* logits, std::span<const Draw> draws) {
     if (logits != logits_ || draws.size() != n_rows_) return;
     kept_.resize(n_rows_);
-    std::transform(draws.begin(), draws.end(), kept_.begin(), [](const Draw& draw) {
-        return draw.parameters == nullptr || draw.wants_logits ? 1 : 0;
-    });
+    std::transform(draws.begin(), draws.end(), kept_.begin(),
+                   [](const Draw& draw) { return draw.parameters == nullptr ? 1 : 0; });
 }
 
 void Results::fetched(const float* logits, int n_rows, int n) noexcept {

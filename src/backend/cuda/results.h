@@ -21,7 +21,7 @@ class Results {
     void fetch(const float* logits, int n_rows, int n, Stream stream);
     /// A recorded pass (graphs.h) makes the same checksums.
     void fetched(const float* logits, int n_rows, int n) noexcept;
-    /// Of these logits send() copies only the rows that are not drawn and those that are wanted.
+    /// Of these logits send() copies only the rows that are not drawn.
     void keep(const float* logits, std::span<const Draw> draws);
     /// Starts the copies. They are no part of a recorded pass: the driver refuses one whose copies
     /// read a buffer that was freed, even when another one lies in its place.

@@ -4,7 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/error.h"
-#include "backend/cuda/common/reduce.cuh"
+#include "backend/cuda/sm80/draw_row.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "base/error.h"
 
@@ -14,8 +14,6 @@ namespace {
 
 __extension__ using u128 = unsigned __int128;
 
-constexpr int kWarps = 32;
-constexpr int kThreads = kWarps * kWarpLanes;
 constexpr int kDigitBits = 8;
 constexpr int kBins = 1 << kDigitBits;
 constexpr int kBinsOfLane = kBins / kWarpLanes;
@@ -28,7 +26,7 @@ constexpr std::uint32_t kAll = 0xFFFFFFFFU;
 
 /// What the block shares.
 struct Shared {
-    std::uint64_t words[kWarps];
+    std::uint64_t words[kRowWarps];
     std::uint32_t counts[kBins];
     std::uint32_t sums[kPieces][kBins];
     // What one warp or thread found.
@@ -53,17 +51,9 @@ struct Row {
     }
     /// P of SMP-5; 0 for a token that has left.
     __device__ std::uint32_t p(int id, float logit) const {
-        const float x = mul(mul(sub(logit, largest), inverse_temperature), exact::kLog2E);
-        if (!(x >= -126.0F) || !allowed(id)) return 0;
-        return __float2uint_rn(mul(exp2_full(x), 0x1p31F));
+        return allowed(id) ? probability_units(logit, largest, inverse_temperature) : 0;
     }
 };
-
-/// Orders finite floats; both zeros are one.
-__device__ std::uint32_t ordered(float logit) {
-    const std::uint32_t bits = __float_as_uint(add(logit, 0.0F));
-    return (bits >> 31) != 0 ? ~bits : bits | 0x80000000U;
-}
 
 /// The place of a token in the order of SMP-6, first is largest.
 struct Key {
@@ -108,18 +98,6 @@ struct Length {
     }
 };
 
-__device__ std::uint64_t warp_sum(std::uint64_t value) {
-#pragma unroll
-    for (int half = kWarpLanes / 2; half >= 1; half /= 2)
-        value += __shfl_xor_sync(kFullWarp, value, half);
-    return value;
-}
-__device__ std::uint64_t warp_max(std::uint64_t value) {
-#pragma unroll
-    for (int half = kWarpLanes / 2; half >= 1; half /= 2)
-        value = max(value, __shfl_xor_sync(kFullWarp, value, half));
-    return value;
-}
 /// The sum over the lanes up to this one.
 __device__ std::uint64_t warp_scan(std::uint64_t value, int lane) {
 #pragma unroll
@@ -127,17 +105,6 @@ __device__ std::uint64_t warp_scan(std::uint64_t value, int lane) {
         const std::uint64_t other = __shfl_up_sync(kFullWarp, value, step);
         if (lane >= step) value += other;
     }
-    return value;
-}
-
-/// The largest value of the block; every thread gets it.
-__device__ std::uint64_t block_max(std::uint64_t value, Shared& shared) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
-    value = warp_max(value);
-    if (lane == 0) shared.words[threadIdx.x / kWarpLanes] = value;
-    __syncthreads();
-    value = warp_max(shared.words[lane]);
-    __syncthreads();
     return value;
 }
 
@@ -151,7 +118,7 @@ __device__ void add_to_bin(Shared& shared, std::uint32_t bin, std::uint32_t n, s
 /// Counts and sums of P of the tokens that begin as `last`, by their next digit.
 __device__ void fill_bins(Shared& shared, const Row& row, const Last& last, int word, int digit) {
     const int thread = static_cast<int>(threadIdx.x);
-    for (int bin = thread; bin < kBins; bin += kThreads) {
+    for (int bin = thread; bin < kBins; bin += kRowThreads) {
         shared.counts[bin] = 0;
         for (auto& sums : shared.sums)
             sums[bin] = 0;
@@ -160,7 +127,7 @@ __device__ void fill_bins(Shared& shared, const Row& row, const Last& last, int 
     // Most tokens of a row are in the lowest bin: they meet in registers first.
     std::uint32_t low_count = 0;
     std::uint64_t low_sum = 0;
-    for (int id = thread; id < row.n; id += kThreads) {
+    for (int id = thread; id < row.n; id += kRowThreads) {
         const float logit = row.logits[id];
         const std::uint32_t p = row.p(id, logit);
         const Key key(p, logit, id);
@@ -257,7 +224,7 @@ __device__ void draw_id(Shared& shared, int n, std::uint64_t bits, const Weight&
     const int lane = thread % kWarpLanes;
     const int warp = thread / kWarpLanes;
     // Each warp sums a segment.
-    const int segment = (n + kThreads - 1) / kThreads * kWarpLanes;
+    const int segment = (n + kRowThreads - 1) / kRowThreads * kWarpLanes;
     std::uint64_t sum = 0;
     for (int i = lane; i < segment; i += kWarpLanes) {
         const int id = warp * segment + i;
@@ -279,7 +246,7 @@ __device__ void draw_id(Shared& shared, int n, std::uint64_t bits, const Weight&
     __syncthreads();
     // All threads look into the segment, some successive tokens each.
     const int begin = shared.segment * segment;
-    const int each = (segment + kThreads - 1) / kThreads;
+    const int each = (segment + kRowThreads - 1) / kRowThreads;
     const std::uint64_t target = shared.target;
     std::uint64_t mine = 0;
     for (int i = 0; i < each; ++i) {
@@ -310,13 +277,13 @@ __device__ std::uint32_t adjust(const DrawRow& draw, const float* logits, int n,
                                 const std::uint32_t* words, float* to) {
     const int thread = static_cast<int>(threadIdx.x);
     std::uint32_t amax = 0;
-    for (int id = thread; id < n; id += kThreads) {
+    for (int id = thread; id < n; id += kRowThreads) {
         to[id] = logits[id];
         amax = max(amax, magnitude_bits(logits[id]));
     }
     __syncthreads();
     const bool counts = draw.frequency != 0.0F || draw.presence != 0.0F;
-    for (int i = thread; i < draw.n_penalties; i += kThreads) {
+    for (int i = thread; i < draw.n_penalties; i += kRowThreads) {
         const std::uint32_t* entry = words + draw.penalties + 2 * i;
         float& mine = to[entry[0]];
         float l = mine;
@@ -329,7 +296,7 @@ __device__ std::uint32_t adjust(const DrawRow& draw, const float* logits, int n,
         mine = l;
     }
     __syncthreads();
-    for (int i = thread; i < draw.n_biases; i += kThreads) {  // SMP-3
+    for (int i = thread; i < draw.n_biases; i += kRowThreads) {  // SMP-3
         const std::uint32_t* entry = words + draw.biases + 2 * i;
         to[entry[0]] = add(to[entry[0]], __uint_as_float(entry[1]));
     }
@@ -344,7 +311,7 @@ __device__ std::uint32_t adjust(const DrawRow& draw, const float* logits, int n,
 ///         draw, and for a filter once for each digit that tells its last token from others
 ///   floor: 4 n bytes a row and reading, of the second cache
 ///   supported: n <= kDrawVocabMax
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRowThreads)
     draw_sm80(const float* logits, int n, const DrawRow* draws, const std::uint32_t* words,
               float* adjusted, std::int32_t* tokens) {
     __shared__ Shared shared;
@@ -362,23 +329,19 @@ __global__ void __launch_bounds__(kThreads)
     // The largest logit, lowest id, of the allowed ones (SMP-4).
     std::uint64_t best = 0;  // no finite logit gives 0
 #pragma unroll 4
-    for (int id = thread; id < n; id += kThreads) {
+    for (int id = thread; id < n; id += kRowThreads) {
         const float logit = row.logits[id];
         amax = max(amax, magnitude_bits(logit));
-        if (row.allowed(id))
-            best = max(best, std::uint64_t{ordered(logit)} << 32 | ~static_cast<std::uint32_t>(id));
+        if (row.allowed(id)) best = max(best, order_of(logit, id));
     }
-    const bool finite = block_max(amax, shared) < kInfinityBits;
-    best = block_max(best, shared);
+    const bool finite = row_max(amax, shared.words) < kInfinityBits;
+    best = row_max(best, shared.words);
     std::int32_t* token = tokens + blockIdx.x;
     if (!finite || best == 0 || draw.inverse_temperature == 0.0F) {
-        if (thread == 0)
-            *token = finite && best != 0
-                         ? static_cast<std::int32_t>(~static_cast<std::uint32_t>(best))
-                         : -1;
+        if (thread == 0) *token = finite && best != 0 ? id_of(best) : -1;
         return;
     }
-    row.largest = row.logits[~static_cast<std::uint32_t>(best)];
+    row.largest = row.logits[id_of(best)];
     // What top-k and top-p leave (SMP-6, SMP-7).
     Last last;
     if (draw.top_k > 0) find_last(shared, row, {static_cast<std::uint32_t>(draw.top_k), 0}, last);
@@ -387,13 +350,10 @@ __global__ void __launch_bounds__(kThreads)
         std::uint64_t total = shared.sum;
         if (last.words[0] == 0) {  // of all
             std::uint64_t sum = 0;
-            for (int id = thread; id < n; id += kThreads)
+            for (int id = thread; id < n; id += kRowThreads)
                 sum += row.p(id, row.logits[id]);
-            sum = warp_sum(sum);
             __syncthreads();
-            if (thread % kWarpLanes == 0) shared.words[thread / kWarpLanes] = sum;
-            __syncthreads();
-            total = warp_sum(shared.words[thread % kWarpLanes]);
+            total = row_sum(sum, shared.words);
         }
         __syncthreads();
         find_last(shared, row, {1, u128{total} * draw.top_p}, last);
@@ -414,8 +374,8 @@ __global__ void __launch_bounds__(kThreads)
 void launch_draw(const float* logits, int n, const DrawRow* rows, int n_rows,
                  const std::uint32_t* words, float* adjusted, std::int32_t* tokens, Stream stream) {
     ETALON_ASSERT(n >= 1 && n <= kDrawVocabMax && n_rows >= 1);
-    draw_sm80<<<static_cast<unsigned>(n_rows), kThreads, 0, stream>>>(logits, n, rows, words,
-                                                                      adjusted, tokens);
+    draw_sm80<<<static_cast<unsigned>(n_rows), kRowThreads, 0, stream>>>(logits, n, rows, words,
+                                                                         adjusted, tokens);
     check_launch("draw");
 }
 

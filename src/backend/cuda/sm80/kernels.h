@@ -254,7 +254,7 @@ struct DrawRow {
     float repetition = 1.0F;
     float frequency = 0.0F;
     float presence = 0.0F;
-    std::int32_t padding = 0;
+    std::int32_t n_top = kNoRow;  ///< of logprobs.cu; kNoRow: none
 
     static constexpr std::int32_t kNoRow = -1;
 };
@@ -263,6 +263,21 @@ inline constexpr int kDrawVocabMax = 1 << 21;
 /// tokens[i] for rows[i] from logits [rows, n]; `adjusted` [adjusted rows, n].
 void launch_draw(const float* logits, int n, const DrawRow* rows, int n_rows,
                  const std::uint32_t* words, float* adjusted, std::int32_t* tokens, Stream stream);
+
+/// --- logprobs.cu --- What log-probabilities of a row are made of (SMP-11, SMP-12).
+inline constexpr int kRowTopMax = 32;
+struct RowSums {
+    std::uint64_t sum = 0;
+    float largest = 0.0F;
+    float logit = 0.0F;  ///< of the token
+    struct {
+        std::int32_t id;  ///< -1: the vocabulary is smaller
+        float logit;
+    } top[kRowTopMax] = {};
+};
+/// sums[i] of rows[i] with n_top >= 0 whose tokens[i] launch_draw has found.
+void launch_logprobs(const float* logits, int n, const DrawRow* rows, int n_rows,
+                     const std::int32_t* tokens, RowSums* sums, Stream stream);
 
 /// --- clear_page.cu --- zeroes keys, values and scales of `page` in n_layers layers.
 void launch_clear_page(const KvView& kv, int n_layers, int page, Stream stream);
