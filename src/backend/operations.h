@@ -233,7 +233,7 @@ class Backend {
     virtual std::uint64_t linear_bytes(const weights::Tensor& tensor) const = 0;
     /// The same for load_embedding.
     virtual std::uint64_t embedding_bytes(const weights::Tensor& tensor) const {
-        return tensor.data.size() + tensor.scales.size();
+        return tensor.bytes();
     }
     /// Parts share n_cols. `bias` is empty or has one value a row of all parts.
     virtual std::unique_ptr<LinearWeights> load_linear(

@@ -66,7 +66,7 @@ TokenCost token_cost(const weights::ModelFile& file, const BenchOptions& options
         const bool embedding = tensor.name == "token_embd.weight";
         const bool head = tensor.name == "output.weight" || (embedding && !own_head);
         if (embedding && !head) continue;  // one row is read
-        cost.bytes_read += static_cast<double>(tensor.data.size() + tensor.scales.size());
+        cost.bytes_read += static_cast<double>(tensor.bytes());
         // A prompt computes logits of its last token only.
         if (!head && tensor.n_rows > 1) {
             cost.prompt_operations +=
@@ -133,7 +133,7 @@ class Streams {
 double file_bytes(const weights::ModelFile& file) {
     double bytes = 0.0;
     for (const weights::Tensor& tensor : file.tensors())
-        bytes += static_cast<double>(tensor.data.size() + tensor.scales.size());
+        bytes += static_cast<double>(tensor.bytes());
     return bytes;
 }
 

@@ -99,7 +99,7 @@ OperationsTable measure_table(const weights::ModelFile& file, model::Transformer
         time.name = operation.name;
         for (const std::string_view matrix : operation.matrices) {
             const weights::Tensor& tensor = tensor_of(file, fmt::format("blk.0.{}.weight", matrix));
-            time.bytes += static_cast<double>(tensor.data.size() + tensor.scales.size());
+            time.bytes += static_cast<double>(tensor.bytes());
             time.operations += 2.0 * static_cast<double>(tensor.n_rows) *
                                static_cast<double>(tensor.n_cols) * batch.n_tokens();
         }

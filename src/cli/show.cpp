@@ -106,7 +106,7 @@ ordered_json to_json(const weights::ModelFile& file, bool with_tensors) {
                                    {"format", exact::format_info(tensor.format).name},
                                    {"rows", tensor.n_rows},
                                    {"cols", tensor.n_cols},
-                                   {"bytes", tensor.data.size() + tensor.scales.size()}});
+                                   {"bytes", tensor.bytes()}});
     }
     return json;
 }
@@ -158,7 +158,7 @@ void print_plain(const weights::ModelFile& file, bool with_tensors) {
     for (const weights::Tensor& tensor : file.tensors()) {
         print(fmt::format("  {:<32} {:<7} {:>7} x {:<6} {}\n", printable(tensor.name),
                           exact::format_info(tensor.format).name, tensor.n_rows, tensor.n_cols,
-                          bytes_text(tensor.data.size() + tensor.scales.size())));
+                          bytes_text(tensor.bytes())));
     }
 }
 

@@ -163,7 +163,7 @@ const std::map<std::string, std::string>& ModelFile::metadata() const noexcept {
 std::uint64_t ModelFile::weights_bytes() const noexcept {
     std::uint64_t sum = 0;
     for (const Tensor& tensor : impl_->contents.tensors)
-        sum += tensor.data.size() + tensor.scales.size();
+        sum += tensor.bytes();
     return sum;
 }
 

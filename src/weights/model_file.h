@@ -25,11 +25,14 @@ namespace etalon::weights {
 struct Tensor {
     std::string name;  ///< GGUF's: "blk.3.attn_q.weight"
     exact::Format format = exact::Format::f32;
-    std::int64_t n_rows = 1;            ///< output features; 1 for a vector
-    std::int64_t n_cols = 0;            ///< K, input features
-    std::span<const std::byte> data;    ///< rows in order; e8: tiles (layouts.md), the
-                                        ///< embedding's rows in order
-    std::span<const std::byte> scales;  ///< e8: n_rows binary32 row scales, else empty
+    std::int64_t n_rows = 1;               ///< output features; 1 for a vector
+    std::int64_t n_cols = 0;               ///< K, input features
+    std::span<const std::byte> data;       ///< rows in order; e8: tiles, e4: lines of codes
+                                           ///< (layouts.md); the embedding's rows are in order
+    std::span<const std::byte> scales;     ///< e8, e4: n_rows binary32 row scales, else empty
+    std::span<const std::byte> indices{};  ///< e4: table indices (layouts.md), else empty
+
+    std::uint64_t bytes() const noexcept { return data.size() + scales.size() + indices.size(); }
 };
 
 /// What the file is; decides how the transformer quantises (spec ROT-1).

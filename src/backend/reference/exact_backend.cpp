@@ -57,11 +57,11 @@ struct ExactEmbedding final : Embedding {
     weights::Tensor tensor;
 };
 
-/// One tensor of a stacked matrix. E8 rows are taken out of their tiles at load.
+/// One tensor of a stacked matrix. The rows of E8 and E4 become plain int8 at load.
 struct Part {
     weights::Tensor tensor;
-    std::vector<std::int8_t> q;  // e8: [n_rows, n_cols]
-    std::vector<float> d;        // e8: [n_rows]
+    std::vector<std::int8_t> q;  // e8, e4: [n_rows, n_cols]
+    std::vector<float> d;        // e8, e4: [n_rows]
 };
 
 struct ExactLinear final : LinearWeights {
@@ -69,20 +69,43 @@ struct ExactLinear final : LinearWeights {
     std::vector<float> bias;
 };
 
+// src/weights/layouts.md has the pictures of both files.
+void read_e8_row(const weights::Tensor& tensor, std::size_t row, std::span<std::int8_t> q) {
+    const auto* tiles = reinterpret_cast<const std::int8_t*>(tensor.data.data());
+    for (std::size_t i = 0; i < q.size(); ++i) {
+        const std::size_t line = row / 16 * (q.size() / 4) + i / 4;
+        q[i] = tiles[line * 64 + row % 16 * 4 + i % 4];
+    }
+}
+
+void read_e4_row(const weights::Tensor& tensor, std::size_t row, std::span<std::int8_t> q) {
+    const std::size_t n_lines = q.size() / 32;
+    std::vector<std::byte> codes(q.size() / 2);
+    std::vector<std::byte> indices(n_lines);
+    for (std::size_t i = 0; i < n_lines; ++i) {
+        const std::size_t line = row / 4 * n_lines + i;
+        indices[i] = tensor.indices[line * 4 + row % 4];
+        const auto from = tensor.data.subspan(line * 64 + row % 4 * 16, 16);
+        // A byte of the file holds the codes of elements 16 apart, one of FMT-17 of neighbours.
+        for (std::size_t j = 0; j < 8; ++j) {
+            constexpr std::byte kLow{15};
+            codes[i * 16 + j] = (from[2 * j] & kLow) | (from[2 * j + 1] & kLow) << 4;
+            codes[i * 16 + 8 + j] = from[2 * j] >> 4 | (from[2 * j + 1] & ~kLow);
+        }
+    }
+    exact::decode_e4(codes, indices, q);
+}
+
 Part load_part(const weights::Tensor& tensor) {
     Part part{tensor, {}, {}};
-    if (tensor.format != Format::e8) return part;
+    if (form_of(tensor.format) != kRowInt8) return part;
     const std::size_t k = sz(tensor.n_cols);
     part.q.resize(sz(tensor.n_rows) * k);
     part.d.resize(sz(tensor.n_rows));
     std::memcpy(part.d.data(), tensor.scales.data(), part.d.size() * sizeof(float));
-    const auto* tiles = reinterpret_cast<const std::int8_t*>(tensor.data.data());
-    for (std::size_t row = 0; row < part.d.size(); ++row) {  // src/weights/layouts.md
-        for (std::size_t i = 0; i < k; ++i) {
-            const std::size_t line = row / 16 * (k / 4) + i / 4;
-            part.q[row * k + i] = tiles[line * 64 + row % 16 * 4 + i % 4];
-        }
-    }
+    const auto read = tensor.format == Format::e4 ? read_e4_row : read_e8_row;
+    for (std::size_t row = 0; row < part.d.size(); ++row)
+        read(tensor, row, std::span(part.q).subspan(row * k, k));
     return part;
 }
 
@@ -93,7 +116,7 @@ void row_times_tokens(const Part& part, std::size_t row, const ExactActivations&
     const auto token_span = [&](const auto& all, std::size_t i, std::size_t n) {
         return std::span(all).subspan(sz(tokens[i]) * n, n);
     };
-    if (part.tensor.format == Format::e8) {
+    if (form_of(part.tensor.format) == kRowInt8) {
         const std::span<const std::int8_t> w = std::span(part.q).subspan(row * k, k);
         for (std::size_t i = 0; i < tokens.size(); ++i) {
             const std::int32_t sum = exact::dot_i8(w, token_span(x.host.row_q, i, k));
@@ -172,9 +195,8 @@ class ExactBackend final : public Backend {
     std::string_view name() const override { return "exact"; }
 
     std::uint64_t linear_bytes(const weights::Tensor& tensor) const override {
-        const std::uint64_t copied =
-            tensor.format == Format::e8 ? 2 : 1;  // beside the mapped tiles
-        return copied * tensor.data.size() + tensor.scales.size();
+        if (form_of(tensor.format) != kRowInt8) return tensor.data.size();
+        return tensor.bytes() + sz(tensor.n_rows) * (sz(tensor.n_cols) + sizeof(float));
     }
     std::unique_ptr<LinearWeights> load_linear(std::span<const weights::Tensor* const> parts,
                                                std::span<const float> bias) override {
