@@ -3,13 +3,11 @@
 
 // vpmaddubsw wants an unsigned operand: weights become their magnitudes, and x takes their signs.
 // Both are at most 127 (FMT-17, QNT-2), so a pair of products fits int16: 2 * 127 * 127 = 32,258.
+
 // 4 rows x 2 tokens are 8 sums of 16 registers.
 inline constexpr int kE4Groups[] = {2, 1};
 inline constexpr int kE4TokensMax = 4;
 inline constexpr int kE4VectorRows = 1;
-constexpr int e4_rows_together(int /*n_tokens*/) {
-    return 4;
-}
 
 using E4Input = __m256i;
 struct E4Weights {

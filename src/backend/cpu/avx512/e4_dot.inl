@@ -2,13 +2,11 @@
 // Primitives of E4 with vpshufb and vpdpbusd. Names as in generic/e4_dot.inl.
 
 // The table holds w + 128, the unsigned operand; e8_start() is what a sum then lacks.
-// One token wants several sums, to hide the latency; 4 rows x 8 tokens are 16 sums.
+
+// 4 rows x 8 tokens are 16 sums of 32 registers.
 inline constexpr int kE4Groups[] = {8, 4, 2, 1};
 inline constexpr int kE4TokensMax = 16;
 inline constexpr int kE4VectorRows = 2;
-constexpr int e4_rows_together(int n_tokens) {
-    return n_tokens <= 4 ? 8 : 4;
-}
 
 using E4Input = __m512i;    // 32 elements of one token, twice
 using E4Weights = __m512i;  // 32 elements of two rows, + 128

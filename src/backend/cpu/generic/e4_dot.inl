@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Primitives of E4 in plain C++, one row. Names as in avx2/e4_dot.inl and avx512/e4_dot.inl.
 
-/// Sizes of token groups, descending to 1, and above how many tokens a tile is expanded.
+/// Sizes of token groups, descending to 1, and above how many tokens a tile is expanded: where that
+/// is faster.
 inline constexpr int kE4Groups[] = {4, 1};
 inline constexpr int kE4TokensMax = 8;
-/// Rows that lie in one vector of weights, and rows whose sums a kernel holds at a time.
+/// Rows that lie in one vector of weights; a kernel holds the sums of 4.
 inline constexpr int kE4VectorRows = 1;
-constexpr int e4_rows_together(int /*n_tokens*/) {
-    return 4;
-}
 
 inline constexpr E4Pairs kE4Pairs = make_e4_pairs(0);
 
