@@ -48,6 +48,8 @@ const weights::ModelFile& model_file(const std::string& name) {
     weights::ModelConfig config = tiny::config();
     if (name == "e8") {
         model = tiny::make_e8(config);
+    } else if (name == "e4") {
+        model = tiny::make_e4(config, {{"attn_q", "attn_k", "attn_v", "ffn_down"}});
     } else if (name == "e8_window") {
         config.sliding_window = 70;
         config.rope.pairing = exact::RopePairing::halves;
@@ -236,7 +238,7 @@ TEST_P(TransformerTest, sequences_of_one_batch_are_as_alone) {
 
 std::vector<Setup> setups() {
     std::vector<Setup> all;
-    for (const char* model : {"e8", "e8_window", "q8_0_tied", "mixed"}) {
+    for (const char* model : {"e8", "e8_window", "e4", "q8_0_tied", "mixed"}) {
         all.push_back({model, false});
         all.push_back({model, true});
     }
