@@ -224,10 +224,11 @@ ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n
     contents.kind = format == exact::Format::e4 ? FileKind::etalon_e4 : FileKind::etalon_e8;
     contents.config = plan.config;
     contents.tokenizer = tokenizer_of(plan.config);
-    for (const EtalonWriter::Matrix& matrix : plan.matrices) {
+    for (std::size_t i = 0; i < plan.matrices.size(); ++i) {
+        const EtalonWriter::Matrix& matrix = plan.matrices[i];
         const auto [found, is_new] = storage->matrices.try_emplace(name_of_first(matrix.name));
         Rows& rows = found->second;
-        Generator generator(storage->matrices.size());
+        Generator generator(i);
         if (is_new) make_rows(matrix, matrix.n_rows, generator, rows);
         contents.tensors.push_back({matrix.name, matrix.format, matrix.n_rows, matrix.n_cols,
                                     rows.data, std::as_bytes(std::span(rows.scales)),
