@@ -243,16 +243,18 @@ TemporaryFile::~TemporaryFile() {
     std::filesystem::remove(path_, ignored);
 }
 
-std::unique_ptr<TemporaryModel> make_e8(const weights::ModelConfig& config, Options options) {
+std::unique_ptr<TemporaryModel> make_e8(const weights::ModelConfig& config,
+                                        const Options& options) {
     return make_etalon(Format::e8, config, options);
 }
 
-std::unique_ptr<TemporaryModel> make_e4(const weights::ModelConfig& config, Options options) {
+std::unique_ptr<TemporaryModel> make_e4(const weights::ModelConfig& config,
+                                        const Options& options) {
     return make_etalon(Format::e4, config, options);
 }
 
 std::unique_ptr<TemporaryModel> make_gguf(const weights::ModelConfig& config,
-                                          const FormatOf& format_of, Options options) {
+                                          const FormatOf& format_of, const Options& options) {
     const std::vector<Entry> entries = gguf_entries(config, format_of, options);
     GgufBytes pairs;
     add_pairs(config, pairs);

@@ -46,12 +46,14 @@ struct TemporaryModel {
     const weights::ModelFile& file() const noexcept { return model; }
 };
 
-std::unique_ptr<TemporaryModel> make_e8(const weights::ModelConfig& config, Options options = {});
-std::unique_ptr<TemporaryModel> make_e4(const weights::ModelConfig& config, Options options = {});
+std::unique_ptr<TemporaryModel> make_e8(const weights::ModelConfig& config,
+                                        const Options& options = {});
+std::unique_ptr<TemporaryModel> make_e4(const weights::ModelConfig& config,
+                                        const Options& options = {});
 
 /// The format of each matrix by its name, as "blk.0.attn_v.weight".
 using FormatOf = std::function<exact::Format(const std::string& name)>;
 std::unique_ptr<TemporaryModel> make_gguf(const weights::ModelConfig& config,
-                                          const FormatOf& format_of, Options options = {});
+                                          const FormatOf& format_of, const Options& options = {});
 
 }  // namespace etalon::model::tiny
