@@ -357,7 +357,11 @@ void add_bench(CLI::App& app) {
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
     add_device_options(*command, options->device);
-    command->add_option("--synthetic", options->synthetic, "random weights of a named shape")
+    command
+        ->add_option(
+            "--synthetic", options->synthetic,
+            "random weights of a named shape; without --keep a card gets them from memory, "
+            "one layer for all")
         ->check(CLI::IsMember(weights::synthetic_names()));
     command->add_option("--layers", options->layers, "of the synthetic model; 0: all of the shape")
         ->check(CLI::Range(0, 1024));

@@ -22,9 +22,10 @@ std::vector<std::string> synthetic_names();
 void write_synthetic(std::string_view name, exact::Format format, int n_layers,
                      const std::filesystem::path& destination);
 
-/// The same shape without a file: every layer has the bytes that the first has in the file. For devices that copy the
-/// weights, each to its own place. One that reads them in place would find the one layer in its
-/// caches and look faster than it is: it needs the file. Errors: usage (unknown name).
+/// The same shape without a file: every layer has the bytes that the first has in the file. For
+/// devices that copy the weights, each to its own place. One that reads them in place would find
+/// the one layer in its caches and look faster than it is: it needs the file. Errors: usage
+/// (unknown name).
 ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers);
 
 }  // namespace etalon::weights
