@@ -15,8 +15,10 @@
 #include "backend/conformance.h"
 #include "backend/cuda/cuda.h"
 #include "exact/attention.h"
+#include "model/memory.h"
 #include "model/session.h"
 #include "model/tiny_model.h"
+#include "weights/synthetic.h"
 
 namespace etalon::model {
 namespace {
@@ -234,6 +236,20 @@ TEST_P(TransformerTest, sequences_of_one_batch_are_as_alone) {
         EXPECT_EQ(ragged.done[i], ragged.sequences[i].size());
         EXPECT_EQ(checksums[i], run(transformer(), ragged.sequences[i], 0)) << "sequence " << i;
     }
+}
+
+TEST(Synthetic, one_layer_in_memory_computes_as_in_the_file) {
+    constexpr const char* kShape = "smollm2-135m";
+    const tiny::TemporaryFile on_disk(".safetensors");
+    weights::write_synthetic(kShape, Format::e4, 1, on_disk.path());
+    const auto file = weights::ModelFile::open(on_disk.path());
+    const auto memory = weights::synthetic_in_memory(kShape, Format::e4, 1);
+    const auto backend = backend::make_cpu_backend(backend::choose_isa(nullptr), 2);
+    Transformer of_file(file, *backend, 8);
+    Transformer of_memory(memory, *backend, 8);
+    const Tokens tokens = random_tokens(1, 5);
+    EXPECT_EQ(run(of_memory, tokens, 0), run(of_file, tokens, 0));
+    EXPECT_EQ(needed_memory(memory, *backend, 64, 8), needed_memory(file, *backend, 64, 8));
 }
 
 std::vector<Setup> setups() {
