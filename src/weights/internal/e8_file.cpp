@@ -54,11 +54,14 @@ void check_alignment(const SafetensorsEntry& entry, std::size_t bytes, const std
 }
 
 Tensor vector_tensor(const SafetensorsEntry& entry, const std::string& file) {
-    if (entry.dtype != "F32" || entry.shape.size() != 1) {
+    const auto& shape = entry.shape;
+    const bool is_matrix = shape.size() == 2 && is_router_name(entry.name);
+    if (entry.dtype != "F32" || (shape.size() != 1 && !is_matrix)) {
         refuse(file, "tensor " + entry.name, "is neither int8 tiles nor a binary32 vector");
     }
     check_alignment(entry, sizeof(float), file);
-    return {entry.name, exact::Format::f32, 1, entry.shape[0], entry.data, {}};
+    const std::int64_t n_rows = is_matrix ? shape[0] : 1;
+    return {entry.name, exact::Format::f32, n_rows, shape.back(), entry.data, {}};
 }
 
 Tensor int8_tensor(const SafetensorsEntry& entry, const SafetensorsEntry* scales,
@@ -145,13 +148,15 @@ json header_json(const std::vector<E8Writer::Matrix>& matrices,
         add(matrix.name, "I8", {n_tiles, matrix.n_cols / kTileColumns, kTileRows, kTileColumns},
             tile_bytes(matrix.n_rows, matrix.n_cols));
     }
-    const auto add_floats = [&](const std::string& name, std::int64_t size) {
-        add(name, "F32", {size}, static_cast<std::uint64_t>(size) * sizeof(float));
+    const auto add_floats = [&](const std::string& name, std::int64_t n_rows, std::int64_t size) {
+        json shape = json::array({size});
+        if (n_rows > 1) shape.insert(shape.begin(), n_rows);
+        add(name, "F32", shape, static_cast<std::uint64_t>(n_rows * size) * sizeof(float));
     };
     for (const auto& matrix : matrices)
-        add_floats(matrix.name + std::string(kScaleSuffix), matrix.n_rows);
+        add_floats(matrix.name + std::string(kScaleSuffix), 1, matrix.n_rows);
     for (const auto& vector : vectors)
-        add_floats(vector.name, vector.size);
+        add_floats(vector.name, vector.n_rows, vector.size);
     return header;
 }
 
@@ -182,8 +187,8 @@ ModelContents read_e8_model(const SafetensorsFile& safetensors, const std::strin
     // The embedding is neither rotated nor in tiles, so it cannot be the head (IMP-1).
     if (model.config.tied_embeddings) refuse(file, "tensor output.weight", "is missing");
     for (const Tensor& tensor : model.tensors) {
-        const bool is_matrix =
-            tensor.name.find("norm") == std::string::npos && ends_with(tensor.name, ".weight");
+        const bool is_matrix = tensor.name.find("norm") == std::string::npos &&
+                               ends_with(tensor.name, ".weight") && !is_router_name(tensor.name);
         if (is_matrix != (tensor.format == exact::Format::e8)) {
             refuse(file, "tensor " + tensor.name, is_matrix ? "is not int8" : "is not binary32");
         }

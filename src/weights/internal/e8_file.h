@@ -54,6 +54,7 @@ class E8Writer {
     struct Vector {
         std::string name;
         std::int64_t size;
+        std::int64_t n_rows = 1;  ///< more: a matrix of so many such rows (a router)
     };
 
     /// Matrices in tiles come first. Errors: failure (destination exists, cannot be written).
