@@ -31,15 +31,18 @@ struct Shape {
     int vocab_size;
     int context_length;
     float rope_base;
+    int n_experts = 0;
+    int n_experts_used = 0;
 };
 
-constexpr std::array<Shape, 6> kShapes{{
+constexpr std::array<Shape, 7> kShapes{{
     {"smollm2-135m", 576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5F},
     {"llama-3.2-1b", 2048, 16, 32, 8, 64, 8192, 128256, 131072, 5e5F},
     {"mistral-7b", 4096, 32, 32, 8, 128, 14336, 32768, 32768, 1e6F},
     {"llama-3.1-8b", 4096, 32, 32, 8, 128, 14336, 128256, 131072, 5e5F},
     {"mistral-nemo-12b", 5120, 40, 32, 8, 128, 14336, 131072, 131072, 1e6F},
     {"mistral-small-24b", 5120, 40, 32, 8, 128, 32768, 131072, 32768, 1e8F},
+    {"mixtral-8x7b", 4096, 32, 32, 8, 128, 14336, 32000, 32768, 1e6F, 8, 2},
 }};
 
 // Standard deviation of the weights of a layer before rotation, as models have it.
@@ -81,6 +84,8 @@ ModelConfig config_of(std::string_view name, int n_layers) {
     config.n_kv_heads = shape->n_kv_heads;
     config.head_dim = shape->head_dim;
     config.hidden_dim = shape->hidden_dim;
+    config.n_experts = shape->n_experts;
+    config.n_experts_used = shape->n_experts_used;
     config.vocab_size = shape->vocab_size;
     config.context_length = shape->context_length;
     config.rope.n_dims = shape->head_dim;
@@ -127,6 +132,19 @@ void write_matrix(const TensorShape& tensor, std::uint64_t seed, E8Writer& write
     }
 }
 
+/// Ones; routers random, so that tokens use different experts.
+std::vector<float> vector_of(const E8Writer::Vector& vector, std::uint64_t seed) {
+    std::vector<float> values(static_cast<std::size_t>(vector.n_rows * vector.size), 1.0F);
+    if (!is_router_name(vector.name)) return values;
+    std::vector<std::byte> codes(values.size());
+    Generator(seed).fill(codes);
+    std::transform(codes.begin(), codes.end(), values.begin(), [](std::byte code) {
+        return static_cast<float>(static_cast<std::int8_t>(code) * kWeightDeviation /
+                                  kInt8Deviation);
+    });
+    return values;
+}
+
 }  // namespace
 
 std::vector<std::string> synthetic_names() {
@@ -144,8 +162,8 @@ void write_synthetic_e8(std::string_view name, int n_layers,
     std::vector<E8Writer::Vector> vectors;
     for (const TensorShape& tensor : model_tensors(config)) {
         if (tensor.is_vector && tensor.is_optional) continue;  // no biases
-        if (tensor.is_vector) {
-            vectors.push_back({tensor.name, tensor.n_cols});
+        if (tensor.is_vector || tensor.is_router) {
+            vectors.push_back({tensor.name, tensor.n_cols, tensor.n_rows});
         } else {
             matrices.push_back(tensor);
         }
@@ -160,8 +178,8 @@ void write_synthetic_e8(std::string_view name, int n_layers,
                     {{"source", "random weights of a generator"}}, matrix_headers, vectors);
     for (std::size_t i = 0; i < matrices.size(); ++i)
         write_matrix(matrices[i], i, writer);
-    for (const E8Writer::Vector& vector : vectors)
-        writer.add_vector(std::vector<float>(static_cast<std::size_t>(vector.size), 1.0F));
+    for (std::size_t i = 0; i < vectors.size(); ++i)
+        writer.add_vector(vector_of(vectors[i], matrices.size() + i));
     (void)writer.finish();
 }
 
