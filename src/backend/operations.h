@@ -276,9 +276,8 @@ class Backend {
     /// Parts share n_cols. `bias` is empty or has one value a row of all parts.
     virtual std::unique_ptr<LinearWeights> load_linear(
         std::span<const weights::Tensor* const> parts, std::span<const float> bias) = 0;
-    /// Matrices of load_linear; a device may keep what finds them beside them. Errors: usage (a
-    /// device that has no experts).
-    virtual std::unique_ptr<Experts> make_experts(ExpertMatrices matrices, int n_used);
+    /// Matrices of load_linear; a device may keep what finds them beside them.
+    virtual std::unique_ptr<Experts> make_experts(ExpertMatrices matrices, int n_used) = 0;
     virtual std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) = 0;
     virtual std::unique_ptr<FloatBuffer> make_floats(std::size_t size) = 0;
     virtual std::unique_ptr<Activations> make_activations(int n_tokens_max, int n_cols,
@@ -340,7 +339,7 @@ class Backend {
     /// of its own chooses on itself: the host does not wait. What the rooms hold afterwards is not
     /// defined.
     virtual void experts_feed_forward(const Batch& batch, const ExpertsLayer& layer,
-                                      FloatBuffer& h);
+                                      FloatBuffer& h) = 0;
 
     /// --- operations that follow each other, which a device may take together --- The defaults
     /// are those operations. What the activations and the room hold afterwards is not defined.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations that a device may take together, one after the other.
-#include <fmt/format.h>
 #include <utility>
 
 #include "backend/operations.h"
@@ -34,16 +33,6 @@ Experts::Experts(ExpertMatrices its_matrices, int its_n_used)
     ETALON_ASSERT(matrices.down.size() == matrices.gate_up.size());
     ETALON_ASSERT(matrices.router->n_rows == n_experts());
     ETALON_ASSERT(matrices.router->forms_needed == kFloating);
-}
-
-std::unique_ptr<Experts> Backend::make_experts(ExpertMatrices /*matrices*/, int /*n_used*/) {
-    throw Error(ExitCode::usage, fmt::format("{} does not compute mixtures of experts", name()),
-                "use the processor (--device cpu)");
-}
-
-void Backend::experts_feed_forward(const Batch& /*batch*/, const ExpertsLayer& /*layer*/,
-                                   FloatBuffer& /*h*/) {
-    ETALON_ASSERT(false && "make_experts() has refused them");
 }
 
 void Backend::draw(const Batch& /*batch*/, const FloatBuffer& /*logits*/, int /*vocab_size*/,

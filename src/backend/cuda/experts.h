@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layers with experts on the card: what finds their matrices, the room for the choice of a pass,
+// and which kernels multiply.
+#pragma once
+
+#include <memory>
+
+#include "backend/cuda/buffers.h"
+#include "backend/cuda/device.h"
+#include "backend/cuda/loader.h"
+
+namespace etalon::backend::cuda {
+
+/// The matrices of one kind: where each of them lies, on the card, when all are E8.
+struct ExpertTable {
+    DeviceArray<E8Matrix> matrices;  ///< [n_experts]; empty: other formats, or a bias
+    int n_rows = 0;
+    int stride = 0;
+};
+
+struct CudaExperts final : Experts {
+    CudaExperts(ExpertMatrices its_matrices, int its_n_used, Loader& loader);
+
+    ExpertTable gate_up;
+    ExpertTable down;
+    FloatsView router;
+};
+
+/// Which experts the tokens of a pass use. One layer after the other writes it.
+class RoutingRoom {
+  public:
+    bool holds(int n_tokens, const Experts& experts) const noexcept;
+    /// Nothing on the card uses it.
+    void reserve(int n_tokens, const Experts& experts);
+    RoutingView view(int n_tokens, const Experts& experts) const;
+    const void* address() const noexcept { return words_.data(); }
+
+  private:
+    static std::size_t words_of(int n_tokens, const Experts& experts);
+    DeviceArray<std::uint32_t> words_;
+    DeviceArray<std::uint32_t> n_ended_{1};
+};
+
+/// y[pair, row] for all pairs: matrices[e] times the rows token_of[pair] of x, or row `pair` where
+/// that is null. At most n_tokens pairs have one expert.
+void run_experts(const ExpertTable& table, std::span<const std::unique_ptr<LinearWeights>> matrices,
+                 const CudaActivations& x, const RoutingView& routing, const std::int32_t* token_of,
+                 int n_tokens, float* y, const Device& device);
+
+}  // namespace etalon::backend::cuda
