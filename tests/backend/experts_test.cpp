@@ -200,6 +200,16 @@ void add_all() {
         add_experts({.n_tokens = 6, .n_experts = 6, .fill = fill});
         add_experts({.n_tokens = 20, .formats = {Format::q8_0}, .fill = fill});
     }
+    // Groups on both sides of a tile of 128 tokens, rows on both sides of one of 256.
+    for (const int n_tokens : {17, 18, 64, 129, 300}) {
+        add_experts({.n_tokens = n_tokens, .n_experts = 3, .dim = 512, .hidden = 1024});
+        add_experts(
+            {.n_tokens = n_tokens, .n_experts = 9, .n_used = 3, .dim = 260, .hidden = 2048});
+    }
+    add_experts({.n_tokens = 290, .n_experts = 2, .n_used = 1, .dim = 128, .hidden = 4096});
+    add_experts({.n_tokens = 40, .n_experts = 4, .n_used = 4, .dim = 128, .hidden = 5120});
+    for (const Fill fill : kFills)
+        add_experts({.n_tokens = 30, .n_experts = 6, .dim = 256, .hidden = 1024, .fill = fill});
     // Rows that are no whole tiles, and usual widths.
     add_experts({.n_tokens = 3, .dim = 100, .hidden = 52});
     add_experts({.n_tokens = 40, .dim = 100, .hidden = 52});

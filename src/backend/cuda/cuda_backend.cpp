@@ -88,7 +88,8 @@ class CudaBackend final : public Backend {
     }
     std::unique_ptr<Experts> make_experts(ExpertMatrices matrices, int n_used) override {
         device_.use();
-        return std::make_unique<CudaExperts>(std::move(matrices), n_used, loader_);
+        return std::make_unique<CudaExperts>(std::move(matrices), n_used, device_.has_sm90(),
+                                             loader_);
     }
     std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) override {
         device_.use();
@@ -246,6 +247,8 @@ class CudaBackend final : public Backend {
     struct Tried;
     Tried tried(const Batch& batch, const BatchView& view, const KvCache& kv, const FloatBuffer& h,
                 int dim);
+    void run_pairs(const CudaExperts& experts, const ExpertsLayer& layer,
+                   const RoutingView& routing, int n_tokens);
     void try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
                     const Layers& operations, KvCache& cache, FloatBuffer& h);
 };
@@ -259,14 +262,15 @@ bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
     if (view.n_tiles > 0 || pass.rows.empty() || !is_identity(pass.rows, batch.n_tokens()))
         return false;
     const auto& kv = static_cast<const CudaKvCache&>(*pass.kv);
-    const GraphKey key{pass.model,
-                       pass.logits->data(),
-                       kv.view(),
-                       view,
-                       chunks_max(batch, pass.sliding_window),
-                       trials_.n_trials(),
-                       {states_.data(), scratch_.data(), results_.sums(), results_.host(),
-                        z_.data(), routing_.address()}};
+    const GraphKey key{
+        pass.model,
+        pass.logits->data(),
+        kv.view(),
+        view,
+        chunks_max(batch, pass.sliding_window),
+        trials_.n_trials(),
+        {states_.data(), scratch_.data(), results_.sums(), results_.host(), z_.data(),
+         routing_.address(), gathered_.row_q.data(), gathered_.row_scales.data()}};
     check_tokens(batch, pass.vocab_size);
     check_pages(batch, kv.shape.n_pages);
     if (!graphs_.begin(key, device_.stream())) return false;
@@ -436,6 +440,38 @@ void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, Flo
     linear(batch, x_hidden, *layer.down, Store::add, h);
 }
 
+/// expert_outputs[pairs, dim]: pairs are to the kernels what tokens are elsewhere.
+void CudaBackend::run_pairs(const CudaExperts& experts, const ExpertsLayer& layer,
+                            const RoutingView& routing, int n_tokens) {
+    const auto& x_dim = static_cast<const CudaActivations&>(*layer.x_dim);
+    const auto& x_hidden = static_cast<const CudaActivations&>(*layer.x_hidden);
+    const RotationView rotation = rotation_of(layer.hidden_rotation);
+    const int n_pairs = n_tokens * experts.n_used;
+    BatchView pairs;
+    pairs.n_tokens = n_pairs;
+    pairs.failed = routing.failed;
+    float* room = layer.gate_up_room->data();
+    if (takes_together(experts.gate_up, n_tokens) &&
+        takes_rotate_quantize_e8(rotation, x_hidden.view(), true)) {
+        run_experts_together(experts.gate_up, gathered(x_dim, routing.token_of, n_pairs), routing,
+                             n_pairs, room, device_);
+        launch_rotate_quantize_e8(pairs, room, rotation, x_hidden.view(), true, device_.stream());
+    } else {
+        run_experts(experts.gate_up, experts.matrices.gate_up, x_dim, routing, routing.token_of,
+                    n_tokens, room, device_);
+        launch_swiglu_quantize(pairs, room, rotation, x_hidden.view(),
+                               row_scratch(n_pairs, x_hidden.n_cols), device_.has_sm90(),
+                               device_.stream());
+    }
+    if (takes_together(experts.down, n_tokens)) {
+        run_experts_together(experts.down, x_hidden.view(), routing, n_pairs,
+                             layer.expert_outputs->data(), device_);
+    } else {
+        run_experts(experts.down, experts.matrices.down, x_hidden, routing, nullptr, n_tokens,
+                    layer.expert_outputs->data(), device_);
+    }
+}
+
 void CudaBackend::experts_feed_forward(const Batch& batch, const ExpertsLayer& layer,
                                        FloatBuffer& h) {  // FWD-5
     const auto& experts = static_cast<const CudaExperts&>(*layer.experts);
@@ -456,16 +492,7 @@ void CudaBackend::experts_feed_forward(const Batch& batch, const ExpertsLayer& l
         results_.forget(written->data());
     const RoutingView routing = routing_.view(n_tokens, experts);
     launch_experts_route(scope.view(), experts.router, x_dim.view(), routing, device_.stream());
-    run_experts(experts.gate_up, experts.matrices.gate_up, x_dim, routing, routing.token_of,
-                n_tokens, layer.gate_up_room->data(), device_);
-    BatchView pairs;
-    pairs.n_tokens = n_pairs;
-    pairs.failed = routing.failed;
-    launch_swiglu_quantize(pairs, layer.gate_up_room->data(), rotation_of(layer.hidden_rotation),
-                           x_hidden.view(), row_scratch(n_pairs, x_hidden.n_cols),
-                           device_.has_sm90(), device_.stream());
-    run_experts(experts.down, experts.matrices.down, x_hidden, routing, nullptr, n_tokens,
-                layer.expert_outputs->data(), device_);
+    run_pairs(experts, layer, routing, n_tokens);
     launch_experts_join(scope.view(), routing, layer.expert_outputs->data(), x_dim.n_cols, h.data(),
                         device_.stream());
     scope.close();

@@ -14,12 +14,18 @@ namespace etalon::backend::cuda {
 /// The matrices of one kind: where each of them lies, on the card, when all are E8.
 struct ExpertTable {
     DeviceArray<E8Matrix> matrices;  ///< [n_experts]; empty: other formats, or a bias
+    DeviceArray<std::byte> maps;     ///< of experts_maps_e8_sm90(); empty: no such kernels
+    bool gate_up = false;            ///< the maps are of gate and up in turns
     int n_rows = 0;
     int stride = 0;
+
+    E8Groups groups(const RoutingView& routing, int n_slots) const {
+        return {matrices.data(), routing.active, routing.begin, n_slots, n_rows, stride};
+    }
 };
 
 struct CudaExperts final : Experts {
-    CudaExperts(ExpertMatrices its_matrices, int its_n_used, Loader& loader);
+    CudaExperts(ExpertMatrices its_matrices, int its_n_used, bool has_sm90, Loader& loader);
 
     ExpertTable gate_up;
     ExpertTable down;
@@ -41,6 +47,12 @@ class RoutingRoom {
     DeviceArray<std::uint32_t> n_ended_{1};
 };
 
+/// Whether so many tokens are multiplied by run_experts_together().
+bool takes_together(const ExpertTable& table, int n_tokens);
+/// y[pair, row] for all pairs at once: matrices[e] times the rows of x, which has one for each
+/// pair. Of a table with gate_up SwiGLU of the two products, half as many rows.
+void run_experts_together(const ExpertTable& table, const ActivationsView& x,
+                          const RoutingView& routing, int n_pairs, float* y, const Device& device);
 /// y[pair, row] for all pairs: matrices[e] times the rows token_of[pair] of x, or row `pair` where
 /// that is null. At most n_tokens pairs have one expert.
 void run_experts(const ExpertTable& table, std::span<const std::unique_ptr<LinearWeights>> matrices,

@@ -6,6 +6,7 @@
 
 #include "backend/cuda/experts.h"
 #include "backend/cuda/linear.h"
+#include "backend/cuda/sm90/kernels.h"
 #include "base/error.h"
 
 namespace etalon::backend::cuda {
@@ -25,7 +26,11 @@ const LinearPart* e8_part(const LinearWeights& base) {
     return plain && w.parts.front().format == exact::Format::e8 ? &w.parts.front() : nullptr;
 }
 
-ExpertTable table_of(std::span<const std::unique_ptr<LinearWeights>> matrices, Loader& loader) {
+/// From so many tokens on an expert is no stream of weights without a matrix.
+constexpr int kTogetherTokensMin = 17;
+
+ExpertTable table_of(std::span<const std::unique_ptr<LinearWeights>> matrices, bool gate_up,
+                     bool has_sm90, Loader& loader) {
     std::vector<E8Matrix> views;
     ExpertTable table;
     for (const auto& matrix : matrices) {
@@ -38,15 +43,21 @@ ExpertTable table_of(std::span<const std::unique_ptr<LinearWeights>> matrices, L
     }
     table.matrices = DeviceArray<E8Matrix>(views.size());
     loader.copy(table.matrices.data(), std::as_bytes(std::span(views)));
+    constexpr int kTurn = 16;  // rows: eight of gate and the same of up
+    if (!has_sm90 || (gate_up && table.n_rows % kTurn != 0)) return table;
+    const auto maps = experts_maps_e8_sm90(views, table.n_rows, table.stride, gate_up);
+    table.maps = DeviceArray<std::byte>(maps.size());
+    table.gate_up = gate_up;
+    loader.copy(table.maps.data(), maps);
     return table;
 }
 
 }  // namespace
 
-CudaExperts::CudaExperts(ExpertMatrices its_matrices, int its_n_used, Loader& loader)
+CudaExperts::CudaExperts(ExpertMatrices its_matrices, int its_n_used, bool has_sm90, Loader& loader)
     : Experts(std::move(its_matrices), its_n_used),
-      gate_up(table_of(matrices.gate_up, loader)),
-      down(table_of(matrices.down, loader)) {
+      gate_up(table_of(matrices.gate_up, true, has_sm90, loader)),
+      down(table_of(matrices.down, false, has_sm90, loader)) {
     const auto& w = static_cast<const CudaLinear&>(*matrices.router);
     ETALON_ASSERT(n_experts() <= kExpertsMax && w.parts.size() == 1 && w.bias.empty());
     const LinearPart& part = w.parts.front();
@@ -91,14 +102,24 @@ RoutingView RoutingRoom::view(int n_tokens, const Experts& experts) const {
     return view;
 }
 
+bool takes_together(const ExpertTable& table, int n_tokens) {
+    return !table.maps.empty() && n_tokens >= kTogetherTokensMin;
+}
+
+void run_experts_together(const ExpertTable& table, const ActivationsView& x,
+                          const RoutingView& routing, int n_pairs, float* y, const Device& device) {
+    const int n_outputs = table.gate_up ? table.n_rows / 2 : table.n_rows;
+    const LinearOut out{y, sz(n_outputs), nullptr, nullptr, n_pairs, false};
+    launch_experts_e8_sm90(table.groups(routing, routing.n_experts), table.maps.data(),
+                           table.gate_up, x, out, device.n_multiprocessors(), device.stream());
+}
+
 void run_experts(const ExpertTable& table, std::span<const std::unique_ptr<LinearWeights>> matrices,
                  const CudaActivations& x, const RoutingView& routing, const std::int32_t* token_of,
                  int n_tokens, float* y, const Device& device) {
     if (!table.matrices.empty() && n_tokens <= kStreamTokensMax) {
-        const E8Groups groups{
-            table.matrices.data(), routing.active,
-            routing.begin,         std::min(routing.n_experts, n_tokens * routing.n_used),
-            table.n_rows,          table.stride};
+        const E8Groups groups =
+            table.groups(routing, std::min(routing.n_experts, n_tokens * routing.n_used));
         const LinearOut out{y, sz(table.n_rows), nullptr, token_of, n_tokens, false};
         const auto launch =
             n_tokens <= kDecodeTokensMax ? launch_experts_e8_decode : launch_experts_e8_stream;

@@ -6,7 +6,6 @@
 #include "backend/cuda/common/exact_math.cuh"
 #include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
-#include "backend/cuda/ptx/copy.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/float_weights.cuh"
 #include "backend/cuda/sm80/kernels.h"
@@ -18,13 +17,17 @@ namespace {
 
 using exact::Format;
 
-constexpr int kWarps = 8;
+constexpr int kWarps = 32;
 constexpr int kThreads = kWarps * kWarpLanes;
-constexpr int kLaneExperts = kExpertsMax / kWarpLanes;  // that a lane of a warp looks at
-constexpr unsigned kLineBytes = 128;
-static_assert(kThreads >= kExpertsMax, "a thread has one expert when groups begin");
+constexpr int kParts = 4;                                // warps that share a dot product
+constexpr int kAtOnce = kWarps / kParts;                 // dot products
+constexpr int kPartSums = kLanes / kParts / kWarpLanes;  // lanes of SUM-1 that a thread holds
+constexpr int kAhead = 16;                               // weights for each that it loads first
+constexpr int kLaneExperts = kExpertsMax / kWarpLanes;   // that a lane of a warp looks at
+static_assert(kThreads > kExpertsMax, "a thread has one expert, or one begin of a group");
 
 struct Shared {
+    float lanes[kAtOnce][kLanes];
     float logits[kExpertsMax];
     int chosen[kExpertsMax];
     float weights[kExpertsMax];
@@ -33,20 +36,48 @@ struct Shared {
     bool is_last;
 };
 
-/// The dot product of a row and a token (LIN-7); lane 0 has it.
+/// A thread's part of the dot product of a row and a token (SUM-1): its first lane, and that 32
+/// behind. Element (i, j) is that of lane j in the round i.
 template <Format kFormat>
-__device__ float dot(const std::byte* row, const float* token, int k, int lane) {
-    float sums[kLaneSums] = {};
-#pragma unroll 4
-    for (int begin = lane; begin < k; begin += kLanes) {
+struct Part {
+    const std::byte* row;  ///< from the first lane on
+    int left;              ///< elements from there to the end
+    float weights[kAhead][kPartSums];
+
+    __device__ static constexpr int place(int i, int j) { return i * kLanes + j * kWarpLanes; }
+
+    __device__ Part(const FloatsView& router, int expert, int first_lane)
+        : row(router.rows +
+              (static_cast<std::size_t>(expert) * static_cast<std::size_t>(router.n_cols) +
+               static_cast<std::size_t>(first_lane)) *
+                  float_weight_bytes<kFormat>()),
+          left(router.n_cols - first_lane) {
 #pragma unroll
-        for (int i = 0; i < kLaneSums; ++i) {
-            const int j = begin + i * kWarpLanes;
-            if (j < k) sums[i] = fused(float_weight<kFormat>(row, j), token[j], sums[i]);
+        for (int i = 0; i < kAhead; ++i) {
+#pragma unroll
+            for (int j = 0; j < kPartSums; ++j)
+                weights[i][j] = place(i, j) < left ? float_weight<kFormat>(row, place(i, j)) : 0.0F;
         }
     }
-    return sum_tree(sums);
-}
+
+    /// `token` from the first lane on.
+    __device__ void multiply(const float* token, float (&sums)[kPartSums]) const {
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) {
+#pragma unroll
+            for (int j = 0; j < kPartSums; ++j) {
+                if (place(i, j) < left) sums[j] = fused(weights[i][j], token[place(i, j)], sums[j]);
+            }
+        }
+        for (int i = kAhead; place(i, 0) < left; ++i) {
+#pragma unroll
+            for (int j = 0; j < kPartSums; ++j) {
+                const int at = place(i, j);
+                if (at < left) sums[j] = fused(float_weight<kFormat>(row, at), token[at], sums[j]);
+            }
+        }
+    }
+};
 
 /// A logit and its expert; n stands for none.
 struct Candidate {
@@ -90,6 +121,7 @@ __device__ void choose(Shared& shared, const RoutingView& routing, std::size_t t
         Candidate mine{0.0F, n};
 #pragma unroll
         for (int i = 0; i < kLaneExperts; ++i) {
+            if (i * kWarpLanes >= n) break;
             if (settle) logits[i] = 0.0F;
             const Candidate next{logits[i], lane + i * kWarpLanes};
             if (next.expert < n && (taken >> i & 1U) == 0 && next.before(mine, n)) mine = next;
@@ -101,6 +133,7 @@ __device__ void choose(Shared& shared, const RoutingView& routing, std::size_t t
     int before = 0;  // experts that were chosen, in ascending order
 #pragma unroll
     for (int i = 0; i < kLaneExperts; ++i) {
+        if (i * kWarpLanes >= n) break;
         const bool mine = (taken >> i & 1U) != 0;
         const unsigned all = __ballot_sync(kFullWarp, mine ? 1 : 0);
         if (mine) {
@@ -123,7 +156,23 @@ __device__ void choose(Shared& shared, const RoutingView& routing, std::size_t t
     }
 }
 
-/// body(p, mask) for 32 choices at a time: which of them are of expert e.
+/// The pairs of a token that is alone: they stand as they were chosen.
+__device__ void group_one(const Shared& shared, const RoutingView& routing) {
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread < routing.n_used) {
+        routing.token_of[thread] = 0;
+        routing.pair_of[thread] = thread;
+    }
+    if (thread < routing.n_experts)
+        routing.active[thread] = thread < routing.n_used ? shared.chosen[thread] : kNoExpert;
+    if (thread > routing.n_experts) return;
+    int before = 0;
+    for (int i = 0; i < routing.n_used; ++i)
+        before += shared.chosen[i] < thread ? 1 : 0;
+    routing.begin[thread] = before;
+}
+
+/// body(p, mine, all) for 32 choices at a time: which of them are of expert e.
 template <typename Body>
 __device__ void for_choices(const RoutingView& routing, int n_pairs, int e, int lane,
                             const Body& body) {
@@ -181,8 +230,8 @@ __device__ void group(Shared& shared, const RoutingView& routing, int n_pairs) {
 /// Experts and weights of each token; pairs grouped by expert.
 ///   in:  router.rows [E, K] of the format; x.floats binary32 [T, K]
 ///   out: routing, all of it; failed [T]
-///   tile: a token a block of 8 warps, a warp one dot product after the other; the last block to
-///         end groups the pairs of all
+///   tile: a token a block of 32 warps, four of them for a dot product; the last block to end
+///         groups the pairs of all
 ///   floor: the bytes of the router, of the read speed; for one token its latencies
 ///   supported: E <= kExpertsMax, 1 <= n_used <= E, any K
 template <Format kFormat>
@@ -193,30 +242,40 @@ __global__ void __launch_bounds__(kThreads)
     let_next_kernel_start();
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
-    const std::size_t row_bytes =
-        static_cast<std::size_t>(router.n_cols) * float_weight_bytes<kFormat>();
-    // Phase 1: the router comes to the second cache before the input is awaited.
-    const std::size_t bytes = row_bytes * static_cast<std::size_t>(router.n_rows);
-    if (blockIdx.x == 0) {
-        for (std::size_t i = threadIdx.x * kLineBytes; i < bytes; i += kThreads * kLineBytes)
-            prefetch_line(router.rows + i);
-    }
-    wait_for_kernels_before();
-    // Phase 2: the logits of the token, and its choice.
+    const int slot = warp / kParts;
+    const int first_lane = warp % kParts * (kLanes / kParts) + lane;
     const std::size_t t = blockIdx.x;
-    const float* token = x.floats + t * static_cast<std::size_t>(x.n_cols);
-    for (int e = warp; e < router.n_rows; e += kWarps) {
-        const float logit = dot<kFormat>(router.rows + static_cast<std::size_t>(e) * row_bytes,
-                                         token, router.n_cols, lane);
-        if (lane == 0) shared.logits[e] = logit;
+    const float* token =
+        x.floats + t * static_cast<std::size_t>(x.n_cols) + static_cast<std::size_t>(first_lane);
+    // Phase 1: the logits of the token. The first weights are loaded before the input is awaited.
+    for (int first = 0; first < router.n_rows; first += kAtOnce) {
+        const Part<kFormat> part(router, min(first + slot, router.n_rows - 1), first_lane);
+        if (first == 0) wait_for_kernels_before();
+        float sums[kPartSums] = {};
+        part.multiply(token, sums);
+#pragma unroll
+        for (int j = 0; j < kPartSums; ++j)
+            shared.lanes[slot][first_lane + j * kWarpLanes] = sums[j];
+        __syncthreads();
+        if (warp < kAtOnce) {
+            float lanes[kLaneSums];
+#pragma unroll
+            for (int i = 0; i < kLaneSums; ++i)
+                lanes[i] = shared.lanes[warp][i * kWarpLanes + lane];
+            const float logit = sum_tree(lanes);
+            if (lane == 0 && first + warp < router.n_rows) shared.logits[first + warp] = logit;
+        }
+        __syncthreads();
     }
-    __syncthreads();
+    // Phase 2: its choice.
+    const bool alone = gridDim.x == 1;
     if (warp == 0) {
         choose(shared, routing, t, lane, failed);
-        __threadfence();
+        if (!alone) __threadfence();
     }
     __syncthreads();
     // Phase 3: the groups.
+    if (alone) return group_one(shared, routing);
     if (threadIdx.x == 0) {
         shared.is_last = atomicAdd(routing.n_ended, 1U) == gridDim.x - 1;
         if (shared.is_last) *routing.n_ended = 0;
