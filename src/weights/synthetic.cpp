@@ -31,9 +31,11 @@ struct Shape {
     int vocab_size;
     int context_length;
     float rope_base;
+    int n_experts = 0;
+    int n_experts_used = 0;
 };
 
-constexpr std::array<Shape, 7> kShapes{{
+constexpr std::array<Shape, 8> kShapes{{
     {"smollm2-135m", 576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5F},
     {"llama-3.2-1b", 2048, 16, 32, 8, 64, 8192, 128256, 131072, 5e5F},
     {"mistral-7b", 4096, 32, 32, 8, 128, 14336, 32768, 32768, 1e6F},
@@ -41,6 +43,7 @@ constexpr std::array<Shape, 7> kShapes{{
     {"nemo-12b", 5120, 40, 32, 8, 128, 14336, 131072, 131072, 1e6F},
     {"mistral-small-24b", 5120, 40, 32, 8, 128, 32768, 131072, 32768, 1e8F},
     {"mistral-large-2", 12288, 88, 96, 8, 128, 28672, 32768, 131072, 1e6F},
+    {"mixtral-8x7b", 4096, 32, 32, 8, 128, 14336, 32000, 32768, 1e6F, 8, 2},
 }};
 
 // Standard deviation of the weights of a layer before rotation, as models have it.
@@ -90,6 +93,8 @@ ModelConfig config_of(std::string_view name, int n_layers) {
     config.n_kv_heads = shape->n_kv_heads;
     config.head_dim = shape->head_dim;
     config.hidden_dim = shape->hidden_dim;
+    config.n_experts = shape->n_experts;
+    config.n_experts_used = shape->n_experts_used;
     config.vocab_size = shape->vocab_size;
     config.context_length = shape->context_length;
     config.rope.n_dims = shape->head_dim;
@@ -122,8 +127,8 @@ Plan plan_of(std::string_view name, exact::Format format, int n_layers) {
     Plan plan{config_of(name, n_layers), {}, {}};
     for (const TensorShape& tensor : model_tensors(plan.config)) {
         if (tensor.is_vector && tensor.is_optional) continue;  // no biases
-        if (tensor.is_vector) {
-            plan.vectors.push_back({tensor.name, tensor.n_cols});
+        if (tensor.is_vector || tensor.is_router) {
+            plan.vectors.push_back({tensor.name, tensor.n_cols, tensor.n_rows});
             continue;
         }
         const bool in_layer = tensor.name.rfind("blk.", 0) == 0;
@@ -184,10 +189,23 @@ void write_matrix(const EtalonWriter::Matrix& matrix, std::uint64_t seed, Etalon
     }
 }
 
+/// Ones; routers random, so that tokens use different experts.
+std::vector<float> vector_of(const EtalonWriter::Vector& vector, std::uint64_t seed) {
+    std::vector<float> values(static_cast<std::size_t>(vector.n_rows * vector.size), 1.0F);
+    if (!is_router_name(vector.name)) return values;
+    std::vector<std::byte> codes(values.size());
+    Generator(seed).fill(codes);
+    std::transform(codes.begin(), codes.end(), values.begin(), [](std::byte code) {
+        return static_cast<float>(static_cast<std::int8_t>(code) * kWeightDeviation /
+                                  kInt8Deviation);
+    });
+    return values;
+}
+
 /// The bytes of a model in memory, by name of the tensor. A map moves none of them.
 struct Storage {
     std::map<std::string, Rows> matrices;
-    std::vector<float> ones;  ///< of every vector
+    std::map<std::string, std::vector<float>> vectors;
 };
 
 /// "blk.0.attn_q.weight" for that tensor of every layer.
@@ -212,8 +230,8 @@ void write_synthetic(std::string_view name, exact::Format format, int n_layers,
                         {{"source", "random weights of a generator"}}, plan.matrices, plan.vectors);
     for (std::size_t i = 0; i < plan.matrices.size(); ++i)
         write_matrix(plan.matrices[i], i, writer);
-    for (const EtalonWriter::Vector& vector : plan.vectors)
-        writer.add_vector(std::vector<float>(static_cast<std::size_t>(vector.size), 1.0F));
+    for (std::size_t i = 0; i < plan.vectors.size(); ++i)
+        writer.add_vector(vector_of(plan.vectors[i], plan.matrices.size() + i));
     (void)writer.finish();
 }
 
@@ -234,14 +252,16 @@ ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n
                                     rows.data, std::as_bytes(std::span(rows.scales)),
                                     rows.indices});
     }
-    std::int64_t longest = 0;
-    for (const EtalonWriter::Vector& vector : plan.vectors)
-        longest = std::max(longest, vector.size);
-    storage->ones.assign(static_cast<std::size_t>(longest), 1.0F);
-    for (const EtalonWriter::Vector& vector : plan.vectors) {
-        const auto ones = std::span(storage->ones).first(static_cast<std::size_t>(vector.size));
-        contents.tensors.push_back(
-            {vector.name, exact::Format::f32, 1, vector.size, std::as_bytes(ones), {}});
+    for (std::size_t i = 0; i < plan.vectors.size(); ++i) {
+        const EtalonWriter::Vector& vector = plan.vectors[i];
+        std::vector<float>& values = storage->vectors[name_of_first(vector.name)];
+        if (values.empty()) values = vector_of(vector, plan.matrices.size() + i);
+        contents.tensors.push_back({vector.name,
+                                    exact::Format::f32,
+                                    vector.n_rows,
+                                    vector.size,
+                                    std::as_bytes(std::span(values)),
+                                    {}});
     }
     check_tensors(contents, std::string(name));
     return ModelFile::in_memory(std::string(name), std::move(contents), storage);

@@ -37,6 +37,10 @@ std::unique_ptr<tiny::TemporaryModel> make(const std::string& kind) {
     options.biased = {"attn_q", "attn_k", "attn_v"};
     if (kind == "e8") return tiny::make_e8(tiny::config(), options);
     if (kind == "e4") return tiny::make_e4(tiny::config(), options);
+    if (kind == "e8_experts") return tiny::make_e8(tiny::experts_config(), options);
+    if (kind == "e4_experts") return tiny::make_e4(tiny::experts_config(), options);
+    if (kind == "gguf_experts")
+        return tiny::make_gguf(tiny::experts_config(), mixed_formats, options);
     return tiny::make_gguf(tiny::config(), mixed_formats, options);
 }
 
@@ -96,7 +100,9 @@ TEST_P(LiveDigest, any_bit_that_changes_is_seen) {
     EXPECT_GT(n_tried, 20);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, LiveDigest, testing::Values("e8", "e4", "gguf"),
+INSTANTIATE_TEST_SUITE_P(Models, LiveDigest,
+                         testing::Values("e8", "e4", "gguf", "e8_experts", "e4_experts",
+                                         "gguf_experts"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -47,10 +47,10 @@ bool is_wanted(const TensorShape& shape, const Options& options) {
     return false;
 }
 
-/// Norm weights near their value, biases near zero.
+/// Norm weights near their value, biases and routers near zero.
 std::vector<float> vector_of(Random& random, const TensorShape& shape, const Options& options) {
     const bool norm = shape.name.find("norm") != std::string::npos;
-    std::vector<float> values(static_cast<std::size_t>(shape.n_cols));
+    std::vector<float> values(static_cast<std::size_t>(shape.n_rows * shape.n_cols));
     for (float& value : values) {
         value = random.unit() * 0.25F;
         if (norm) value = (1.0F + value) * options.norm_weight;
@@ -117,6 +117,10 @@ void add_pairs(const weights::ModelConfig& config, GgufBytes& pairs) {
     pairs.integer("llama.context_length", config.context_length);
     pairs.integer("llama.embedding_length", config.dim);
     pairs.integer("llama.feed_forward_length", config.hidden_dim);
+    if (config.n_experts > 0) {
+        pairs.integer("llama.expert_count", config.n_experts);
+        pairs.integer("llama.expert_used_count", config.n_experts_used);
+    }
     pairs.integer("llama.attention.head_count", config.n_heads);
     pairs.integer("llama.attention.head_count_kv", config.n_kv_heads);
     pairs.integer("llama.attention.key_length", config.head_dim);
@@ -155,7 +159,7 @@ std::vector<Entry> gguf_entries(const weights::ModelConfig& config, const Format
     for (const TensorShape& shape : weights::model_tensors(config)) {
         if (!is_wanted(shape, options)) continue;
         Entry& entry = entries.emplace_back(Entry{shape, nullptr, {}});
-        if (shape.is_vector) {
+        if (shape.is_vector || shape.is_router) {
             entry.vector = vector_of(random, shape, options);
         } else {
             entry.matrix = backend::conformance::random_matrix(
@@ -186,8 +190,8 @@ std::unique_ptr<TemporaryModel> make_etalon(Format format, const weights::ModelC
     std::erase_if(shapes, [&](const TensorShape& shape) { return !is_wanted(shape, options); });
     std::vector<weights::EtalonWriter::Vector> vectors;
     for (const TensorShape& shape : shapes) {
-        if (shape.is_vector) {
-            vectors.push_back({shape.name, shape.n_cols});
+        if (shape.is_vector || shape.is_router) {
+            vectors.push_back({shape.name, shape.n_cols, shape.n_rows});
         } else if (shape.name != weights::kEmbeddingName) {
             matrices.push_back({shape.name, shape.n_rows, shape.n_cols, true,
                                 shape.name.rfind("blk.", 0) == 0 ? format : Format::e8});
@@ -209,7 +213,8 @@ std::unique_ptr<TemporaryModel> make_etalon(Format format, const weights::ModelC
         writer.add_rows(tensor->data, tensor->scales, tensor->indices);
     }
     for (const TensorShape& shape : shapes) {
-        if (shape.is_vector) writer.add_vector(vector_of(random, shape, options));
+        if (shape.is_vector || shape.is_router)
+            writer.add_vector(vector_of(random, shape, options));
     }
     (void)writer.finish();
     return opened(std::move(on_disk));
@@ -229,6 +234,14 @@ weights::ModelConfig config() {
     config.vocab_size = 200;
     config.context_length = 300;
     config.rope.n_dims = config.head_dim;
+    return config;
+}
+
+weights::ModelConfig experts_config() {
+    weights::ModelConfig config = tiny::config();
+    config.hidden_dim = 256;
+    config.n_experts = 6;
+    config.n_experts_used = 2;
     return config;
 }
 

@@ -17,6 +17,8 @@ namespace etalon::model::tiny {
 /// Width 256, two layers, 16 heads on four KV heads of 48, 200 tokens, a context of 300. Widths
 /// are multiples of 256, so that every format fits.
 weights::ModelConfig config();
+/// The same with six experts a layer, of which a token uses two.
+weights::ModelConfig experts_config();
 
 struct Options {
     std::vector<std::string> biased{};  ///< matrices of a layer with a bias: "attn_q", ...
@@ -51,7 +53,7 @@ std::unique_ptr<TemporaryModel> make_e8(const weights::ModelConfig& config,
 std::unique_ptr<TemporaryModel> make_e4(const weights::ModelConfig& config,
                                         const Options& options = {});
 
-/// The format of each matrix by its name, as "blk.0.attn_v.weight".
+/// The format of each matrix but routers by its name, as "blk.0.attn_v.weight".
 using FormatOf = std::function<exact::Format(const std::string& name)>;
 std::unique_ptr<TemporaryModel> make_gguf(const weights::ModelConfig& config,
                                           const FormatOf& format_of, const Options& options = {});

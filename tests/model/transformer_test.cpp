@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chunks, decoding, cut answers, ragged batches, threads and instruction sets change no bit of a
-// tiny model's logits (FWD-1 to FWD-4, DIG-2, ROT-1), E8 and GGUF.
+// tiny model's logits (FWD-1 to FWD-5, DIG-2, ROT-1), E8 and GGUF.
 #include "model/transformer.h"
 
 #include <algorithm>
@@ -57,6 +57,12 @@ const weights::ModelFile& model_file(const std::string& name) {
         config.rope.pairing = exact::RopePairing::halves;
         config.rope.n_dims = 32;
         model = tiny::make_e8(config, {{"attn_q", "attn_k", "attn_v", "ffn_down"}});
+    } else if (name == "e8_experts") {
+        model = tiny::make_e8(tiny::experts_config());
+    } else if (name == "e4_experts") {
+        model = tiny::make_e4(tiny::experts_config());
+    } else if (name == "mixed_experts") {
+        model = tiny::make_gguf(tiny::experts_config(), mixed);
     } else if (name == "q8_0_tied") {
         model = tiny::make_gguf(config, [](const auto&) { return Format::q8_0; },
                                 {{"attn_q", "attn_k", "attn_v"}, false});
@@ -254,7 +260,8 @@ TEST(Synthetic, one_layer_in_memory_computes_as_in_the_file) {
 
 std::vector<Setup> setups() {
     std::vector<Setup> all;
-    for (const char* model : {"e8", "e8_window", "e4", "q8_0_tied", "mixed"}) {
+    for (const char* model : {"e8", "e8_window", "e4", "q8_0_tied", "mixed", "e8_experts",
+                              "e4_experts", "mixed_experts"}) {
         all.push_back({model, false});
         all.push_back({model, true});
     }

@@ -11,6 +11,7 @@
 #include "exact/attention.h"
 #include "exact/digest.h"
 #include "exact/linear.h"
+#include "exact/moe.h"
 #include "exact/norm.h"
 #include "exact/quantize.h"
 #include "exact/swiglu.h"
@@ -212,6 +213,9 @@ class ExactBackend final : public Backend {
         return linear;
     }
 
+    std::unique_ptr<Experts> make_experts(ExpertMatrices matrices, int n_used) override {
+        return std::make_unique<Experts>(std::move(matrices), n_used);
+    }
     std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) override {
         auto embedding = std::make_unique<ExactEmbedding>();
         embedding->tensor = tensor;
@@ -338,6 +342,29 @@ class ExactBackend final : public Backend {
         multiply(x, head, rows, Store::replace, out);
     }
 
+    /// One token after the other, and each of its experts alone.
+    void experts_feed_forward(const Batch& batch, const ExpertsLayer& layer,
+                              FloatBuffer& h) override {  // FWD-5
+        const ExpertMatrices& matrices = layer.experts->matrices;
+        const std::size_t n_experts = sz(layer.experts->n_experts());
+        norm_quantize(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim);
+        linear(batch, *layer.x_dim, *matrices.router, Store::replace, *layer.router_logits);
+        const std::size_t dim = sz(layer.x_dim->n_cols);
+        for (std::int32_t t = 0; t < batch.n_tokens(); ++t) {
+            const std::span<float> logits(layer.router_logits->data() + sz(t) * n_experts,
+                                          n_experts);
+            if (!exact::settle_router_logits(logits)) batch.failed[sz(t)] = 1;  // MOE-4
+            std::vector<float> acc(dim);
+            for (const auto& [expert, weight] : exact::route(logits, layer.experts->n_used)) {
+                const std::size_t e = sz(expert);
+                run_expert(batch, layer, t, *matrices.gate_up[e], *matrices.down[e]);
+                exact::accumulate_expert(weight, {layer.expert_outputs->data(), dim}, acc);
+            }
+            for (std::size_t i = 0; i < dim; ++i)
+                h.data()[sz(t) * dim + i] += acc[i];  // RES-1
+        }
+    }
+
     void rope_append(const Batch& batch, const FloatBuffer& qkv, const RopeTables& rope, int layer,
                      KvCache& cache, Queries& out) override {
         auto& kv = static_cast<ExactKvCache&>(cache);
@@ -460,6 +487,18 @@ class ExactBackend final : public Backend {
     static void fail(const Batch& batch, int t, ExactActivations& x) {
         batch.failed[sz(t)] = 1;
         clear_token(t, x);
+    }
+
+    /// The output of one expert for token t, in the first row of expert_outputs.
+    void run_expert(const Batch& batch, const ExpertsLayer& layer, std::int32_t t,
+                    const LinearWeights& gate_up, const LinearWeights& down) {
+        constexpr std::int32_t kFirst = 0;
+        multiply(*layer.x_dim, gate_up, {&t, 1}, Store::replace, *layer.gate_up_room);
+        Batch one;
+        one.tokens = batch.tokens.subspan(sz(t), 1);
+        one.failed = batch.failed.subspan(sz(t), 1);
+        swiglu_quantize(one, *layer.gate_up_room, layer.hidden_rotation, *layer.x_hidden);
+        multiply(*layer.x_hidden, down, {&kFirst, 1}, Store::replace, *layer.expert_outputs);
     }
 
     /// y[i, row] for token rows[i] (LIN-3, RES-1).

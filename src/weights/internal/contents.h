@@ -34,10 +34,14 @@ struct TensorShape {
     std::string name;
     std::int64_t n_rows;
     std::int64_t n_cols;
-    bool is_vector;    ///< read as binary32: norms and biases
-    bool is_optional;  ///< biases, and the head of a model with tied embeddings
+    bool is_vector;          ///< read as binary32: norms and biases
+    bool is_optional;        ///< biases, and the head of a model with tied embeddings
+    bool is_router = false;  ///< stays in a floating format (spec MOE)
 };
 std::vector<TensorShape> model_tensors(const ModelConfig& config);
+
+/// "blk.3.ffn_gate_inp.weight": the matrix that chooses the experts of a layer.
+bool is_router_name(std::string_view name) noexcept;
 
 /// Everything is there, in its shape and in a format that is computed; nothing unknown is there.
 /// Fills config.tied_embeddings.

@@ -58,11 +58,14 @@ void check_alignment(const SafetensorsEntry& entry, std::size_t bytes, const std
 }
 
 Tensor vector_tensor(const SafetensorsEntry& entry, const std::string& file) {
-    if (entry.dtype != "F32" || entry.shape.size() != 1) {
+    const auto& shape = entry.shape;
+    const bool is_matrix = shape.size() == 2 && is_router_name(entry.name);
+    if (entry.dtype != "F32" || (shape.size() != 1 && !is_matrix)) {
         refuse(file, "tensor " + entry.name, "is neither tiles, lines nor a binary32 vector");
     }
     check_alignment(entry, sizeof(float), file);
-    return {entry.name, exact::Format::f32, 1, entry.shape[0], entry.data, {}};
+    const std::int64_t n_rows = is_matrix ? shape[0] : 1;
+    return {entry.name, exact::Format::f32, n_rows, shape.back(), entry.data, {}};
 }
 
 /// Rows of a matrix: as many as it has scales. `scales` may be null.
@@ -176,8 +179,8 @@ std::vector<Tensor> read_tensors(const SafetensorsFile& safetensors, const std::
 /// The format of each tensor of a file of `format`: E8 has E8 matrices, E4 has them beside the
 /// layers, whose matrices are E4.
 exact::Format wanted_format(const Tensor& tensor, exact::Format format) {
-    const bool is_matrix =
-        tensor.name.find("norm") == std::string::npos && ends_with(tensor.name, ".weight");
+    const bool is_matrix = tensor.name.find("norm") == std::string::npos &&
+                           ends_with(tensor.name, ".weight") && !is_router_name(tensor.name);
     if (!is_matrix) return exact::Format::f32;
     return tensor.name.rfind("blk.", 0) == 0 ? format : exact::Format::e8;
 }
@@ -223,13 +226,15 @@ json header_json(const std::vector<EtalonWriter::Matrix>& matrices,
         add(matrix.name, "I8", {n_tiles, matrix.n_cols / kTileColumns, kTileRows, kTileColumns},
             tile_bytes(matrix.n_rows, matrix.n_cols));
     }
-    const auto add_floats = [&](const std::string& name, std::int64_t size) {
-        add(name, "F32", {size}, static_cast<std::uint64_t>(size) * sizeof(float));
+    const auto add_floats = [&](const std::string& name, std::int64_t n_rows, std::int64_t size) {
+        json shape = json::array({size});
+        if (n_rows > 1) shape.insert(shape.begin(), n_rows);
+        add(name, "F32", shape, static_cast<std::uint64_t>(n_rows * size) * sizeof(float));
     };
     for (const auto& matrix : matrices)
-        add_floats(matrix.name + std::string(kScaleSuffix), matrix.n_rows);
+        add_floats(matrix.name + std::string(kScaleSuffix), 1, matrix.n_rows);
     for (const auto& vector : vectors)
-        add_floats(vector.name, vector.size);
+        add_floats(vector.name, vector.n_rows, vector.size);
     return header;
 }
 

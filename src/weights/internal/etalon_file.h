@@ -64,6 +64,7 @@ class EtalonWriter {
     struct Vector {
         std::string name;
         std::int64_t size;
+        std::int64_t n_rows = 1;  ///< more: a matrix of so many such rows (a router)
     };
 
     /// E8 matrices in tiles come first, then E4 ones, then rows: so that all are aligned. The file
