@@ -7,7 +7,7 @@
 //   backend.rope_append(batch, y, rope, layer, kv, queries);
 //   backend.attention(batch, queries, layer, sliding_window, kv, o);
 //   backend.quantize_linear(batch, o, x_o, attn_output, h);
-//   backend.feed_forward(batch, feed_forward, h);
+//   backend.feed_forward(batch, feed_forward, h);  // or experts_feed_forward
 #pragma once
 
 #include <cstddef>
@@ -87,6 +87,24 @@ class LinearWeights {
     int n_rows = 0;             ///< sum over the parts
     int n_cols = 0;             ///< K
     unsigned forms_needed = 0;  ///< ActivationForm bits
+};
+
+/// The matrices of a layer with experts; those of one kind have one shape.
+struct ExpertMatrices {
+    std::unique_ptr<LinearWeights> router;                ///< [n_experts, dim], reads floats alone
+    std::vector<std::unique_ptr<LinearWeights>> gate_up;  ///< of an expert [2 hidden_dim, dim]
+    std::vector<std::unique_ptr<LinearWeights>> down;     ///< of an expert [dim, hidden_dim]
+};
+
+class Experts {
+  public:
+    /// 1 <= n_used <= n_experts, as many matrices of each kind.
+    Experts(ExpertMatrices its_matrices, int its_n_used);
+    virtual ~Experts() = default;
+    int n_experts() const noexcept { return static_cast<int>(matrices.gate_up.size()); }
+
+    ExpertMatrices matrices;
+    int n_used;  ///< experts of a token
 };
 
 class Embedding {
@@ -203,7 +221,22 @@ struct FeedForward {
     Activations* x_hidden = nullptr;
 };
 
-/// The weights of one layer (FWD-2, FWD-3).
+/// What a layer with experts reads (FWD-5), and rooms that it may fill. A pair is a token with one
+/// of its experts: there are T n_used of them.
+struct ExpertsLayer {
+    const FloatBuffer* norm = nullptr;  ///< [dim]
+    float eps = 0.0F;
+    exact::Rotation dim_rotation;     ///< of the input of gate_up
+    exact::Rotation hidden_rotation;  ///< of the input of down
+    const Experts* experts = nullptr;
+    Activations* x_dim = nullptr;           ///< with kFloating
+    FloatBuffer* router_logits = nullptr;   ///< [T, n_experts]
+    FloatBuffer* gate_up_room = nullptr;    ///< [pairs, 2 hidden_dim]
+    Activations* x_hidden = nullptr;        ///< for all pairs
+    FloatBuffer* expert_outputs = nullptr;  ///< [pairs, dim]
+};
+
+/// The weights of one layer (FWD-2, FWD-3, FWD-5).
 struct Layer {
     const FloatBuffer* attn_norm = nullptr;      ///< [dim]
     const LinearWeights* qkv = nullptr;          ///< [(n_heads + 2 n_kv_heads) head_dim, dim]
@@ -211,6 +244,7 @@ struct Layer {
     const FloatBuffer* ffn_norm = nullptr;       ///< [dim]
     const LinearWeights* gate_up = nullptr;      ///< [2 hidden_dim, dim], gate first
     const LinearWeights* down = nullptr;         ///< [dim, hidden_dim]
+    const Experts* experts = nullptr;            ///< in place of gate_up and down
 };
 
 /// The layers of a model, and rooms that they may fill.
@@ -227,9 +261,13 @@ struct Layers {
     Queries* queries = nullptr;
     FloatBuffer* qkv = nullptr;      ///< [T, (n_heads + 2 n_kv_heads) head_dim]
     FloatBuffer* o = nullptr;        ///< [T, n_heads head_dim]
-    FloatBuffer* gate_up = nullptr;  ///< [T, 2 hidden_dim]
+    FloatBuffer* gate_up = nullptr;  ///< [T, 2 hidden_dim]; with experts a row for each pair
+    /// With experts alone; x_hidden has room for all pairs then.
+    FloatBuffer* router_logits = nullptr;   ///< [T, n_experts]
+    FloatBuffer* expert_outputs = nullptr;  ///< [pairs, dim]
 };
 FeedForward feed_forward_of(const Layers& layers, int index);
+ExpertsLayer experts_of(const Layers& layers, int index);
 
 /// A device. One thread at a time calls it; an operation returns when its result can be read by
 /// the next one. begin() and finish() around the operations of a forward pass spare a device that
@@ -247,11 +285,13 @@ class Backend {
     virtual std::uint64_t linear_bytes(const weights::Tensor& tensor) const = 0;
     /// The same for load_embedding.
     virtual std::uint64_t embedding_bytes(const weights::Tensor& tensor) const {
-        return tensor.data.size() + tensor.scales.size();
+        return tensor.bytes();
     }
     /// Parts share n_cols. `bias` is empty or has one value a row of all parts.
     virtual std::unique_ptr<LinearWeights> load_linear(
         std::span<const weights::Tensor* const> parts, std::span<const float> bias) = 0;
+    /// Matrices of load_linear; a device may keep what finds them beside them.
+    virtual std::unique_ptr<Experts> make_experts(ExpertMatrices matrices, int n_used) = 0;
     virtual std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) = 0;
     virtual std::unique_ptr<FloatBuffer> make_floats(std::size_t size) = 0;
     virtual std::unique_ptr<Activations> make_activations(int n_tokens_max, int n_cols,
@@ -308,6 +348,12 @@ class Backend {
     virtual void attention(const Batch& batch, const Queries& queries, int layer,
                            int sliding_window, const KvCache& kv, FloatBuffer& o) = 0;
 
+    /// h = h + the outputs of each token's experts, which the router chooses (FWD-5, MOE). A device
+    /// of its own chooses on itself: the host does not wait. What the rooms hold afterwards is not
+    /// defined.
+    virtual void experts_feed_forward(const Batch& batch, const ExpertsLayer& layer,
+                                      FloatBuffer& h) = 0;
+
     /// --- operations that follow each other, which a device may take together --- The defaults
     /// are those operations. What the activations and the room hold afterwards is not defined.
     /// norm_quantize of h, and y[T, n_rows] = W x.
@@ -319,7 +365,7 @@ class Backend {
                                  const LinearWeights& w, FloatBuffer& h);
     /// h = h + down(R(swiglu(gate_up(norm(h))))).
     virtual void feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h);
-    /// h after all layers; keys and values go to the cache (FWD-2, FWD-3).
+    /// h after all layers; keys and values go to the cache (FWD-2, FWD-3, FWD-5).
     virtual void layers(const Batch& batch, const Layers& layers, KvCache& kv, FloatBuffer& h);
 
     /// --- between passes ---

@@ -96,6 +96,10 @@ void add_found(Properties& properties, const FoundModel& found) {
         .add("width", std::to_string(config.dim))
         .add("feed-forward", std::to_string(config.hidden_dim))
         .add("file-name-of-model", config.name);
+    if (config.n_experts > 0) {
+        properties.add("experts", std::to_string(config.n_experts))
+            .add("experts-used", std::to_string(config.n_experts_used));
+    }
 }
 
 ordered_json model_json(const ledger::ModelLoad& recorded, const FoundModel* found,

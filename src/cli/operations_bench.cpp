@@ -97,11 +97,12 @@ OperationsTable measure_table(const weights::ModelFile& file, model::Transformer
     for (const model::LayerOperation& operation : transformer.layer_operations(batch, *kv)) {
         OperationTime time;
         time.name = operation.name;
-        for (const std::string_view matrix : operation.matrices) {
+        for (const std::string& matrix : operation.matrices) {
             const weights::Tensor& tensor = tensor_of(file, fmt::format("blk.0.{}.weight", matrix));
-            time.bytes += static_cast<double>(tensor.data.size() + tensor.scales.size());
+            time.bytes += static_cast<double>(tensor.bytes());
             time.operations += 2.0 * static_cast<double>(tensor.n_rows) *
-                               static_cast<double>(tensor.n_cols) * batch.n_tokens();
+                               static_cast<double>(tensor.n_cols) * batch.n_tokens() *
+                               operation.token_share;
         }
         if (operation.name == "attention") {
             const double keys = visible_keys(tokens.positions, config.sliding_window);

@@ -55,6 +55,8 @@ ordered_json config_json(const weights::ModelConfig& config) {
             {"n_kv_heads", config.n_kv_heads},
             {"head_dim", config.head_dim},
             {"hidden_dim", config.hidden_dim},
+            {"n_experts", config.n_experts},
+            {"n_experts_used", config.n_experts_used},
             {"vocab_size", config.vocab_size},
             {"context_length", config.context_length},
             {"sliding_window", config.sliding_window},
@@ -106,7 +108,7 @@ ordered_json to_json(const weights::ModelFile& file, bool with_tensors) {
                                    {"format", exact::format_info(tensor.format).name},
                                    {"rows", tensor.n_rows},
                                    {"cols", tensor.n_cols},
-                                   {"bytes", tensor.data.size() + tensor.scales.size()}});
+                                   {"bytes", tensor.bytes()}});
     }
     return json;
 }
@@ -121,6 +123,10 @@ void print_config(const weights::ModelConfig& config) {
     print_field("heads", fmt::format("{} (KV {}) of {}", config.n_heads, config.n_kv_heads,
                                      config.head_dim));
     print_field("width", fmt::format("{}, feed-forward {}", config.dim, config.hidden_dim));
+    if (config.n_experts > 0) {
+        print_field("experts",
+                    fmt::format("{}, a token uses {}", config.n_experts, config.n_experts_used));
+    }
     print_field("rope", fmt::format("base {}, scaling {}", config.rope.base,
                                     scaling_name(config.rope.scaling)));
     print_field("head", config.tied_embeddings ? "tied to the embeddings" : "its own");
@@ -158,7 +164,7 @@ void print_plain(const weights::ModelFile& file, bool with_tensors) {
     for (const weights::Tensor& tensor : file.tensors()) {
         print(fmt::format("  {:<32} {:<7} {:>7} x {:<6} {}\n", printable(tensor.name),
                           exact::format_info(tensor.format).name, tensor.n_rows, tensor.n_cols,
-                          bytes_text(tensor.data.size() + tensor.scales.size())));
+                          bytes_text(tensor.bytes())));
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Routing of a mixture of experts (spec MOE-1 to MOE-3).
+// Routing of a mixture of experts (spec MOE-1 to MOE-4).
 #include "exact/moe.h"
 
 #include <algorithm>
@@ -7,8 +7,15 @@
 
 #include "base/error.h"
 #include "exact/math.h"
+#include "exact/quantize.h"
 
 namespace etalon::exact {
+
+bool settle_router_logits(std::span<float> logits) noexcept {  // MOE-4
+    if (amax_bits(logits) < kInfinityBits) return true;
+    std::fill(logits.begin(), logits.end(), 0.0F);
+    return false;
+}
 
 std::vector<ExpertChoice> route(std::span<const float> logits, int n_used) {
     ETALON_ASSERT(n_used >= 1 && static_cast<std::size_t>(n_used) <= logits.size());

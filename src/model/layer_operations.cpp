@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The operations of a layer one by one.
+#include <algorithm>
+#include <fmt/format.h>
+
 #include "model/transformer.h"
 
 namespace etalon::model {
@@ -16,27 +19,49 @@ std::vector<LayerOperation> Transformer::layer_operations(const backend::Batch& 
     };
     std::vector<LayerOperation> operations;
     operations.push_back(
-        {"norm, qkv", {"attn_q", "attn_k", "attn_v"}, [=, this, &device, &stack](int i) {
+        {"norm, qkv", {"attn_q", "attn_k", "attn_v"}, 1.0, [=, this, &device, &stack](int i) {
              device.norm_linear(batch, *h_, *layer(i).attn_norm, stack.eps, stack.dim_rotation,
                                 *stack.x_dim, *layer(i).qkv, *stack.qkv);
          }});
-    operations.push_back({"rope, append", {}, [=, &device, &stack, &kv](int i) {
+    operations.push_back({"rope, append", {}, 1.0, [=, &device, &stack, &kv](int i) {
                               device.rope_append(batch, *stack.qkv, *stack.rope, i, kv,
                                                  *stack.queries);
                           }});
-    operations.push_back({"attention", {}, [=, &device, &stack, &kv](int i) {
+    operations.push_back({"attention", {}, 1.0, [=, &device, &stack, &kv](int i) {
                               device.attention(batch, *stack.queries, i, stack.sliding_window, kv,
                                                *stack.o);
                           }});
-    operations.push_back({"attn_output", {"attn_output"}, [=, this, &device, &stack](int i) {
+    operations.push_back({"attn_output", {"attn_output"}, 1.0, [=, this, &device, &stack](int i) {
                               device.quantize_linear(batch, *stack.o, *stack.x_heads,
                                                      *layer(i).attn_output, *h_);
                           }});
-    operations.push_back(
-        {"feed-forward", {"ffn_gate", "ffn_up", "ffn_down"}, [=, this, &device, &stack](int i) {
-             device.feed_forward(batch, feed_forward_of(stack, i), *h_);
-         }});
+    if (config_.n_experts > 0) {
+        operations.push_back(experts_operation(batch));
+        return operations;
+    }
+    operations.push_back({"feed-forward",
+                          {"ffn_gate", "ffn_up", "ffn_down"},
+                          1.0,
+                          [=, this, &device, &stack](int i) {
+                              device.feed_forward(batch, feed_forward_of(stack, i), *h_);
+                          }});
     return operations;
+}
+
+/// Which experts the tokens use is not known: their bytes are those of the most that there can be.
+LayerOperation Transformer::experts_operation(const backend::Batch& batch) {
+    const int n_read = static_cast<int>(std::min<std::int64_t>(
+        config_.n_experts, std::int64_t{batch.n_tokens()} * config_.n_experts_used));
+    LayerOperation operation{
+        "experts", {}, static_cast<double>(config_.n_experts_used) / n_read, {}};
+    for (int e = 0; e < n_read; ++e) {
+        for (const char* part : {"ffn_gate", "ffn_up", "ffn_down"})
+            operation.matrices.push_back(fmt::format("{}.{}", part, e));
+    }
+    operation.run = [=, this](int i) {
+        backend_->experts_feed_forward(batch, experts_of(stack_, i), *h_);
+    };
+    return operation;
 }
 
 }  // namespace etalon::model

@@ -129,8 +129,17 @@ Sha256Digest Transformer::live_digest(const LiveNonce& nonce) {
         hash.add(*layer.qkv);
         hash.add(*layer.attn_output);
         hash.add(*layer.ffn_norm);
-        hash.add(*layer.gate_up);
-        hash.add(*layer.ffn_down);
+        if (layer.experts == nullptr) {
+            hash.add(*layer.gate_up);
+            hash.add(*layer.ffn_down);
+            continue;
+        }
+        const backend::ExpertMatrices& matrices = layer.experts->matrices;
+        hash.add(*matrices.router);
+        for (std::size_t e = 0; e < matrices.gate_up.size(); ++e) {
+            hash.add(*matrices.gate_up[e]);
+            hash.add(*matrices.down[e]);
+        }
     }
     hash.add(*output_norm_);
     hash.add(*head_);

@@ -81,8 +81,13 @@ MemoryPlan memory_plan(const weights::ModelFile& file, const backend::Backend& b
     const std::uint64_t kv_token =
         2 * u(config.n_layers) * u(config.n_kv_heads) * (u(config.head_dim) + sizeof(float));
     const std::uint64_t q_dim = u(config.n_heads) * u(config.head_dim);
+    // With experts a token has so many rows of the feed-forward, and floats for the router.
+    const std::uint64_t n_used = u(config.n_experts_used);
+    const std::uint64_t routed =
+        n_used == 0 ? 0 : (n_used + 1) * u(config.dim) + u(config.n_experts);
+    const std::uint64_t hidden = std::max<std::uint64_t>(n_used, 1) * u(config.hidden_dim);
     const std::uint64_t batch_token =
-        sizeof(float) * (3 * u(config.dim) + 4 * q_dim + 4 * u(config.hidden_dim));
+        sizeof(float) * (3 * u(config.dim) + 4 * q_dim + 4 * hidden + routed);
     return {weights_bytes, (u(n_tokens_max) + 64) * kv_token, u(n_batch_max) * batch_token};
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Llama/Mistral transformer over a backend's operations (spec FWD-1 to FWD-4).
+// The Llama/Mistral/Mixtral transformer over a backend's operations (spec FWD-1 to FWD-5).
 #include "model/transformer.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <fmt/format.h>
@@ -98,15 +99,37 @@ Transformer::Layer Transformer::load_layer(const weights::ModelFile& file, int i
     const std::array<PartShape, 3> qkv{
         {{prefix + "attn_q", q_dim}, {prefix + "attn_k", kv_dim}, {prefix + "attn_v", kv_dim}}};
     const std::array<PartShape, 1> attn_output{{{prefix + "attn_output", config_.dim}}};
+    Layer layer;
+    layer.attn_norm = load_vector(file, prefix + "attn_norm.weight", config_.dim);
+    layer.qkv = load_stack(file, *backend_, qkv, config_.dim);
+    layer.attn_output = load_stack(file, *backend_, attn_output, q_dim);
+    layer.ffn_norm = load_vector(file, prefix + "ffn_norm.weight", config_.dim);
+    if (config_.n_experts > 0) {
+        layer.experts = load_experts(file, prefix);
+        return layer;
+    }
     const std::array<PartShape, 2> gate_up{
         {{prefix + "ffn_gate", config_.hidden_dim}, {prefix + "ffn_up", config_.hidden_dim}}};
     const std::array<PartShape, 1> ffn_down{{{prefix + "ffn_down", config_.dim}}};
-    return {load_vector(file, prefix + "attn_norm.weight", config_.dim),
-            load_stack(file, *backend_, qkv, config_.dim),
-            load_stack(file, *backend_, attn_output, q_dim),
-            load_vector(file, prefix + "ffn_norm.weight", config_.dim),
-            load_stack(file, *backend_, gate_up, config_.dim),
-            load_stack(file, *backend_, ffn_down, config_.hidden_dim)};
+    layer.gate_up = load_stack(file, *backend_, gate_up, config_.dim);
+    layer.ffn_down = load_stack(file, *backend_, ffn_down, config_.hidden_dim);
+    return layer;
+}
+
+std::unique_ptr<backend::Experts> Transformer::load_experts(const weights::ModelFile& file,
+                                                            const std::string& prefix) const {
+    backend::ExpertMatrices matrices;
+    const PartShape router{prefix + "ffn_gate_inp", config_.n_experts};
+    matrices.router = load_stack(file, *backend_, {&router, 1}, config_.dim);
+    for (int e = 0; e < config_.n_experts; ++e) {
+        const std::array<PartShape, 2> gate_up{
+            {{fmt::format("{}ffn_gate.{}", prefix, e), config_.hidden_dim},
+             {fmt::format("{}ffn_up.{}", prefix, e), config_.hidden_dim}}};
+        const PartShape down{fmt::format("{}ffn_down.{}", prefix, e), config_.dim};
+        matrices.gate_up.push_back(load_stack(file, *backend_, gate_up, config_.dim));
+        matrices.down.push_back(load_stack(file, *backend_, {&down, 1}, config_.hidden_dim));
+    }
+    return backend_->make_experts(std::move(matrices), config_.n_experts_used);
 }
 
 void Transformer::make_buffers() {
@@ -114,28 +137,45 @@ void Transformer::make_buffers() {
     unsigned heads_forms = 0;
     unsigned hidden_forms = 0;
     for (const Layer& layer : layers_) {
-        dim_forms |= layer.qkv->forms_needed | layer.gate_up->forms_needed;
+        dim_forms |= layer.qkv->forms_needed;
         heads_forms |= layer.attn_output->forms_needed;
-        hidden_forms |= layer.ffn_down->forms_needed;
+        if (layer.experts == nullptr) {
+            dim_forms |= layer.gate_up->forms_needed;
+            hidden_forms |= layer.ffn_down->forms_needed;
+            continue;
+        }
+        dim_forms |= layer.experts->matrices.router->forms_needed;
+        for (const auto& gate_up : layer.experts->matrices.gate_up)
+            dim_forms |= gate_up->forms_needed;
+        for (const auto& down : layer.experts->matrices.down)
+            hidden_forms |= down->forms_needed;
     }
     const int q_dim = config_.n_heads * config_.head_dim;
     const int qkv_dim = q_dim + 2 * config_.n_kv_heads * config_.head_dim;
+    // Inputs of down: the tokens, or each of them once for each expert that it uses.
+    const std::int64_t n_pairs = std::int64_t{n_tokens_max_} * std::max(config_.n_experts_used, 1);
     h_ = backend_->make_floats(product(n_tokens_max_, config_.dim));
     qkv_ = backend_->make_floats(product(n_tokens_max_, qkv_dim));
     o_ = backend_->make_floats(product(n_tokens_max_, q_dim));
-    gate_up_ = backend_->make_floats(product(n_tokens_max_, 2 * std::int64_t{config_.hidden_dim}));
+    gate_up_ = backend_->make_floats(product(n_pairs, 2 * std::int64_t{config_.hidden_dim}));
     x_dim_ = backend_->make_activations(n_tokens_max_, config_.dim, dim_forms);
     x_heads_ = backend_->make_activations(n_tokens_max_, q_dim, heads_forms);
-    x_hidden_ = backend_->make_activations(n_tokens_max_, config_.hidden_dim, hidden_forms);
+    x_hidden_ =
+        backend_->make_activations(static_cast<int>(n_pairs), config_.hidden_dim, hidden_forms);
+    if (config_.n_experts > 0) {
+        router_logits_ = backend_->make_floats(product(n_tokens_max_, config_.n_experts));
+        expert_outputs_ = backend_->make_floats(product(n_pairs, config_.dim));
+    }
     queries_ = backend_->make_queries(n_tokens_max_, config_.n_heads, config_.head_dim);
     for (const Layer& layer : layers_) {
         views_.push_back({layer.attn_norm.get(), layer.qkv.get(), layer.attn_output.get(),
-                          layer.ffn_norm.get(), layer.gate_up.get(), layer.ffn_down.get()});
+                          layer.ffn_norm.get(), layer.gate_up.get(), layer.ffn_down.get(),
+                          layer.experts.get()});
     }
-    stack_ = {views_,          config_.norm_eps,       dim_rotation_, hidden_rotation_,
-              nullptr,         config_.sliding_window, x_dim_.get(),  x_heads_.get(),
-              x_hidden_.get(), queries_.get(),         qkv_.get(),    o_.get(),
-              gate_up_.get()};
+    stack_ = {views_,          config_.norm_eps,       dim_rotation_,        hidden_rotation_,
+              nullptr,         config_.sliding_window, x_dim_.get(),         x_heads_.get(),
+              x_hidden_.get(), queries_.get(),         qkv_.get(),           o_.get(),
+              gate_up_.get(),  router_logits_.get(),   expert_outputs_.get()};
 }
 
 std::unique_ptr<backend::KvCache> Transformer::make_kv_cache(int n_pages) const {
@@ -163,7 +203,7 @@ void Transformer::run_pass(const backend::Batch& batch, std::span<const std::int
                            backend::KvCache& kv, backend::FloatBuffer& logits) {
     backend_->embed(batch, *embedding_, *h_);  // FWD-1
     stack_.rope = &rope_;                      // this object's, which may have been moved
-    backend_->layers(batch, stack_, kv, *h_);  // FWD-2, FWD-3
+    backend_->layers(batch, stack_, kv, *h_);  // FWD-2, FWD-3, FWD-5
     if (!rows.empty()) head(batch, rows, logits);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Llama/Mistral transformer over a backend's operations (spec FWD-1 to FWD-4).
+// The Llama/Mistral/Mixtral transformer over a backend's operations (spec FWD-1 to FWD-5).
 #pragma once
 
 #include <array>
@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,8 +23,9 @@ using LiveNonce = std::array<std::uint8_t, 32>;
 /// An operation of every layer, to be measured alone.
 struct LayerOperation {
     std::string_view name;
-    std::vector<std::string_view> matrices;  ///< tensors of a layer that it reads
-    std::function<void(int layer)> run;      ///< the batch has begun
+    std::vector<std::string> matrices;   ///< tensors of a layer that it reads
+    double token_share = 1.0;            ///< of the batch, which each of them multiplies
+    std::function<void(int layer)> run;  ///< the batch has begun
 };
 
 /// Weights on a device and the buffers of a forward pass. The backend outlives it, and so does the
@@ -81,13 +83,17 @@ class Transformer {
         std::unique_ptr<backend::FloatBuffer> ffn_norm;       // [dim]
         std::unique_ptr<backend::LinearWeights> gate_up;      // [2 hidden_dim, dim]
         std::unique_ptr<backend::LinearWeights> ffn_down;     // [dim, hidden_dim]
+        std::unique_ptr<backend::Experts> experts;            // in place of these two
     };
 
     Layer load_layer(const weights::ModelFile& file, int index) const;
+    std::unique_ptr<backend::Experts> load_experts(const weights::ModelFile& file,
+                                                   const std::string& prefix) const;
     std::unique_ptr<backend::FloatBuffer> load_vector(const weights::ModelFile& file,
                                                       const std::string& name,
                                                       std::int64_t size) const;
     void make_buffers();
+    LayerOperation experts_operation(const backend::Batch& batch);
     void run_pass(const backend::Batch& batch, std::span<const std::int32_t> rows,
                   backend::KvCache& kv, backend::FloatBuffer& logits);
 
@@ -104,10 +110,12 @@ class Transformer {
     std::unique_ptr<backend::FloatBuffer> output_norm_;
     std::unique_ptr<backend::LinearWeights> head_;
 
-    std::unique_ptr<backend::FloatBuffer> h_;        // [T, dim] the residual stream
-    std::unique_ptr<backend::FloatBuffer> qkv_;      // [T, (n_heads + 2 n_kv_heads) head_dim]
-    std::unique_ptr<backend::FloatBuffer> o_;        // [T, n_heads head_dim]
-    std::unique_ptr<backend::FloatBuffer> gate_up_;  // [T, 2 hidden_dim]
+    std::unique_ptr<backend::FloatBuffer> h_;              // [T, dim] the residual stream
+    std::unique_ptr<backend::FloatBuffer> qkv_;            // [T, (n_heads + 2 n_kv_heads) head_dim]
+    std::unique_ptr<backend::FloatBuffer> o_;              // [T, n_heads head_dim]
+    std::unique_ptr<backend::FloatBuffer> gate_up_;        // [T, 2 hidden_dim], or of pairs
+    std::unique_ptr<backend::FloatBuffer> router_logits_;  // [T, n_experts]
+    std::unique_ptr<backend::FloatBuffer> expert_outputs_;  // [pairs, dim]
     std::unique_ptr<backend::Activations> x_dim_;
     std::unique_ptr<backend::Activations> x_hidden_state_;  // made when one is asked for
     std::unique_ptr<backend::Activations> x_heads_;

@@ -18,7 +18,7 @@
 #include "exact/rotate.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_file.h"
-#include "weights/internal/e8_file.h"
+#include "weights/internal/etalon_file.h"
 #include "weights/model_file.h"
 
 namespace etalon::weights {
@@ -159,10 +159,16 @@ Strip make_strip(const MatrixPlan& plan, std::int64_t first_row, const ModelConf
     return strip;
 }
 
-/// Norm weights and biases in binary32, with the signs and rotations that belong to them.
+/// Norm weights, biases and routers in binary32, with the signs and rotations that belong to them.
+/// A router reads what the norm gives, whose signs it takes back (IMP-7).
 std::vector<float> vector_of(const Tensor& tensor, const ModelConfig& config) {
-    std::vector<float> values(static_cast<std::size_t>(tensor.n_cols));
+    const auto n_cols = static_cast<std::size_t>(tensor.n_cols);
+    std::vector<float> values(n_cols * static_cast<std::size_t>(tensor.n_rows));
     exact::dequantize_row(tensor.format, tensor.data, values);
+    if (is_router_name(tensor.name)) {
+        for (std::size_t i = 0; i < values.size(); ++i)
+            values[i] *= exact::rotation_sign(static_cast<int>(i % n_cols));
+    }
     if (name_has(tensor.name, "norm.") || name_has(tensor.name, "ffn_up.")) {
         for (std::size_t i = 0; i < values.size(); ++i)
             values[i] *= exact::rotation_sign(static_cast<int>(i));
@@ -197,7 +203,7 @@ class Import {
         : options_(options), file_(ModelFile::open(source)), pool_(options.n_threads) {
         const std::string name = printable(source.string());
         if (file_.rotated()) {
-            throw Error(ExitCode::invalid, fmt::format("{} is an E8 file already", name));
+            throw Error(ExitCode::invalid, fmt::format("{} is an Etalon file already", name));
         }
         check_tokenizer(file_.tokenizer(), name);
         for (const TensorShape& shape : model_tensors(file_.config())) {
@@ -206,7 +212,7 @@ class Import {
             const std::string stored = tied_head ? "token_embd.weight" : shape.name;
             if (!file_.has(stored)) continue;
             const Tensor& tensor = file_.tensor(stored, shape.n_rows, shape.n_cols);
-            if (shape.is_vector) {
+            if (shape.is_vector || shape.is_router) {
                 vectors_.push_back(&tensor);
                 continue;
             }
@@ -226,14 +232,14 @@ class Import {
     }
 
     ImportResult run(const std::filesystem::path& destination) {
-        std::vector<E8Writer::Matrix> matrices;
+        std::vector<EtalonWriter::Matrix> matrices;
         for (const MatrixPlan& plan : matrices_)
             matrices.push_back({plan.name, plan.tensor->n_rows, plan.tensor->n_cols, plan.tiled});
-        std::vector<E8Writer::Vector> vectors;
+        std::vector<EtalonWriter::Vector> vectors;
         for (const Tensor* tensor : vectors_)
-            vectors.push_back({tensor->name, tensor->n_cols});
-        E8Writer writer(destination, file_.config(), file_.tokenizer(), source_metadata(), matrices,
-                        vectors);
+            vectors.push_back({tensor->name, tensor->n_cols, tensor->n_rows});
+        EtalonWriter writer(destination, file_.config(), file_.tokenizer(), source_metadata(),
+                            matrices, vectors);
         for (const MatrixPlan& plan : matrices_)
             write_matrix(plan, writer);
         for (const Tensor* tensor : vectors_)
@@ -267,7 +273,7 @@ class Import {
         return metadata;
     }
 
-    void write_matrix(const MatrixPlan& plan, E8Writer& writer) {
+    void write_matrix(const MatrixPlan& plan, EtalonWriter& writer) {
         const std::int64_t n_rows = plan.tensor->n_rows;
         const std::int64_t wave_rows = plan.strip_rows * kStripsThread * pool_.n_threads();
         for (std::int64_t first = 0; first < n_rows; first += wave_rows) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Import of a float or GGUF model to Etalon's own E8 file (spec IMP-1 to IMP-6).
+// Import of a float or GGUF model to Etalon's own E8 file (spec IMP-1 to IMP-7).
 #pragma once
 
 #include <cstdint>

@@ -81,6 +81,11 @@ void validate(const ModelConfig& config, const std::string& file) {
     check.require(config.head_dim % 2 == 0, "head width", "must be even");
     check.range("heads * head width", std::int64_t{config.n_heads} * config.head_dim, 2, kDimMax);
     check.range("feed-forward width", config.hidden_dim, 1, kDimMax);
+    check.range("experts", config.n_experts, 0, kExpertsMax);
+    check.range("experts of all layers", std::int64_t{config.n_layers} * config.n_experts, 0,
+                kExpertsAllMax);
+    check.range("experts used", config.n_experts_used, config.n_experts > 0 ? 1 : 0,
+                config.n_experts);
     check.range("vocabulary", config.vocab_size, 1, kVocabMax);
     check.range("context length", config.context_length, 1, kContextMax);
     check.range("sliding window", config.sliding_window, 0, kContextMax);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The shape of a Llama/Mistral transformer, whichever file it came from.
+// The shape of a Llama/Mistral/Mixtral transformer, whichever file it came from.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,9 @@ inline constexpr std::int64_t kHeadsMax = 1024;
 inline constexpr std::int64_t kHeadDimMax = 512;
 inline constexpr std::int64_t kVocabMax = 1 << 22;
 inline constexpr std::int64_t kContextMax = 1 << 24;
+inline constexpr std::int64_t kExpertsMax = 256;
+/// Experts of all layers: the largest known model has 61 layers of 256.
+inline constexpr std::int64_t kExpertsAllMax = 1 << 15;
 
 /// Names are those of the field. Validated: every value in its range, n_heads a multiple of
 /// n_kv_heads, head_dim even, floats finite and positive.
@@ -28,7 +31,9 @@ struct ModelConfig {
     int n_heads = 0;
     int n_kv_heads = 0;
     int head_dim = 0;
-    int hidden_dim = 0;  ///< width of the feed-forward layer
+    int hidden_dim = 0;      ///< width of the feed-forward layer, or of each expert
+    int n_experts = 0;       ///< of every layer; 0: a feed-forward layer without experts
+    int n_experts_used = 0;  ///< by a token; 0 without experts
     int vocab_size = 0;
     int context_length = 0;
     int sliding_window = 0;  ///< keys that a token sees, itself included; 0: all

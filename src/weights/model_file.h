@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model file of any kind (GGUF, a folder or file of safetensors, Etalon's own E8) seen alike: a
+// A model file of any kind (GGUF, a folder or file of safetensors, Etalon's own) seen alike: a
 // configuration, a tokenizer, and tensors under the names of GGUF.
 #pragma once
 
@@ -20,20 +20,25 @@
 
 namespace etalon::weights {
 
+struct ModelContents;
+
 /// A tensor of one or two dimensions in a mapped file. Checked: the bytes lie inside the file and
 /// are exactly what format and shape need.
 struct Tensor {
     std::string name;  ///< GGUF's: "blk.3.attn_q.weight"
     exact::Format format = exact::Format::f32;
-    std::int64_t n_rows = 1;            ///< output features; 1 for a vector
-    std::int64_t n_cols = 0;            ///< K, input features
-    std::span<const std::byte> data;    ///< rows in order; e8: tiles (layouts.md), the
-                                        ///< embedding's rows in order
-    std::span<const std::byte> scales;  ///< e8: n_rows binary32 row scales, else empty
+    std::int64_t n_rows = 1;               ///< output features; 1 for a vector
+    std::int64_t n_cols = 0;               ///< K, input features
+    std::span<const std::byte> data;       ///< rows in order; e8: tiles, e4: lines of codes
+                                           ///< (layouts.md); the embedding's rows are in order
+    std::span<const std::byte> scales;     ///< e8, e4: n_rows binary32 row scales, else empty
+    std::span<const std::byte> indices{};  ///< e4: table indices (layouts.md), else empty
+
+    std::uint64_t bytes() const noexcept { return data.size() + scales.size() + indices.size(); }
 };
 
 /// What the file is; decides how the transformer quantises (spec ROT-1).
-enum class FileKind : std::uint8_t { gguf, safetensors, etalon_e8 };
+enum class FileKind : std::uint8_t { gguf, safetensors, etalon_e8, etalon_e4 };
 
 class ModelFile {
   public:
@@ -43,14 +48,21 @@ class ModelFile {
     /// read (admission.h). Errors: not_found, invalid, those of `check`.
     static ModelFile open(const std::filesystem::path& path, const FileCheck& check = {});
 
+    /// A model that is in no file, called `name` in messages; files() is empty. `storage` owns the
+    /// bytes of its tensors, which may share them. The contents are taken as they are.
+    static ModelFile in_memory(const std::string& name, ModelContents contents,
+                               std::shared_ptr<const void> storage);
+
     ModelFile(ModelFile&&) noexcept;
     ModelFile& operator=(ModelFile&&) noexcept;
     ~ModelFile();
 
     FileKind kind() const noexcept;
-    /// True when the linear weights are rotated on their input side (E8): the transformer then
+    /// True when the linear weights are rotated on their input side (E8, E4): the transformer then
     /// rotates activations and quantises them per row.
-    bool rotated() const noexcept { return kind() == FileKind::etalon_e8; }
+    bool rotated() const noexcept {
+        return kind() == FileKind::etalon_e8 || kind() == FileKind::etalon_e4;
+    }
     const ModelConfig& config() const noexcept;
     const text::TokenizerData& tokenizer() const noexcept;
     const std::filesystem::path& path() const noexcept;

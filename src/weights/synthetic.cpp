@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "exact/rotate.h"
 #include "text/tokenizer_data.h"
-#include "weights/internal/e8_file.h"
+#include "weights/internal/etalon_file.h"
 #include "weights/model_config.h"
 
 namespace etalon::weights {
@@ -31,15 +31,19 @@ struct Shape {
     int vocab_size;
     int context_length;
     float rope_base;
+    int n_experts = 0;
+    int n_experts_used = 0;
 };
 
-constexpr std::array<Shape, 6> kShapes{{
+constexpr std::array<Shape, 8> kShapes{{
     {"smollm2-135m", 576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5F},
     {"llama-3.2-1b", 2048, 16, 32, 8, 64, 8192, 128256, 131072, 5e5F},
     {"mistral-7b", 4096, 32, 32, 8, 128, 14336, 32768, 32768, 1e6F},
     {"llama-3.1-8b", 4096, 32, 32, 8, 128, 14336, 128256, 131072, 5e5F},
-    {"mistral-nemo-12b", 5120, 40, 32, 8, 128, 14336, 131072, 131072, 1e6F},
+    {"nemo-12b", 5120, 40, 32, 8, 128, 14336, 131072, 131072, 1e6F},
     {"mistral-small-24b", 5120, 40, 32, 8, 128, 32768, 131072, 32768, 1e8F},
+    {"mistral-large-2", 12288, 88, 96, 8, 128, 28672, 32768, 131072, 1e6F},
+    {"mixtral-8x7b", 4096, 32, 32, 8, 128, 14336, 32000, 32768, 1e6F, 8, 2},
 }};
 
 // Standard deviation of the weights of a layer before rotation, as models have it.
@@ -47,12 +51,21 @@ constexpr double kWeightDeviation = 0.02;
 // Root mean square of int8 that are spread evenly over [-127, 127].
 constexpr double kInt8Deviation = 73.3;
 
+/// Root mean square of E4 weights whose codes and indices are spread evenly.
+double e4_deviation() {
+    double sum = 0.0;
+    for (const auto& row : exact::kE4Table) {
+        for (const std::int8_t q : row)
+            sum += static_cast<double>(q) * q;
+    }
+    return std::sqrt(sum / 256);
+}
+
 /// Xorshift: eight bytes a step, far faster than a disk.
 class Generator {
   public:
     explicit Generator(std::uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15U + 1) {}
 
-    /// int8 in [-127, 127]; -128 is no weight (LIN-2) and becomes 0.
     void fill(std::span<std::byte> out) {
         for (std::size_t i = 0; i < out.size(); i += sizeof(state_)) {
             state_ ^= state_ << 13;
@@ -60,7 +73,6 @@ class Generator {
             state_ ^= state_ << 17;
             std::memcpy(out.data() + i, &state_, std::min(sizeof(state_), out.size() - i));
         }
-        std::replace(out.begin(), out.end(), std::byte{0x80}, std::byte{0});
     }
 
   private:
@@ -81,6 +93,8 @@ ModelConfig config_of(std::string_view name, int n_layers) {
     config.n_kv_heads = shape->n_kv_heads;
     config.head_dim = shape->head_dim;
     config.hidden_dim = shape->hidden_dim;
+    config.n_experts = shape->n_experts;
+    config.n_experts_used = shape->n_experts_used;
     config.vocab_size = shape->vocab_size;
     config.context_length = shape->context_length;
     config.rope.n_dims = shape->head_dim;
@@ -101,30 +115,103 @@ text::TokenizerData tokenizer_of(const ModelConfig& config) {
 // Tiles are made in pieces of about this size.
 constexpr std::int64_t kPieceBytes = 4 << 20;
 
-/// Row scales that keep activations of the size that real weights give them.
-float row_scale(const TensorShape& tensor) {
-    const bool rotated_input =
-        tensor.name.find("attn_output") == std::string::npos && tensor.name != kEmbeddingName;
-    const int block =
-        rotated_input ? exact::rotation_for(static_cast<int>(tensor.n_cols)).block : 1;
-    return static_cast<float>(kWeightDeviation / kInt8Deviation /
-                              std::sqrt(static_cast<double>(block)));
+/// Matrices as the file has them, and vectors. Their order is that of the file.
+struct Plan {
+    ModelConfig config;
+    std::vector<EtalonWriter::Matrix> matrices;
+    std::vector<EtalonWriter::Vector> vectors;
+};
+
+Plan plan_of(std::string_view name, exact::Format format, int n_layers) {
+    ETALON_ASSERT(format == exact::Format::e8 || format == exact::Format::e4);
+    Plan plan{config_of(name, n_layers), {}, {}};
+    for (const TensorShape& tensor : model_tensors(plan.config)) {
+        if (tensor.is_vector && tensor.is_optional) continue;  // no biases
+        if (tensor.is_vector || tensor.is_router) {
+            plan.vectors.push_back({tensor.name, tensor.n_cols, tensor.n_rows});
+            continue;
+        }
+        const bool in_layer = tensor.name.rfind("blk.", 0) == 0;
+        plan.matrices.push_back({tensor.name, tensor.n_rows, tensor.n_cols,
+                                 tensor.name != kEmbeddingName,
+                                 in_layer ? format : exact::Format::e8});
+    }
+    const auto place = [](const EtalonWriter::Matrix& matrix) {
+        return !matrix.tiled ? 2 : matrix.format == exact::Format::e4 ? 1 : 0;
+    };
+    std::stable_sort(plan.matrices.begin(), plan.matrices.end(),
+                     [&](const auto& a, const auto& b) { return place(a) < place(b); });
+    return plan;
 }
 
-void write_matrix(const TensorShape& tensor, std::uint64_t seed, E8Writer& writer) {
+/// Row scales that keep activations of the size that real weights give them.
+float row_scale(const EtalonWriter::Matrix& matrix) {
+    const bool rotated_input = matrix.name.find("attn_output") == std::string::npos && matrix.tiled;
+    const int block =
+        rotated_input ? exact::rotation_for(static_cast<int>(matrix.n_cols)).block : 1;
+    const double deviation = matrix.format == exact::Format::e4 ? e4_deviation() : kInt8Deviation;
+    return static_cast<float>(kWeightDeviation / deviation / std::sqrt(static_cast<double>(block)));
+}
+
+/// Some rows of a matrix.
+struct Rows {
+    std::vector<std::byte> data;
+    std::vector<std::byte> indices;
+    std::vector<float> scales;
+};
+
+void make_rows(const EtalonWriter::Matrix& matrix, std::int64_t n_rows, Generator& generator,
+               Rows& rows) {
+    rows.scales.assign(static_cast<std::size_t>(n_rows), row_scale(matrix));
+    if (matrix.format == exact::Format::e4) {
+        const std::uint64_t n_lines = e4_lines(n_rows, matrix.n_cols);
+        rows.data.resize(n_lines * kE4LineBytes);
+        rows.indices.resize(n_lines * kE4LineIndexBytes);
+        generator.fill(rows.data);
+        generator.fill(rows.indices);
+        return;
+    }
+    rows.data.resize(matrix.tiled ? tile_bytes(n_rows, matrix.n_cols)
+                                  : static_cast<std::size_t>(n_rows * matrix.n_cols));
+    generator.fill(rows.data);
+    // -128 is no weight (LIN-2).
+    std::replace(rows.data.begin(), rows.data.end(), std::byte{0x80}, std::byte{0});
+}
+
+void write_matrix(const EtalonWriter::Matrix& matrix, std::uint64_t seed, EtalonWriter& writer) {
     Generator generator(seed);
     const std::int64_t step =
-        std::max<std::int64_t>(kPieceBytes / tensor.n_cols / kTileRows, 1) * kTileRows;
-    std::vector<std::byte> tiles;
-    for (std::int64_t row = 0; row < tensor.n_rows; row += step) {
-        const std::int64_t n_rows = std::min(step, tensor.n_rows - row);
-        const bool tiled = tensor.name != kEmbeddingName;
-        tiles.resize(tiled ? tile_bytes(n_rows, tensor.n_cols)
-                           : static_cast<std::size_t>(n_rows * tensor.n_cols));
-        generator.fill(tiles);
-        const std::vector<float> scales(static_cast<std::size_t>(n_rows), row_scale(tensor));
-        writer.add_rows(tiles, scales);
+        std::max<std::int64_t>(kPieceBytes / matrix.n_cols / kTileRows, 1) * kTileRows;
+    Rows rows;
+    for (std::int64_t row = 0; row < matrix.n_rows; row += step) {
+        make_rows(matrix, std::min(step, matrix.n_rows - row), generator, rows);
+        writer.add_rows(rows.data, rows.scales, rows.indices);
     }
+}
+
+/// Ones; routers random, so that tokens use different experts.
+std::vector<float> vector_of(const EtalonWriter::Vector& vector, std::uint64_t seed) {
+    std::vector<float> values(static_cast<std::size_t>(vector.n_rows * vector.size), 1.0F);
+    if (!is_router_name(vector.name)) return values;
+    std::vector<std::byte> codes(values.size());
+    Generator(seed).fill(codes);
+    std::transform(codes.begin(), codes.end(), values.begin(), [](std::byte code) {
+        return static_cast<float>(static_cast<std::int8_t>(code) * kWeightDeviation /
+                                  kInt8Deviation);
+    });
+    return values;
+}
+
+/// The bytes of a model in memory, by name of the tensor. A map moves none of them.
+struct Storage {
+    std::map<std::string, Rows> matrices;
+    std::map<std::string, std::vector<float>> vectors;
+};
+
+/// "blk.0.attn_q.weight" for that tensor of every layer.
+std::string name_of_first(const std::string& name) {
+    const std::size_t begin = name.find('.') + 1;
+    return name.rfind("blk.", 0) == 0 ? "blk.0" + name.substr(name.find('.', begin)) : name;
 }
 
 }  // namespace
@@ -136,33 +223,48 @@ std::vector<std::string> synthetic_names() {
     return names;
 }
 
-void write_synthetic_e8(std::string_view name, int n_layers,
-                        const std::filesystem::path& destination) {
-    const ModelConfig config = config_of(name, n_layers);
-    std::vector<TensorShape> matrices;
-    std::vector<E8Writer::Matrix> matrix_headers;
-    std::vector<E8Writer::Vector> vectors;
-    for (const TensorShape& tensor : model_tensors(config)) {
-        if (tensor.is_vector && tensor.is_optional) continue;  // no biases
-        if (tensor.is_vector) {
-            vectors.push_back({tensor.name, tensor.n_cols});
-        } else {
-            matrices.push_back(tensor);
-        }
-    }
-    std::stable_partition(matrices.begin(), matrices.end(),
-                          [](const TensorShape& tensor) { return tensor.name != kEmbeddingName; });
-    for (const TensorShape& tensor : matrices) {
-        matrix_headers.push_back(
-            {tensor.name, tensor.n_rows, tensor.n_cols, tensor.name != kEmbeddingName});
-    }
-    E8Writer writer(destination, config, tokenizer_of(config),
-                    {{"source", "random weights of a generator"}}, matrix_headers, vectors);
-    for (std::size_t i = 0; i < matrices.size(); ++i)
-        write_matrix(matrices[i], i, writer);
-    for (const E8Writer::Vector& vector : vectors)
-        writer.add_vector(std::vector<float>(static_cast<std::size_t>(vector.size), 1.0F));
+void write_synthetic(std::string_view name, exact::Format format, int n_layers,
+                     const std::filesystem::path& destination) {
+    const Plan plan = plan_of(name, format, n_layers);
+    EtalonWriter writer(destination, plan.config, tokenizer_of(plan.config),
+                        {{"source", "random weights of a generator"}}, plan.matrices, plan.vectors);
+    for (std::size_t i = 0; i < plan.matrices.size(); ++i)
+        write_matrix(plan.matrices[i], i, writer);
+    for (std::size_t i = 0; i < plan.vectors.size(); ++i)
+        writer.add_vector(vector_of(plan.vectors[i], plan.matrices.size() + i));
     (void)writer.finish();
+}
+
+ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers) {
+    const Plan plan = plan_of(name, format, n_layers);
+    const auto storage = std::make_shared<Storage>();
+    ModelContents contents;
+    contents.kind = format == exact::Format::e4 ? FileKind::etalon_e4 : FileKind::etalon_e8;
+    contents.config = plan.config;
+    contents.tokenizer = tokenizer_of(plan.config);
+    for (std::size_t i = 0; i < plan.matrices.size(); ++i) {
+        const EtalonWriter::Matrix& matrix = plan.matrices[i];
+        const auto [found, is_new] = storage->matrices.try_emplace(name_of_first(matrix.name));
+        Rows& rows = found->second;
+        Generator generator(i);
+        if (is_new) make_rows(matrix, matrix.n_rows, generator, rows);
+        contents.tensors.push_back({matrix.name, matrix.format, matrix.n_rows, matrix.n_cols,
+                                    rows.data, std::as_bytes(std::span(rows.scales)),
+                                    rows.indices});
+    }
+    for (std::size_t i = 0; i < plan.vectors.size(); ++i) {
+        const EtalonWriter::Vector& vector = plan.vectors[i];
+        std::vector<float>& values = storage->vectors[name_of_first(vector.name)];
+        if (values.empty()) values = vector_of(vector, plan.matrices.size() + i);
+        contents.tensors.push_back({vector.name,
+                                    exact::Format::f32,
+                                    vector.n_rows,
+                                    vector.size,
+                                    std::as_bytes(std::span(values)),
+                                    {}});
+    }
+    check_tensors(contents, std::string(name));
+    return ModelFile::in_memory(std::string(name), std::move(contents), storage);
 }
 
 }  // namespace etalon::weights

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear layers and logits of every format (LIN-1 to LIN-7, RES-1, FMT-1 to FMT-16).
+// Linear layers and logits of every format (LIN-1 to LIN-7, RES-1, FMT-1 to FMT-17).
 #include <array>
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 #include <string>
 #include <vector>
 
@@ -120,6 +121,7 @@ void add_linear(const Shape& shape) {
 /// Lengths of K: the shortest, both sides of vectors and of the 256 lanes, some usual ones.
 std::vector<int> columns_of(Format format) {
     const exact::FormatInfo& info = exact::format_info(format);
+    if (format == Format::e4) return {32, 64, 96, 128, 160, 224, 256, 288, 576, 1024, 1056};
     if (info.kind == FormatKind::row_scaled)
         return {4, 8, 12, 28, 32, 60, 64, 68, 124, 128, 132, 252, 256, 260, 576, 1020};
     if (info.kind == FormatKind::floating)
@@ -162,6 +164,10 @@ void add_stacks() {
     const std::vector<std::vector<Part>> stacks{
         {{Format::e8, 48}, {Format::e8, 16}, {Format::e8, 16}},
         {{Format::e8, 33}, {Format::e8, 7}, {Format::e8, 1}, {Format::e8, 20}},
+        {{Format::e4, 48}, {Format::e4, 16}, {Format::e4, 16}},
+        {{Format::e4, 33}, {Format::e4, 7}, {Format::e4, 1}, {Format::e4, 20}},
+        {{Format::e8, 17}, {Format::e4, 33}, {Format::e4, 2}, {Format::e8, 16}},
+        {{Format::e4, 18}, {Format::q8_0, 16}, {Format::f16, 5}},
         {{Format::q4_k, 33}, {Format::q6_k, 18}},
         {{Format::q4_k, 16}, {Format::q4_k, 5}, {Format::q6_k, 5}},
         {{Format::q5_0, 17}, {Format::q8_0, 17}, {Format::q4_1, 3}},
@@ -182,6 +188,10 @@ void add_stacks() {
 void add_long_rows() {
     add_linear({{{Format::e8, 17}}, 3, 131072, Weights::extreme, Fill::same});
     add_linear({{{Format::e8, 3}}, 17, 16384, Weights::extreme, Fill::same});
+    add_linear({{{Format::e4, 17}}, 3, 131072, Weights::extreme, Fill::same});
+    add_linear({{{Format::e4, 3}}, 17, 16384, Weights::extreme, Fill::same});
+    add_linear({{{Format::e4, 19}}, 1, 28672});
+    add_linear({{{Format::e4, 40}}, 24, 14336});
     for (const Format format : {Format::q4_0, Format::q8_0, Format::q4_k, Format::q6_k})
         add_linear({{{format, 5}}, 3, 14336, Weights::usual, Fill::usual});
     add_linear({{{Format::bf16, 5}}, 3, 14336, Weights::usual, Fill::usual});
@@ -200,6 +210,11 @@ void add_tiles() {
     add_linear({{{Format::e8, 64}}, 131, 640, Weights::usual, Fill::bad});
     add_linear({{{Format::e8, 33}, {Format::q8_0, 18}, {Format::e8, 300}}, 140, 512});
     add_linear({{{Format::e8, 3}}, 66, 131072, Weights::extreme, Fill::same});
+    for (const int n_tokens : {66, 129, 300})
+        add_linear({{{Format::e4, 300}}, n_tokens, 288});
+    add_linear({{{Format::e4, 270}}, 200, 1024, Weights::extreme, Fill::same});
+    add_linear({{{Format::e4, 64}}, 131, 640, Weights::usual, Fill::bad});
+    add_linear({{{Format::e4, 33}, {Format::q8_0, 18}, {Format::e8, 300}}, 140, 512});
 }
 
 /// Rows so long that several blocks take a part of K each, and so many tiles of rows that none do.
@@ -243,9 +258,9 @@ void run_logits_case(const Shape& shape, Backend& backend, Random& random, Outco
 }
 
 void add_logits() {
-    for (const Format format : served_formats()) {
+    for (const Format format : linear_formats()) {
         for (const int n_tokens : {1, 2, 9, 34, 100}) {
-            if (n_tokens > 34 && format != Format::e8) continue;
+            if (n_tokens > 34 && form_of(format) != kRowInt8) continue;
             const Shape shape{{{format, 50}}, n_tokens, 256};
             add_test("Logits",
                      fmt::format("{}/{}", exact::format_info(format).name, shape_name(shape)),
@@ -256,8 +271,40 @@ void add_logits() {
     }
 }
 
+/// Where layouts.md says that row r, column k stands: each column met alone, by the reference.
+TEST(E4Layout, FMT_17_rows_and_columns_stand_where_the_page_says) {
+    constexpr int kRows = 22;
+    constexpr int kColumns = 96;
+    Random random(17);
+    const auto owned = random_matrix(random, Format::e4, kRows, kColumns, Weights::usual);
+    const weights::Tensor* tensor = &owned->tensor;
+    const auto backend = make_exact_backend(1);
+    const auto w = backend->load_linear({&tensor, 1}, {});
+    std::vector<float> v(std::size_t{kColumns} * kColumns);
+    for (std::size_t k = 0; k < kColumns; ++k)
+        v[k * kColumns + k] = 127.0F;  // q = 127, a = 1 (QNT-2)
+    const auto x = backend->make_activations(kColumns, kColumns, kRowInt8);
+    OwnedBatch batch(kColumns);
+    backend->quantize(batch.view(), *uploaded(*backend, v), *x);
+    const auto y = backend->make_floats(std::size_t{kColumns} * kRows);
+    backend->linear(batch.view(), *x, *w, Store::replace, *y);
+    const auto nibble = [](std::byte byte, bool high) {
+        return std::to_integer<std::size_t>(high ? byte >> 4 : byte & std::byte{15});
+    };
+    for (std::size_t k = 0; k < kColumns; ++k) {
+        for (std::size_t r = 0; r < kRows; ++r) {
+            const std::size_t line = r / 4 * (kColumns / 32) + k / 32;
+            const bool high = k % 32 >= 16;
+            const std::size_t index = nibble(tensor->indices[line * 4 + r % 4], high);
+            const std::size_t code = nibble(tensor->data[line * 64 + r % 4 * 16 + k % 16], high);
+            const auto q = static_cast<float>(exact::kE4Table[index][code]);
+            EXPECT_EQ(y->data()[k * kRows + r], q * 127.0F * owned->scales[r]) << r << ", " << k;
+        }
+    }
+}
+
 const bool kRegistered = [] {
-    for (const Format format : served_formats())  // FMT-1 to FMT-16, LIN-1 to LIN-7
+    for (const Format format : linear_formats())  // FMT-1 to FMT-17, LIN-1 to LIN-7
         add_format(format);
     add_stacks();
     add_long_rows();

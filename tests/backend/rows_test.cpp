@@ -158,7 +158,7 @@ void run_embed(exact::Format format, int dim, Weights kind, Backend& backend, Ra
 }
 
 void add_embed() {
-    for (const exact::Format format : served_formats()) {
+    for (const exact::Format format : embedding_formats()) {
         const int block = exact::format_info(format).block_elements;
         std::vector<int> dims{block, 3 * block, 512, 768};
         if (block == 1) dims = {4, 12, 20, 36, 60, 68, 576};

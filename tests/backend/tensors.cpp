@@ -187,6 +187,39 @@ std::unique_ptr<OwnedTensor> random_gguf(Random& random, Format format, int n_ro
     return owned;
 }
 
+/// Index and code of each of 16 columns of row `row` of an E4 tensor. Ends: -127 and 126.
+struct E4Codes {
+    unsigned index;
+    std::array<unsigned, 16> codes;
+};
+E4Codes random_e4(Random& random, std::size_t row, Weights kind) {
+    constexpr std::array<unsigned, 3> kEnds{15, 0, 8};
+    E4Codes out{static_cast<unsigned>(random.below(16)), {}};
+    if (kind == Weights::extreme && row % 4 < 3) {
+        out.index = kEnds[row % 4 == 2 ? static_cast<std::size_t>(random.below(3)) : row % 4];
+        return out;  // the first code is the largest of its table row
+    }
+    for (unsigned& code : out.codes)
+        code = static_cast<unsigned>(random.below(16));
+    return out;
+}
+
+/// src/weights/layouts.md: [groups of 4 rows][K / 32][4 rows] of 16 bytes and one index byte.
+void fill_e4(Random& random, Weights kind, OwnedTensor& owned) {
+    const auto rows = static_cast<std::size_t>(owned.tensor.n_rows);
+    const std::size_t n_lines = static_cast<std::size_t>(owned.tensor.n_cols) / 32;
+    for (std::size_t i = 0; i < owned.indices.size(); ++i) {
+        const std::size_t row = i / 4 / n_lines * 4 + i % 4;
+        if (row >= rows) continue;  // zero
+        const E4Codes low = random_e4(random, row, kind);
+        const E4Codes high = random_e4(random, row, kind);
+        owned.indices[i] = static_cast<std::byte>(low.index | high.index << 4);
+        for (std::size_t j = 0; j < 16; ++j)
+            owned.data[i * 16 + j] = static_cast<std::byte>(low.codes[j] | high.codes[j] << 4);
+    }
+    owned.tensor.indices = owned.indices;
+}
+
 void add_scales(Random& random, Weights kind, OwnedTensor& owned) {
     owned.scales.resize(static_cast<std::size_t>(owned.tensor.n_rows));
     for (float& scale : owned.scales)
@@ -198,12 +231,21 @@ void add_scales(Random& random, Weights kind, OwnedTensor& owned) {
 
 std::unique_ptr<OwnedTensor> random_matrix(Random& random, Format format, int n_rows, int n_cols,
                                            Weights kind) {
-    if (format != Format::e8) return random_gguf(random, format, n_rows, n_cols, kind);
-    ETALON_ASSERT(n_cols % 4 == 0);
+    if (exact::format_info(format).kind != FormatKind::row_scaled)
+        return random_gguf(random, format, n_rows, n_cols, kind);
     const auto k = static_cast<std::size_t>(n_cols);
     const auto rows = static_cast<std::size_t>(n_rows);
-    auto owned =
-        make_tensor(format, n_rows, n_cols, (rows + kTileRows - 1) / kTileRows * 16 * k, 0);
+    const std::size_t padded_rows = (rows + kTileRows - 1) / kTileRows * kTileRows;
+    if (format == Format::e4) {
+        ETALON_ASSERT(n_cols % 32 == 0);
+        auto owned = make_tensor(format, n_rows, n_cols, padded_rows * k / 2, 0);
+        owned->indices.resize(padded_rows * k / 32);
+        fill_e4(random, kind, *owned);
+        add_scales(random, kind, *owned);
+        return owned;
+    }
+    ETALON_ASSERT(n_cols % 4 == 0);
+    auto owned = make_tensor(format, n_rows, n_cols, padded_rows * k, 0);
     for (std::size_t i = 0; i < owned->data.size(); ++i) {
         const std::size_t line = i / 64;
         const std::size_t row = line / (k / 4) * kTileRows + i % 64 / 4;
@@ -215,6 +257,7 @@ std::unique_ptr<OwnedTensor> random_matrix(Random& random, Format format, int n_
 
 std::unique_ptr<OwnedTensor> random_embedding(Random& random, Format format, int n_rows, int n_cols,
                                               Weights kind) {
+    ETALON_ASSERT(format != Format::e4);
     if (format != Format::e8) return random_gguf(random, format, n_rows, n_cols, kind);
     auto owned =
         make_tensor(format, n_rows, n_cols,
@@ -225,12 +268,16 @@ std::unique_ptr<OwnedTensor> random_embedding(Random& random, Format format, int
     return owned;
 }
 
-std::vector<Format> served_formats() {
+std::vector<Format> linear_formats() {
     std::vector<Format> formats;
-    for (int i = 0; i < exact::kFormatCount; ++i) {
-        const auto format = static_cast<Format>(i);
-        if (format != Format::e4) formats.push_back(format);
-    }
+    for (int i = 0; i < exact::kFormatCount; ++i)
+        formats.push_back(static_cast<Format>(i));
+    return formats;
+}
+
+std::vector<Format> embedding_formats() {
+    std::vector<Format> formats = linear_formats();
+    std::erase(formats, Format::e4);
     return formats;
 }
 

@@ -20,23 +20,26 @@ enum class Weights : std::uint8_t {
     model,    ///< random codes, weights below 2^-4: a whole model of them stays in range
 };
 
-/// A tensor and its bytes, which end where the storage ends. Tiles start on a cache line, as in an
-/// E8 file; other formats start where GGUF and safetensors files may put them: at 8 bytes, and
-/// at 2.
+/// A tensor and its bytes, which end where the storage ends. Tiles and lines start on a cache line,
+/// as in an Etalon file; other formats start where GGUF and safetensors files may put them: at 8
+/// bytes, and at 2.
 struct OwnedTensor {
     weights::Tensor tensor;
     cpu::AlignedVector<std::byte> data;
     std::vector<float> scales;
+    cpu::AlignedVector<std::byte> indices;
 };
 
-/// A matrix as a linear layer reads it. E8 in tiles (n_cols a multiple of 4).
+/// A matrix as a linear layer reads it. E8 in tiles (n_cols a multiple of 4), E4 in lines (of 32).
 std::unique_ptr<OwnedTensor> random_matrix(Random& random, exact::Format format, int n_rows,
                                            int n_cols, Weights kind);
-/// A matrix of which rows are read: E8 in rows, else as above.
+/// A matrix of which rows are read: E8 in rows, else as above. E4 is none.
 std::unique_ptr<OwnedTensor> random_embedding(Random& random, exact::Format format, int n_rows,
                                               int n_cols, Weights kind);
 
-/// Every format that a model file may hold: all but E4.
-std::vector<exact::Format> served_formats();
+/// Every format of a linear layer.
+std::vector<exact::Format> linear_formats();
+/// Every format of an embedding: all but E4.
+std::vector<exact::Format> embedding_formats();
 
 }  // namespace etalon::backend::conformance

@@ -116,10 +116,15 @@ Sha256Digest AloneChoice::digest(std::size_t n) const {
 }
 
 AloneChoice run_alone(const Request& request, std::uint64_t seed, int choice) {
+    return run_alone(request, seed, choice, tiny_reference().transformer);
+}
+
+AloneChoice run_alone(const Request& request, std::uint64_t seed, int choice,
+                      model::Transformer& transformer) {
     exact::SamplingParameters parameters = request.sampling;
     parameters.seed = seed;
     const auto n = static_cast<int>(request.prompt.size()) + request.max_tokens.value();
-    model::Session session(tiny_reference().transformer, n);
+    model::Session session(transformer, n);
     Run run{&request, choice, {}, WholeText(request)};
     try {
         session.append(request.prompt, 0, model::LogitsWanted::last);

@@ -10,6 +10,7 @@
 
 #include "engine/event.h"
 #include "engine/request.h"
+#include "model/transformer.h"
 
 namespace etalon::engine {
 
@@ -27,5 +28,8 @@ struct AloneChoice {
 
 /// One choice; `max_tokens` is set and the whole fits in the tiny model's context.
 AloneChoice run_alone(const Request& request, std::uint64_t seed, int choice);
+/// The same on another model with the tiny one's vocabulary.
+AloneChoice run_alone(const Request& request, std::uint64_t seed, int choice,
+                      model::Transformer& transformer);
 
 }  // namespace etalon::engine

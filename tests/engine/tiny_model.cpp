@@ -16,7 +16,7 @@
 #include "backend/cuda/cuda.h"
 #include "text/internal/vocabulary.h"
 #include "weights/internal/contents.h"
-#include "weights/internal/e8_file.h"
+#include "weights/internal/etalon_file.h"
 
 namespace etalon::engine {
 
@@ -25,7 +25,7 @@ namespace {
 constexpr int kBatchTokens = 256;
 constexpr double kInt8Deviation = 73.3;  // of int8 that are spread evenly over [-127, 127]
 
-weights::ModelConfig tiny_config() {
+weights::ModelConfig tiny_config(int n_experts) {
     weights::ModelConfig config;
     config.name = "tiny";
     config.dim = 64;
@@ -38,6 +38,8 @@ weights::ModelConfig tiny_config() {
     config.context_length = kTinyContext;
     config.rope.n_dims = config.head_dim;
     config.rope.base = 10000.0F;
+    config.n_experts = n_experts;
+    config.n_experts_used = std::min(n_experts, 2);
     return config;
 }
 
@@ -51,7 +53,7 @@ double deviation(const weights::TensorShape& tensor) {
 }
 
 void write_matrix(const weights::TensorShape& tensor, std::mt19937& random,
-                  weights::E8Writer& writer) {
+                  weights::EtalonWriter& writer) {
     const bool tiled = tensor.name != weights::kEmbeddingName;
     std::vector<std::byte> bytes(tiled ? weights::tile_bytes(tensor.n_rows, tensor.n_cols)
                                        : static_cast<std::size_t>(tensor.n_rows * tensor.n_cols));
@@ -63,11 +65,11 @@ void write_matrix(const weights::TensorShape& tensor, std::mt19937& random,
     writer.add_rows(bytes, scales);
 }
 
-weights::ModelFile open_tiny() {
+weights::ModelFile open_tiny(int n_experts) {
     const auto path = std::filesystem::temp_directory_path() /
                       ("etalon-tiny-" + std::to_string(::getpid()) + ".safetensors");
     std::filesystem::remove(path);
-    write_tiny(path, tiny_tokenizer_data());
+    write_tiny(path, tiny_tokenizer_data(), n_experts);
     weights::ModelFile file = weights::ModelFile::open(path);
     std::filesystem::remove(path);  // stays mapped
     return file;
@@ -92,38 +94,53 @@ text::TokenizerData tiny_tokenizer_data() {
     return data;
 }
 
-void write_tiny(const std::filesystem::path& path, const text::TokenizerData& tokenizer) {
-    const weights::ModelConfig config = tiny_config();
+void write_tiny(const std::filesystem::path& path, const text::TokenizerData& tokenizer,
+                int n_experts) {
+    const weights::ModelConfig config = tiny_config(n_experts);
     std::vector<weights::TensorShape> matrices;
-    std::vector<weights::E8Writer::Vector> vectors;
+    std::vector<weights::EtalonWriter::Vector> vectors;
     for (const weights::TensorShape& tensor : weights::model_tensors(config)) {
-        if (!tensor.is_vector) matrices.push_back(tensor);
-        if (tensor.is_vector && !tensor.is_optional)
-            vectors.push_back({tensor.name, tensor.n_cols});
+        if (!tensor.is_vector && !tensor.is_router) matrices.push_back(tensor);
+        if ((tensor.is_vector && !tensor.is_optional) || tensor.is_router)
+            vectors.push_back({tensor.name, tensor.n_cols, tensor.n_rows});
     }
     std::stable_partition(matrices.begin(), matrices.end(), [](const auto& tensor) {
         return tensor.name != weights::kEmbeddingName;
     });
-    std::vector<weights::E8Writer::Matrix> headers;
+    std::vector<weights::EtalonWriter::Matrix> headers;
     for (const weights::TensorShape& tensor : matrices) {
         headers.push_back(
             {tensor.name, tensor.n_rows, tensor.n_cols, tensor.name != weights::kEmbeddingName});
     }
-    weights::E8Writer writer(path, config, tokenizer, {{"source", "a generator"}}, headers,
-                             vectors);
+    weights::EtalonWriter writer(path, config, tokenizer, {{"source", "a generator"}}, headers,
+                                 vectors);
     std::mt19937 random(20240229);
     for (const weights::TensorShape& tensor : matrices)
         write_matrix(tensor, random, writer);
-    for (const weights::E8Writer::Vector& vector : vectors)
-        writer.add_vector(std::vector<float>(static_cast<std::size_t>(vector.size), 1.0F));
+    for (const weights::EtalonWriter::Vector& vector : vectors) {
+        std::vector<float> values(static_cast<std::size_t>(vector.n_rows * vector.size), 1.0F);
+        for (float& value : values) {
+            if (weights::is_router_name(vector.name))
+                value = static_cast<float>(static_cast<int>(random() % 255) - 127) / 512.0F;
+        }
+        writer.add_vector(values);
+    }
     (void)writer.finish();
 }
 
 TinyModel::TinyModel(std::unique_ptr<backend::Backend> its_device)
-    : device(std::move(its_device)), transformer(tiny_file(), *device, kBatchTokens) {}
+    : TinyModel(std::move(its_device), tiny_file()) {}
+
+TinyModel::TinyModel(std::unique_ptr<backend::Backend> its_device, const weights::ModelFile& file)
+    : device(std::move(its_device)), transformer(file, *device, kBatchTokens) {}
 
 const weights::ModelFile& tiny_file() {
-    static const weights::ModelFile file = open_tiny();
+    static const weights::ModelFile file = open_tiny(0);
+    return file;
+}
+
+const weights::ModelFile& tiny_experts_file() {
+    static const weights::ModelFile file = open_tiny(5);
     return file;
 }
 
@@ -132,13 +149,14 @@ const text::Tokenizer& tiny_tokenizer() {
     return tokenizer;
 }
 
+std::unique_ptr<backend::Backend> tiny_device() {
+    const char* card = std::getenv("ETALON_TEST_CARD");
+    return card != nullptr ? backend::make_cuda_backend(*backend::cuda_number(card))
+                           : backend::make_cpu_backend(backend::choose_isa(nullptr), 1);
+}
+
 TinyModel& tiny_model() {
-    const auto make = [] {
-        const char* card = std::getenv("ETALON_TEST_CARD");
-        return card != nullptr ? backend::make_cuda_backend(*backend::cuda_number(card))
-                               : backend::make_cpu_backend(backend::choose_isa(nullptr), 1);
-    };
-    static TinyModel model(make());
+    static TinyModel model(tiny_device());
     return model;
 }
 

@@ -28,6 +28,7 @@ inline std::int32_t tiny_byte(char byte) {
 /// The model on one backend. Making one costs a few milliseconds; tests share it.
 struct TinyModel {
     explicit TinyModel(std::unique_ptr<backend::Backend> its_device);
+    TinyModel(std::unique_ptr<backend::Backend> its_device, const weights::ModelFile& file);
 
     std::unique_ptr<backend::Backend> device;
     model::Transformer transformer;  ///< batches of up to 256 tokens
@@ -35,13 +36,17 @@ struct TinyModel {
 
 /// The model's vocabulary: the end token, the 256 bytes, some words, then unused ones.
 text::TokenizerData tiny_tokenizer_data();
-/// Writes the model with this vocabulary of kTinyVocab tokens.
-void write_tiny(const std::filesystem::path& path, const text::TokenizerData& tokenizer);
+/// Writes the model with this vocabulary of kTinyVocab tokens; with experts a token uses two.
+void write_tiny(const std::filesystem::path& path, const text::TokenizerData& tokenizer,
+                int n_experts = 0);
 
 const weights::ModelFile& tiny_file();
+/// The same with five experts in each layer.
+const weights::ModelFile& tiny_experts_file();
 const text::Tokenizer& tiny_tokenizer();
-/// On the CPU with the best instruction set that there is, or on the card of
-/// ETALON_TEST_CARD=cuda:N.
+/// The CPU with the best instruction set that there is, or the card of ETALON_TEST_CARD=cuda:N.
+std::unique_ptr<backend::Backend> tiny_device();
+/// On tiny_device().
 TinyModel& tiny_model();
 /// On the reference.
 TinyModel& tiny_reference();

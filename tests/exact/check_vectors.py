@@ -214,6 +214,23 @@ def swiglu(v):  # SWI-1
     return {"out_y": np.array(out, F)}
 
 
+def moe(v):  # MOE-1 to MOE-3
+    logits, n = v["logits"], v["n_used"][0]
+    chosen = sorted(sorted(range(len(logits)), key=lambda e: (-float(logits[e]), e))[:n])
+    largest = max(logits)
+    weights = [exp2(max((logits[e] - largest) * LOG2E, F(-126))) for e in chosen]
+    total = F(0)
+    for weight in weights:
+        total = total + weight
+    weights = [weight / total for weight in weights]
+    dim = len(v["y"]) // n
+    acc = [F(0)] * dim
+    for i, weight in enumerate(weights):
+        acc = [fma(weight, v["y"][i * dim + j], acc[j]) for j in range(dim)]
+    return {"out_experts": chosen, "out_weights": np.array(weights, F),
+            "out_acc": np.array(acc, F)}
+
+
 def philox(counter, key):  # SMP-9
     for _ in range(10):
         a, b = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
@@ -261,7 +278,8 @@ def checksum(v):  # CHK-1
 
 
 OPERATIONS = {function.__name__: function for function in (
-    quantize, rotate, linear_e8, linear_q4_1, norm, rope, attention, swiglu, sampler, checksum)}
+    quantize, rotate, linear_e8, linear_q4_1, norm, rope, attention, swiglu, sampler, checksum,
+    moe)}
 
 
 def parse(text):

@@ -226,6 +226,17 @@ TEST(Moe, MOE_2_far_logits_weigh_almost_nothing) {  // MOE-2
     EXPECT_EQ(chosen[1].weight, 1.0F);
 }
 
+TEST(Moe, MOE_4_logits_that_are_not_finite_read_as_zero) {  // MOE-4
+    for (const float bad : {kInfinity, -kInfinity, std::nanf("")}) {
+        std::array<float, 3> logits{-1.0F, 5.0F, bad};
+        EXPECT_FALSE(settle_router_logits(logits));
+        EXPECT_EQ(logits, (std::array<float, 3>{}));
+    }
+    std::array<float, 2> logits{-3e38F, 3e38F};
+    EXPECT_TRUE(settle_router_logits(logits));
+    EXPECT_EQ(logits[1], 3e38F);
+}
+
 TEST(Moe, MOE_3_adds_by_fma) {  // MOE-3
     const std::array<float, 1> y{1.0F + 0x1p-12F};
     std::array<float, 1> acc{-(1.0F + 0x1p-11F)};

@@ -11,6 +11,7 @@
 #include "exact/attention.h"
 #include "exact/digest.h"
 #include "exact/linear.h"
+#include "exact/moe.h"
 #include "exact/norm.h"
 #include "exact/quantize.h"
 #include "exact/rope.h"
@@ -154,6 +155,23 @@ VectorFile compute_swiglu(const VectorFile& in) {  // SWI-1
     return {{"out_y", floats(y)}};
 }
 
+VectorFile compute_moe(const VectorFile& in) {  // MOE-1 to MOE-3
+    const auto y = floats_of(in, "y");
+    const auto chosen = route(floats_of(in, "logits"), integers_of<int>(in, "n_used")[0]);
+    const std::size_t dim = y.size() / chosen.size();
+    std::vector<int> experts;
+    std::vector<float> weights;
+    std::vector<float> acc(dim);
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+        experts.push_back(chosen[i].expert);
+        weights.push_back(chosen[i].weight);
+        accumulate_expert(chosen[i].weight, std::span(y).subspan(i * dim, dim), acc);
+    }
+    return {{"out_experts", integers(experts)},
+            {"out_weights", floats(weights)},
+            {"out_acc", floats(acc)}};
+}
+
 VectorFile compute_sampler(const VectorFile& in) {  // SMP-4 to SMP-10
     SamplingParameters parameters;
     parameters.temperature = floats_of(in, "temperature")[0];
@@ -217,11 +235,17 @@ VectorFile parse_vector(const std::string& text) {
 
 VectorFile compute(const VectorFile& inputs) {
     static const std::map<std::string, std::function<VectorFile(const VectorFile&)>> kOperations{
-        {"quantize", compute_quantize},   {"rotate", compute_rotate},
-        {"linear_e8", compute_linear_e8}, {"linear_q4_1", compute_linear_q4_1},
-        {"norm", compute_norm},           {"rope", compute_rope},
-        {"attention", compute_attention}, {"swiglu", compute_swiglu},
-        {"sampler", compute_sampler},     {"checksum", compute_checksum},
+        {"quantize", compute_quantize},
+        {"rotate", compute_rotate},
+        {"linear_e8", compute_linear_e8},
+        {"linear_q4_1", compute_linear_q4_1},
+        {"norm", compute_norm},
+        {"rope", compute_rope},
+        {"attention", compute_attention},
+        {"swiglu", compute_swiglu},
+        {"sampler", compute_sampler},
+        {"checksum", compute_checksum},
+        {"moe", compute_moe},
     };
     return kOperations.at(inputs.at("operation").text)(inputs);
 }
@@ -270,6 +294,11 @@ std::map<std::string, VectorFile> golden_inputs() {
                       {"min_p", floats({0.05F})},
                       {"seed", word(0x0123456789ABCDEF)}};
     all["checksum"] = {{"logits", floats(random.floats(40, 0x1.3p-9F))}};
+    auto router = random.floats(16, 0x1.3p-11F);
+    router[9] = router[7];  // a tie for the last place
+    all["moe"] = {{"logits", floats(router)},
+                  {"n_used", integers(std::vector<int>{5})},
+                  {"y", floats(random.floats(5 * 24, 0x1.1p-10F))}};
     for (auto& [name, file] : all)
         file["operation"] = named(name.substr(0, name.find('-')));
     return all;

@@ -130,7 +130,9 @@ TEST(Gguf, values_out_of_range) {
 TEST(Gguf, what_is_not_computed_is_refused) {
     expect_key_refused("general.architecture", GgufBuilder::string_value("gpt\x1b[2J"),
                        R"('gpt\x1b[2J' is not supported)");
-    expect_key_refused("llama.expert_count", GgufBuilder::u32(8), "mixtures of experts");
+    for (const char* key : {"llama.expert_shared_count", "llama.expert_weights_scale",
+                            "llama.expert_gating_func", "llama.leading_dense_block_count"})
+        expect_key_refused(key, GgufBuilder::u32(1), "is not supported");
     expect_key_refused("llama.logit_scale", GgufBuilder::f32(2), "is not supported");
     expect_key_refused("llama.rope.scaling.type", GgufBuilder::string_value("longrope"),
                        "'longrope' is not supported");

@@ -86,10 +86,19 @@ inline ModelConfig small_config() {
     return config;
 }
 
+/// The small model with five experts, of which a token uses two.
+inline ModelConfig small_experts_config() {
+    ModelConfig config = small_config();
+    config.hidden_dim = 96;
+    config.n_experts = 5;
+    config.n_experts_used = 2;
+    return config;
+}
+
 /// Tensors that the model needs, in the order of the forward pass; the head is tied.
-inline std::vector<TensorShape> small_tensors() {
+inline std::vector<TensorShape> small_tensors(const ModelConfig& config = small_config()) {
     std::vector<TensorShape> out;
-    for (const TensorShape& shape : model_tensors(small_config())) {
+    for (const TensorShape& shape : model_tensors(config)) {
         if (!shape.is_optional) out.push_back(shape);
     }
     return out;
@@ -224,9 +233,8 @@ inline void add_gguf_tokenizer(GgufBuilder& gguf, const text::TokenizerData& dat
     gguf.set("tokenizer.ggml.eos_token_id", GgufBuilder::u32(static_cast<std::uint32_t>(data.eos)));
 }
 
-/// The small model with weights in f32.
-inline GgufBuilder small_gguf() {
-    const ModelConfig config = small_config();
+/// The small model with weights in f32; experts one by one, as older files have them.
+inline GgufBuilder small_gguf(const ModelConfig& config = small_config()) {
     const auto count = [](int value) {
         return GgufBuilder::u32(static_cast<std::uint32_t>(value));
     };
@@ -239,8 +247,12 @@ inline GgufBuilder small_gguf() {
     gguf.set("llama.attention.head_count", count(config.n_heads));
     gguf.set("llama.attention.head_count_kv", count(config.n_kv_heads));
     gguf.set("llama.attention.layer_norm_rms_epsilon", GgufBuilder::f32(config.norm_eps));
+    if (config.n_experts > 0) {
+        gguf.set("llama.expert_count", count(config.n_experts));
+        gguf.set("llama.expert_used_count", count(config.n_experts_used));
+    }
     add_gguf_tokenizer(gguf, text::small_byte_bpe());
-    for (const TensorShape& shape : small_tensors()) {
+    for (const TensorShape& shape : small_tensors(config)) {
         const auto rows = static_cast<std::uint64_t>(shape.n_rows);
         const auto cols = static_cast<std::uint64_t>(shape.n_cols);
         auto dims = shape.is_vector ? std::vector<std::uint64_t>{cols}
@@ -250,6 +262,25 @@ inline GgufBuilder small_gguf() {
              stored(small_weights(shape.name, shape.n_rows * shape.n_cols), "F32")});
     }
     return gguf;
+}
+
+/// Puts the experts of every layer together: three dimensions, as newer files have them.
+inline void stack_experts(GgufBuilder& gguf, const ModelConfig& config) {
+    for (int layer = 0; layer < config.n_layers; ++layer) {
+        for (const char* part : {"ffn_gate", "ffn_up", "ffn_down"}) {
+            const std::string stem = "blk." + std::to_string(layer) + "." + part;
+            GgufBuilder::Item stack = gguf.tensor(stem + ".0.weight");
+            stack.name = stem + "_exps.weight";
+            stack.dims.push_back(static_cast<std::uint64_t>(config.n_experts));
+            stack.data.clear();
+            for (int e = 0; e < config.n_experts; ++e) {
+                const std::string name = stem + "." + std::to_string(e) + ".weight";
+                stack.data += gguf.tensor(name).data;
+                std::erase_if(gguf.tensors, [&](const auto& item) { return item.name == name; });
+            }
+            gguf.tensors.push_back(std::move(stack));
+        }
+    }
 }
 
 struct SafetensorsItem {
@@ -292,10 +323,19 @@ inline std::string hf_name(const std::string& name) {
         {"attn_v", "self_attn.v_proj"},
         {"attn_output", "self_attn.o_proj"},
         {"ffn_norm", "post_attention_layernorm"},
-        {"ffn_gate", "mlp.gate_proj"},
-        {"ffn_up", "mlp.up_proj"},
-        {"ffn_down", "mlp.down_proj"}};
+        {"ffn_gate_inp", "block_sparse_moe.gate"},
+        {"ffn_gate.weight", "mlp.gate_proj.weight"},
+        {"ffn_up.weight", "mlp.up_proj.weight"},
+        {"ffn_down.weight", "mlp.down_proj.weight"}};
+    static const std::vector<std::pair<std::string, std::string>> kExperts{
+        {"ffn_gate.", ".w1"}, {"ffn_up.", ".w3"}, {"ffn_down.", ".w2"}};
     std::string out = name;
+    for (const auto& [ours, theirs] : kExperts) {
+        const auto at = out.find(ours);
+        if (at == std::string::npos || out[at + ours.size()] == 'w') continue;
+        out.insert(out.rfind('.'), theirs);
+        out.replace(at, ours.size(), "block_sparse_moe.experts.");
+    }
     for (const auto& [ours, theirs] : kParts) {
         const auto at = out.find(ours);
         if (at != std::string::npos) out.replace(at, ours.size(), theirs);
@@ -303,9 +343,10 @@ inline std::string hf_name(const std::string& name) {
     return out;
 }
 
-inline std::vector<SafetensorsItem> small_hf_tensors(const std::string& dtype) {
+inline std::vector<SafetensorsItem> small_hf_tensors(const std::string& dtype,
+                                                     const ModelConfig& config = small_config()) {
     std::vector<SafetensorsItem> items;
-    for (const TensorShape& shape : small_tensors()) {
+    for (const TensorShape& shape : small_tensors(config)) {
         auto dims = shape.is_vector ? std::vector<std::int64_t>{shape.n_cols}
                                     : std::vector<std::int64_t>{shape.n_rows, shape.n_cols};
         items.push_back({hf_name(shape.name), dtype, std::move(dims),
@@ -314,20 +355,25 @@ inline std::vector<SafetensorsItem> small_hf_tensors(const std::string& dtype) {
     return items;
 }
 
-inline nlohmann::json small_hf_config() {
-    const ModelConfig config = small_config();
-    return {{"model_type", "llama"},
-            {"hidden_size", config.dim},
-            {"intermediate_size", config.hidden_dim},
-            {"num_hidden_layers", config.n_layers},
-            {"num_attention_heads", config.n_heads},
-            {"num_key_value_heads", config.n_kv_heads},
-            {"vocab_size", config.vocab_size},
-            {"max_position_embeddings", config.context_length},
-            {"rms_norm_eps", 1e-5},
-            {"rope_theta", 10000.0},
-            {"hidden_act", "silu"},
-            {"tie_word_embeddings", true}};
+inline nlohmann::json small_hf_config(const ModelConfig& config = small_config()) {
+    nlohmann::json out = {{"model_type", "llama"},
+                          {"hidden_size", config.dim},
+                          {"intermediate_size", config.hidden_dim},
+                          {"num_hidden_layers", config.n_layers},
+                          {"num_attention_heads", config.n_heads},
+                          {"num_key_value_heads", config.n_kv_heads},
+                          {"vocab_size", config.vocab_size},
+                          {"max_position_embeddings", config.context_length},
+                          {"rms_norm_eps", 1e-5},
+                          {"rope_theta", 10000.0},
+                          {"hidden_act", "silu"},
+                          {"tie_word_embeddings", true}};
+    if (config.n_experts > 0) {
+        out["model_type"] = "mixtral";
+        out["num_local_experts"] = config.n_experts;
+        out["num_experts_per_tok"] = config.n_experts_used;
+    }
+    return out;
 }
 
 inline nlohmann::json small_tokenizer_json() {

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <numeric>
 
 #include "backend/cpu/activations.h"
 #include "backend/cpu/attention.h"
+#include "backend/cpu/expert_pairs.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/kv_cache.h"
 #include "backend/cpu/linear.h"
@@ -60,6 +62,9 @@ class CpuBackend final : public Backend {
                                                std::span<const float> bias) override {
         return linear_.load(pool_, parts, bias);
     }
+    std::unique_ptr<Experts> make_experts(ExpertMatrices matrices, int n_used) override {
+        return std::make_unique<Experts>(std::move(matrices), n_used);
+    }
     std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) override;
     std::unique_ptr<FloatBuffer> make_floats(std::size_t size) override {
         return std::make_unique<CpuFloats>(AlignedVector<float>(size));
@@ -92,6 +97,8 @@ class CpuBackend final : public Backend {
         ETALON_ASSERT(logits.size() >= rows.size() * size_of(head.n_rows));
         if (!rows.empty()) multiply(x, head, batch.n_tokens(), rows, Store::replace, logits);
     }
+    void experts_feed_forward(const Batch& batch, const ExpertsLayer& layer,
+                              FloatBuffer& h) override;
     void rope_append(const Batch& batch, const FloatBuffer& qkv, const RopeTables& rope, int layer,
                      KvCache& kv, Queries& queries) override;
     void attention(const Batch& batch, const Queries& queries, int layer, int sliding_window,
@@ -145,6 +152,7 @@ class CpuBackend final : public Backend {
         linear_.run(pool_, static_cast<const CpuActivations&>(x), w, n_tokens, rows, store,
                     y.data());
     }
+    void run_experts(const Batch& batch, const ExpertPairs& pairs, const ExpertsLayer& layer);
     /// body(token, thread) for every token, neighbours by one thread.
     template <typename Body>
     void for_tokens(int n_tokens, const Body& body) {
@@ -343,6 +351,62 @@ void CpuBackend::swiglu_quantize(const Batch& batch, const FloatBuffer& gate_up,
         if (fill_token(z, 1.0F, rotation, t, z + padded(k), x)) return;
         batch.failed[size_of(t)] = 1;
         clear_token(t, x);
+    });
+}
+
+/// expert_outputs[pairs, dim]. Each expert's matrices are read once, for all of its tokens.
+void CpuBackend::run_experts(const Batch& batch, const ExpertPairs& pairs,
+                             const ExpertsLayer& layer) {
+    const auto& x_dim = static_cast<const CpuActivations&>(*layer.x_dim);
+    const auto& x_hidden = static_cast<const CpuActivations&>(*layer.x_hidden);
+    const ExpertMatrices& matrices = layer.experts->matrices;
+    const std::size_t n_pairs = pairs.token_of.size();
+    const auto run = [&](const CpuActivations& x, const LinearWeights& w, std::size_t first,
+                         std::span<const std::int32_t> rows, FloatBuffer& y) {
+        ETALON_ASSERT((w.forms_needed & ~x.forms) == 0 && w.n_cols == x.n_cols);
+        ETALON_ASSERT(y.size() >= n_pairs * size_of(w.n_rows));
+        if (rows.empty()) return;
+        linear_.run(pool_, x, w, x.n_tokens_max, rows, Store::replace,
+                    y.data() + first * size_of(w.n_rows));
+    };
+    for (std::size_t e = 0; e < matrices.gate_up.size(); ++e)
+        run(x_dim, *matrices.gate_up[e], pairs.begin[e], pairs.tokens(e), *layer.gate_up_room);
+    std::vector<std::uint8_t> failed(n_pairs);
+    Batch as_tokens;
+    as_tokens.tokens = pairs.token_of;
+    as_tokens.failed = failed;
+    swiglu_quantize(as_tokens, *layer.gate_up_room, layer.hidden_rotation, *layer.x_hidden);
+    for (std::size_t pair = 0; pair < n_pairs; ++pair) {
+        if (failed[pair] != 0) batch.failed[size_of(pairs.token_of[pair])] = 1;
+    }
+    std::vector<std::int32_t> all(n_pairs);
+    std::iota(all.begin(), all.end(), 0);
+    for (std::size_t e = 0; e < matrices.down.size(); ++e) {
+        const std::size_t first = pairs.begin[e];
+        run(x_hidden, *matrices.down[e], first,
+            std::span(all).subspan(first, pairs.begin[e + 1] - first), *layer.expert_outputs);
+    }
+}
+
+void CpuBackend::experts_feed_forward(const Batch& batch, const ExpertsLayer& layer,
+                                      FloatBuffer& h) {  // FWD-5
+    const Experts& experts = *layer.experts;
+    const std::size_t n_tokens = size_of(batch.n_tokens());
+    const std::size_t n_experts = size_of(experts.n_experts());
+    const std::size_t n_used = size_of(experts.n_used);
+    ETALON_ASSERT(layer.router_logits->size() >= n_tokens * n_experts);
+    norm_quantize(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim);
+    linear(batch, *layer.x_dim, *experts.matrices.router, Store::replace, *layer.router_logits);
+    const ExpertPairs pairs = pair_up({layer.router_logits->data(), n_tokens * n_experts},
+                                      experts.n_experts(), experts.n_used, batch.failed);
+    run_experts(batch, pairs, layer);
+    const std::size_t dim = size_of(layer.x_dim->n_cols);
+    for_tokens(batch.n_tokens(), [&](int t, int) {
+        std::vector<const float*> y;
+        for (const std::size_t pair : std::span(pairs.pair_of).subspan(size_of(t) * n_used, n_used))
+            y.push_back(layer.expert_outputs->data() + pair * dim);
+        kernels_.join_experts(y.data(), pairs.weight_of.data() + size_of(t) * n_used, n_used, dim,
+                              h.data() + size_of(t) * dim);
     });
 }
 

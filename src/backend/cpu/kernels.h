@@ -102,6 +102,9 @@ struct Kernels {
     void (*scale)(const float* x, std::size_t k, float factor, float* out);
     /// SWI-1; `out` has room for padded(k).
     void (*swiglu)(const float* gate, const float* up, std::size_t k, float* out);
+    /// h = h + acc, acc = fma(weights[i], y[i], acc) from +0, i ascending (MOE-3, RES-1).
+    void (*join_experts)(const float* const* y, const float* weights, std::size_t n, std::size_t k,
+                         float* h);
     /// RPE-6, ROT-6; `out` has room for padded(head_dim).
     void (*rope_head)(const RopeHead& rope, const float* x, float* out);
     /// out = float(q) * d (EMB-1).

@@ -15,6 +15,7 @@
 #include "backend/cuda/decode_host.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/draws.h"
+#include "backend/cuda/experts.h"
 #include "backend/cuda/graphs.h"
 #include "backend/cuda/linear.h"
 #include "backend/cuda/read_back.h"
@@ -85,6 +86,11 @@ class CudaBackend final : public Backend {
         device_.use();
         return cuda::load_linear(parts, bias, loader_);
     }
+    std::unique_ptr<Experts> make_experts(ExpertMatrices matrices, int n_used) override {
+        device_.use();
+        return std::make_unique<CudaExperts>(std::move(matrices), n_used, device_.has_sm90(),
+                                             loader_);
+    }
     std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) override {
         device_.use();
         return cuda::load_embedding(tensor, loader_);
@@ -138,6 +144,8 @@ class CudaBackend final : public Backend {
     void logits(const Batch& batch, const Activations& x, const LinearWeights& head,
                 std::span<const std::int32_t> rows, FloatBuffer& logits) override;
     void feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h) override;
+    void experts_feed_forward(const Batch& batch, const ExpertsLayer& layer,
+                              FloatBuffer& h) override;
     bool can_draw(int vocab_size) const override { return vocab_size <= kDrawVocabMax; }
     void draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,
               std::span<const Draw> draws, std::span<std::int32_t> tokens) override;
@@ -223,6 +231,7 @@ class CudaBackend final : public Backend {
     DeviceArray<float> z_;       // of decode_layers
     DeviceArray<std::uint32_t> meetings_{kLayersMeetings};
     LayersTrials trials_;
+    RoutingRoom routing_;
     DeviceArray<std::int32_t> rows_;  // of logits
     CudaActivations gathered_;        // the same rows of activations
     PinnedBytes host_rows_;
@@ -238,6 +247,8 @@ class CudaBackend final : public Backend {
     struct Tried;
     Tried tried(const Batch& batch, const BatchView& view, const KvCache& kv, const FloatBuffer& h,
                 int dim);
+    void run_pairs(const CudaExperts& experts, const ExpertsLayer& layer,
+                   const RoutingView& routing, int n_tokens);
     void try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
                     const Layers& operations, KvCache& cache, FloatBuffer& h);
 };
@@ -257,7 +268,8 @@ bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
                        view,
                        chunks_max(batch, pass.sliding_window),
                        trials_.n_trials(),
-                       {states_.data(), scratch_.data(), results_.sums(), z_.data()}};
+                       {states_.data(), scratch_.data(), results_.sums(), z_.data(),
+                        routing_.address(), gathered_.row_q.data(), gathered_.row_scales.data()}};
     check_tokens(batch, pass.vocab_size);
     check_pages(batch, kv.shape.n_pages);
     if (!graphs_.begin(key, device_.stream())) return false;
@@ -425,6 +437,64 @@ void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, Flo
                               device_.stream());
     scope.close();
     linear(batch, x_hidden, *layer.down, Store::add, h);
+}
+
+/// expert_outputs[pairs, dim]: pairs are to the kernels what tokens are elsewhere.
+void CudaBackend::run_pairs(const CudaExperts& experts, const ExpertsLayer& layer,
+                            const RoutingView& routing, int n_tokens) {
+    const auto& x_dim = static_cast<const CudaActivations&>(*layer.x_dim);
+    const auto& x_hidden = static_cast<const CudaActivations&>(*layer.x_hidden);
+    const RotationView rotation = rotation_of(layer.hidden_rotation);
+    const int n_pairs = n_tokens * experts.n_used;
+    BatchView pairs;
+    pairs.n_tokens = n_pairs;
+    pairs.failed = routing.failed;
+    float* room = layer.gate_up_room->data();
+    if (takes_together(experts.gate_up, n_tokens) &&
+        takes_rotate_quantize_e8(rotation, x_hidden.view(), true)) {
+        run_experts_together(experts.gate_up, gathered(x_dim, routing.token_of, n_pairs), routing,
+                             n_pairs, room, device_);
+        launch_rotate_quantize_e8(pairs, room, rotation, x_hidden.view(), true, device_.stream());
+    } else {
+        run_experts(experts.gate_up, experts.matrices.gate_up, x_dim, routing, routing.token_of,
+                    n_tokens, room, device_);
+        launch_swiglu_quantize(pairs, room, rotation, x_hidden.view(),
+                               row_scratch(n_pairs, x_hidden.n_cols), device_.has_sm90(),
+                               device_.stream());
+    }
+    if (takes_together(experts.down, n_tokens)) {
+        run_experts_together(experts.down, x_hidden.view(), routing, n_pairs,
+                             layer.expert_outputs->data(), device_);
+    } else {
+        run_experts(experts.down, experts.matrices.down, x_hidden, routing, nullptr, n_tokens,
+                    layer.expert_outputs->data(), device_);
+    }
+}
+
+void CudaBackend::experts_feed_forward(const Batch& batch, const ExpertsLayer& layer,
+                                       FloatBuffer& h) {  // FWD-5
+    const auto& experts = static_cast<const CudaExperts&>(*layer.experts);
+    const auto& x_dim = static_cast<const CudaActivations&>(*layer.x_dim);
+    const auto& x_hidden = static_cast<const CudaActivations&>(*layer.x_hidden);
+    const int n_tokens = batch.n_tokens();
+    const int n_pairs = n_tokens * experts.n_used;
+    ETALON_ASSERT(n_tokens <= x_dim.n_tokens_max && n_pairs <= x_hidden.n_tokens_max);
+    ETALON_ASSERT(layer.gate_up_room->size() >= 2 * size_of(n_pairs) * size_of(x_hidden.n_cols));
+    ETALON_ASSERT(layer.expert_outputs->size() >= size_of(n_pairs) * size_of(x_dim.n_cols));
+    norm_quantize(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim);
+    if (!routing_.holds(n_tokens, experts)) {
+        wait();
+        routing_.reserve(n_tokens, experts);
+    }
+    Scope scope(*this, batch);
+    for (const FloatBuffer* written : {&h, layer.gate_up_room, layer.expert_outputs})
+        results_.forget(written->data());
+    const RoutingView routing = routing_.view(n_tokens, experts);
+    launch_experts_route(scope.view(), experts.router, x_dim.view(), routing, device_.stream());
+    run_pairs(experts, layer, routing, n_tokens);
+    launch_experts_join(scope.view(), routing, layer.expert_outputs->data(), x_dim.n_cols, h.data(),
+                        device_.stream());
+    scope.close();
 }
 
 void CudaBackend::draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,

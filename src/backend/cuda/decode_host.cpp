@@ -76,6 +76,7 @@ std::optional<LayersView> layers_view(const Layers& layers, const RopeView& rope
     const int qkv = heads + 2 * kv.shape.n_kv_heads * kLayersHeadDim;
     for (int i = 0; i < n_layers; ++i) {
         const Layer& layer = layers.all[static_cast<std::size_t>(i)];
+        if (layer.experts != nullptr) return std::nullopt;
         LayerView& to = view.layers[i];
         to.attn_norm = layer.attn_norm->data();
         to.ffn_norm = layer.ffn_norm->data();

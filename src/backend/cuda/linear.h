@@ -18,10 +18,10 @@ std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> 
                                         std::span<const float> bias, Loader& loader);
 
 /// y[i, row] for the tokens token_of[i], or for the first n_tokens when it is null. `forms` are
-/// those that x has.
+/// those that x has; `group` as in LinearOut.
 void run_linear(const CudaLinear& w, const ActivationsView& x, unsigned forms,
                 const std::int32_t* token_of, int n_tokens, Store store, float* y,
-                const Device& device);
+                const Device& device, const std::int32_t* group = nullptr);
 
 /// Whether run_gate_up() takes gate and up, stacked, with this input: both E8, on sm_90.
 bool can_gate_up_together(const CudaLinear& w, const ActivationsView& x);

@@ -101,6 +101,7 @@ LinearPart load_part(const weights::Tensor& tensor, Loader& loader) {
 }
 
 void run_e8(const E8View& w, const ActivationsView& x, const LinearOut& out, const Device& device) {
+    if (out.group != nullptr) return launch_linear_e8(w, x, out, device.stream());
     const bool sm90 =
         device.has_sm90() && out.token_of == nullptr && out.n_tokens >= kSm90TokensMin;
     if (sm90 && pairs_are_faster(out.n_tokens, w.n_rows, w.stride)) {
@@ -164,7 +165,7 @@ std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> 
 
 void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned forms,
                 const std::int32_t* token_of, int n_tokens, Store store, float* y,
-                const Device& device) {
+                const Device& device, const std::int32_t* group) {
     ETALON_ASSERT((w.forms_needed & ~forms) == 0 && w.n_cols == input.n_cols);
     const Stream stream = device.stream();
     for (const LinearPart& part : w.parts) {
@@ -173,7 +174,8 @@ void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned form
                             w.bias.empty() ? nullptr : w.bias.data() + part.first_row,
                             token_of,
                             n_tokens,
-                            store == Store::add};
+                            store == Store::add,
+                            group};
         switch (kind_of(part.format)) {
             case FormatKind::row_scaled: {
                 const E8View view{reinterpret_cast<const std::int8_t*>(part.data.data()),

@@ -11,6 +11,7 @@
 #include "exact/attention.h"
 #include "exact/digest.h"
 #include "exact/linear.h"
+#include "exact/moe.h"
 #include "exact/norm.h"
 #include "exact/quantize.h"
 #include "exact/swiglu.h"
@@ -57,11 +58,11 @@ struct ExactEmbedding final : Embedding {
     weights::Tensor tensor;
 };
 
-/// One tensor of a stacked matrix. E8 rows are taken out of their tiles at load.
+/// One tensor of a stacked matrix. The rows of E8 and E4 become plain int8 at load.
 struct Part {
     weights::Tensor tensor;
-    std::vector<std::int8_t> q;  // e8: [n_rows, n_cols]
-    std::vector<float> d;        // e8: [n_rows]
+    std::vector<std::int8_t> q;  // e8, e4: [n_rows, n_cols]
+    std::vector<float> d;        // e8, e4: [n_rows]
 };
 
 struct ExactLinear final : LinearWeights {
@@ -69,20 +70,43 @@ struct ExactLinear final : LinearWeights {
     std::vector<float> bias;
 };
 
+// src/weights/layouts.md has the pictures of both files.
+void read_e8_row(const weights::Tensor& tensor, std::size_t row, std::span<std::int8_t> q) {
+    const auto* tiles = reinterpret_cast<const std::int8_t*>(tensor.data.data());
+    for (std::size_t i = 0; i < q.size(); ++i) {
+        const std::size_t line = row / 16 * (q.size() / 4) + i / 4;
+        q[i] = tiles[line * 64 + row % 16 * 4 + i % 4];
+    }
+}
+
+void read_e4_row(const weights::Tensor& tensor, std::size_t row, std::span<std::int8_t> q) {
+    const std::size_t n_lines = q.size() / 32;
+    std::vector<std::byte> codes(q.size() / 2);
+    std::vector<std::byte> indices(n_lines);
+    for (std::size_t i = 0; i < n_lines; ++i) {
+        const std::size_t line = row / 4 * n_lines + i;
+        indices[i] = tensor.indices[line * 4 + row % 4];
+        const auto from = tensor.data.subspan(line * 64 + row % 4 * 16, 16);
+        // A byte of the file holds the codes of elements 16 apart, one of FMT-17 of neighbours.
+        for (std::size_t j = 0; j < 8; ++j) {
+            constexpr std::byte kLow{15};
+            codes[i * 16 + j] = (from[2 * j] & kLow) | (from[2 * j + 1] & kLow) << 4;
+            codes[i * 16 + 8 + j] = from[2 * j] >> 4 | (from[2 * j + 1] & ~kLow);
+        }
+    }
+    exact::decode_e4(codes, indices, q);
+}
+
 Part load_part(const weights::Tensor& tensor) {
     Part part{tensor, {}, {}};
-    if (tensor.format != Format::e8) return part;
+    if (form_of(tensor.format) != kRowInt8) return part;
     const std::size_t k = sz(tensor.n_cols);
     part.q.resize(sz(tensor.n_rows) * k);
     part.d.resize(sz(tensor.n_rows));
     std::memcpy(part.d.data(), tensor.scales.data(), part.d.size() * sizeof(float));
-    const auto* tiles = reinterpret_cast<const std::int8_t*>(tensor.data.data());
-    for (std::size_t row = 0; row < part.d.size(); ++row) {  // src/weights/layouts.md
-        for (std::size_t i = 0; i < k; ++i) {
-            const std::size_t line = row / 16 * (k / 4) + i / 4;
-            part.q[row * k + i] = tiles[line * 64 + row % 16 * 4 + i % 4];
-        }
-    }
+    const auto read = tensor.format == Format::e4 ? read_e4_row : read_e8_row;
+    for (std::size_t row = 0; row < part.d.size(); ++row)
+        read(tensor, row, std::span(part.q).subspan(row * k, k));
     return part;
 }
 
@@ -93,7 +117,7 @@ void row_times_tokens(const Part& part, std::size_t row, const ExactActivations&
     const auto token_span = [&](const auto& all, std::size_t i, std::size_t n) {
         return std::span(all).subspan(sz(tokens[i]) * n, n);
     };
-    if (part.tensor.format == Format::e8) {
+    if (form_of(part.tensor.format) == kRowInt8) {
         const std::span<const std::int8_t> w = std::span(part.q).subspan(row * k, k);
         for (std::size_t i = 0; i < tokens.size(); ++i) {
             const std::int32_t sum = exact::dot_i8(w, token_span(x.host.row_q, i, k));
@@ -172,9 +196,8 @@ class ExactBackend final : public Backend {
     std::string_view name() const override { return "exact"; }
 
     std::uint64_t linear_bytes(const weights::Tensor& tensor) const override {
-        const std::uint64_t copied =
-            tensor.format == Format::e8 ? 2 : 1;  // beside the mapped tiles
-        return copied * tensor.data.size() + tensor.scales.size();
+        if (form_of(tensor.format) != kRowInt8) return tensor.data.size();
+        return tensor.bytes() + sz(tensor.n_rows) * (sz(tensor.n_cols) + sizeof(float));
     }
     std::unique_ptr<LinearWeights> load_linear(std::span<const weights::Tensor* const> parts,
                                                std::span<const float> bias) override {
@@ -190,6 +213,9 @@ class ExactBackend final : public Backend {
         return linear;
     }
 
+    std::unique_ptr<Experts> make_experts(ExpertMatrices matrices, int n_used) override {
+        return std::make_unique<Experts>(std::move(matrices), n_used);
+    }
     std::unique_ptr<Embedding> load_embedding(const weights::Tensor& tensor) override {
         auto embedding = std::make_unique<ExactEmbedding>();
         embedding->tensor = tensor;
@@ -316,6 +342,29 @@ class ExactBackend final : public Backend {
         multiply(x, head, rows, Store::replace, out);
     }
 
+    /// One token after the other, and each of its experts alone.
+    void experts_feed_forward(const Batch& batch, const ExpertsLayer& layer,
+                              FloatBuffer& h) override {  // FWD-5
+        const ExpertMatrices& matrices = layer.experts->matrices;
+        const std::size_t n_experts = sz(layer.experts->n_experts());
+        norm_quantize(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim);
+        linear(batch, *layer.x_dim, *matrices.router, Store::replace, *layer.router_logits);
+        const std::size_t dim = sz(layer.x_dim->n_cols);
+        for (std::int32_t t = 0; t < batch.n_tokens(); ++t) {
+            const std::span<float> logits(layer.router_logits->data() + sz(t) * n_experts,
+                                          n_experts);
+            if (!exact::settle_router_logits(logits)) batch.failed[sz(t)] = 1;  // MOE-4
+            std::vector<float> acc(dim);
+            for (const auto& [expert, weight] : exact::route(logits, layer.experts->n_used)) {
+                const std::size_t e = sz(expert);
+                run_expert(batch, layer, t, *matrices.gate_up[e], *matrices.down[e]);
+                exact::accumulate_expert(weight, {layer.expert_outputs->data(), dim}, acc);
+            }
+            for (std::size_t i = 0; i < dim; ++i)
+                h.data()[sz(t) * dim + i] += acc[i];  // RES-1
+        }
+    }
+
     void rope_append(const Batch& batch, const FloatBuffer& qkv, const RopeTables& rope, int layer,
                      KvCache& cache, Queries& out) override {
         auto& kv = static_cast<ExactKvCache&>(cache);
@@ -438,6 +487,18 @@ class ExactBackend final : public Backend {
     static void fail(const Batch& batch, int t, ExactActivations& x) {
         batch.failed[sz(t)] = 1;
         clear_token(t, x);
+    }
+
+    /// The output of one expert for token t, in the first row of expert_outputs.
+    void run_expert(const Batch& batch, const ExpertsLayer& layer, std::int32_t t,
+                    const LinearWeights& gate_up, const LinearWeights& down) {
+        constexpr std::int32_t kFirst = 0;
+        multiply(*layer.x_dim, gate_up, {&t, 1}, Store::replace, *layer.gate_up_room);
+        Batch one;
+        one.tokens = batch.tokens.subspan(sz(t), 1);
+        one.failed = batch.failed.subspan(sz(t), 1);
+        swiglu_quantize(one, *layer.gate_up_room, layer.hidden_rotation, *layer.x_hidden);
+        multiply(*layer.x_hidden, down, {&kFirst, 1}, Store::replace, *layer.expert_outputs);
     }
 
     /// y[i, row] for token rows[i] (LIN-3, RES-1).

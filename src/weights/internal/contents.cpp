@@ -26,6 +26,8 @@ constexpr int kCheckThreadsMax = 16;
 constexpr std::size_t kCheckBytes = std::size_t{1} << 20;
 /// Tasks between two pauses.
 constexpr std::size_t kCheckRangesWave = 256;
+/// Behind "blk.N.".
+constexpr std::string_view kRouterName = "ffn_gate_inp.weight";
 
 void add_layer(std::vector<TensorShape>& out, const ModelConfig& config, int index) {
     const std::string prefix = fmt::format("blk.{}.", index);
@@ -46,9 +48,19 @@ void add_layer(std::vector<TensorShape>& out, const ModelConfig& config, int ind
     matrix("attn_v", kv_dim, dim);
     matrix("attn_output", dim, q_dim);
     vector("ffn_norm");
-    matrix("ffn_gate", hidden, dim);
-    matrix("ffn_up", hidden, dim);
-    matrix("ffn_down", dim, hidden);
+    if (config.n_experts == 0) {
+        matrix("ffn_gate", hidden, dim);
+        matrix("ffn_up", hidden, dim);
+        matrix("ffn_down", dim, hidden);
+        return;
+    }
+    out.push_back(
+        {fmt::format("{}{}", prefix, kRouterName), config.n_experts, dim, false, false, true});
+    for (int e = 0; e < config.n_experts; ++e) {
+        out.push_back({fmt::format("{}ffn_gate.{}.weight", prefix, e), hidden, dim, false, false});
+        out.push_back({fmt::format("{}ffn_up.{}.weight", prefix, e), hidden, dim, false, false});
+        out.push_back({fmt::format("{}ffn_down.{}.weight", prefix, e), dim, hidden, false, false});
+    }
 }
 
 void check_one(const Tensor& tensor, const TensorShape& shape, const std::string& file) {
@@ -59,7 +71,7 @@ void check_one(const Tensor& tensor, const TensorShape& shape, const std::string
                            tensor.n_cols, shape.n_rows, shape.n_cols));
     }
     const exact::FormatInfo& info = exact::format_info(tensor.format);
-    if (shape.is_vector && tensor.format != Format::f32 && info.kind != FormatKind::floating) {
+    if ((shape.is_vector || shape.is_router) && info.kind != FormatKind::floating) {
         refuse(file, field, fmt::format("is {}, must be a floating type", info.name));
     }
     if (info.kind == FormatKind::blocked && shape.n_cols % exact::kBlock != 0) {
@@ -90,7 +102,7 @@ std::vector<RowRange> split_rows(const std::vector<Tensor>& tensors) {
 constexpr std::int64_t kAllGood = std::numeric_limits<std::int64_t>::max();
 
 /// The first row with a scale that is negative or not finite.
-std::int64_t bad_e8_scale(const RowRange& range) {
+std::int64_t bad_scale(const RowRange& range) {
     for (std::int64_t row = range.begin; row < range.end; ++row) {
         std::uint32_t bits = 0;
         std::memcpy(&bits, range.tensor->scales.data() + row * 4, sizeof(bits));
@@ -120,8 +132,9 @@ bool has_minus_128(const RowRange& range) {
 
 std::int64_t first_bad_row(const RowRange& range) {
     const Tensor& tensor = *range.tensor;
+    if (tensor.format == Format::e4) return bad_scale(range);  // every code and index is a weight
     if (tensor.format == Format::e8) {
-        const std::int64_t row = bad_e8_scale(range);
+        const std::int64_t row = bad_scale(range);
         return row == kAllGood && has_minus_128(range) ? range.begin : row;
     }
     const auto n_cols = static_cast<std::size_t>(tensor.n_cols);
@@ -134,12 +147,11 @@ std::int64_t first_bad_row(const RowRange& range) {
 }
 
 [[noreturn]] void refuse_row(const Tensor& tensor, std::int64_t row, const std::string& file) {
-    const bool e8 = tensor.format == Format::e8;
-    refuse(file, "tensor " + tensor.name,
-           e8 ? fmt::format("row {} or one near it holds -128 or a scale that is negative or not "
-                            "finite",
-                            row)
-              : fmt::format("row {} holds infinity or NaN", row));
+    const char* reason = "holds infinity or NaN";
+    if (tensor.format == Format::e8)
+        reason = "or one near it holds -128 or a scale that is negative or not finite";
+    if (tensor.format == Format::e4) reason = "has a scale that is negative or not finite";
+    refuse(file, "tensor " + tensor.name, fmt::format("row {} {}", row, reason));
 }
 
 }  // namespace
@@ -147,6 +159,10 @@ std::int64_t first_bad_row(const RowRange& range) {
 void refuse(const std::string& file, std::string_view field, std::string_view reason) {
     throw Error(ExitCode::invalid,
                 fmt::format("{}: {} ({})", printable(field), reason, printable(file)));
+}
+
+bool is_router_name(std::string_view name) noexcept {
+    return name.ends_with(kRouterName);
 }
 
 std::vector<TensorShape> model_tensors(const ModelConfig& config) {

@@ -34,17 +34,22 @@ struct TensorShape {
     std::string name;
     std::int64_t n_rows;
     std::int64_t n_cols;
-    bool is_vector;    ///< read as binary32: norms and biases
-    bool is_optional;  ///< biases, and the head of a model with tied embeddings
+    bool is_vector;          ///< read as binary32: norms and biases
+    bool is_optional;        ///< biases, and the head of a model with tied embeddings
+    bool is_router = false;  ///< stays in a floating format (spec MOE)
 };
 std::vector<TensorShape> model_tensors(const ModelConfig& config);
+
+/// "blk.3.ffn_gate_inp.weight": the matrix that chooses the experts of a layer.
+bool is_router_name(std::string_view name) noexcept;
 
 /// Everything is there, in its shape and in a format that is computed; nothing unknown is there.
 /// Fills config.tied_embeddings.
 void check_tensors(ModelContents& model, const std::string& file);
 
-/// Every weight or scale is finite; e8: q >= -127 and d >= 0. Reads every row with all processors,
-/// and calls `pause` after each 256 MiB, so that a caller can let go of the pages that were read.
+/// Every weight or scale is finite; e8, e4: d >= 0; e8: q >= -127. Reads every row with all
+/// processors, and calls `pause` after each 256 MiB, so that a caller can let go of the pages that
+/// were read.
 void check_finite(const std::vector<Tensor>& tensors, const std::string& file,
                   const std::function<void()>& pause = {});
 

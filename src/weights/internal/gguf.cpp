@@ -78,7 +78,7 @@ class GgufParser {
 
   private:
     struct PendingTensor {
-        Tensor tensor;
+        GgufTensor tensor;
         std::uint64_t offset = 0;  // from the start of the data section
         std::uint64_t size = 0;
     };
@@ -92,7 +92,7 @@ class GgufParser {
     GgufValue value(std::string_view key);
     void read_pairs(std::uint64_t count);
     PendingTensor tensor(std::uint64_t index);
-    void read_shape(Tensor& tensor, std::string_view field);
+    void read_shape(GgufTensor& tensor, std::string_view field);
     void place(std::vector<PendingTensor>& pending);
     std::uint64_t alignment() const;
     [[noreturn]] void fail(std::string_view field, const std::string& reason) const {
@@ -177,23 +177,26 @@ void GgufParser::read_pairs(std::uint64_t count) {
     }
 }
 
-void GgufParser::read_shape(Tensor& tensor, std::string_view field) {
-    constexpr std::uint32_t kDimsMax = 4;  // of the format; those above two must be 1
+void GgufParser::read_shape(GgufTensor& tensor, std::string_view field) {
+    constexpr std::uint32_t kDimsMax = 4;  // of the format; the last one must be 1
     const auto n_dims = number<std::uint32_t>(field);
     if (n_dims < 1 || n_dims > kDimsMax) fail(field, fmt::format("has {} dimensions", n_dims));
     std::array<std::uint64_t, kDimsMax> dims{1, 1, 1, 1};
     for (std::uint32_t i = 0; i < n_dims; ++i)
         dims[i] = number<std::uint64_t>(field);
-    // Each below 2^31: the product, and that with the bytes of a block, fits in 64 bits.
+    // Each below 2^31: the product of two, and that with the bytes of a block, fits in 64 bits; a
+    // stack is held against the file matrix by matrix.
     constexpr auto kExtentMax =
         static_cast<std::uint64_t>(std::numeric_limits<std::int32_t>::max());
+    constexpr std::array<std::uint64_t, kDimsMax> kMost{kExtentMax, kExtentMax, kExpertsMax, 1};
     for (std::uint32_t i = 0; i < kDimsMax; ++i) {
-        if (dims[i] == 0 || dims[i] > kExtentMax || (i >= 2 && dims[i] != 1)) {
+        if (dims[i] == 0 || dims[i] > kMost[i]) {
             fail(field, fmt::format("dimension {} is {}", i, dims[i]));
         }
     }
     tensor.n_cols = static_cast<std::int64_t>(dims[0]);
     tensor.n_rows = static_cast<std::int64_t>(dims[1]);
+    tensor.n_stacked = static_cast<std::int64_t>(dims[2]);
 }
 
 GgufParser::PendingTensor GgufParser::tensor(std::uint64_t index) {
@@ -215,6 +218,12 @@ GgufParser::PendingTensor GgufParser::tensor(std::uint64_t index) {
              fmt::format("rows of {} elements are no whole blocks of {}", n_cols, known->name));
     }
     pending.size = *row_bytes * static_cast<std::uint64_t>(pending.tensor.n_rows);
+    const auto n_stacked = static_cast<std::uint64_t>(pending.tensor.n_stacked);
+    if (pending.size > bytes_.size() / n_stacked && n_stacked > 1) {
+        fail(field, fmt::format("{} matrices of {} bytes do not fit in the file", n_stacked,
+                                pending.size));
+    }
+    pending.size *= n_stacked;
     return pending;
 }
 

@@ -49,10 +49,15 @@ struct GgufValue {
     double float_at(std::uint64_t i) const noexcept;
 };
 
+/// A matrix or vector, or with a third dimension a stack of matrices, one behind the other.
+struct GgufTensor : Tensor {
+    std::int64_t n_stacked = 1;  ///< matrices of n_rows x n_cols in `data`
+};
+
 struct GgufFile {
     std::uint32_t version = 0;
     std::map<std::string_view, GgufValue> values;
-    std::vector<Tensor> tensors;
+    std::vector<GgufTensor> tensors;
 
     const GgufValue* find(std::string_view key) const noexcept;
 };

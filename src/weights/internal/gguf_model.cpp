@@ -16,7 +16,7 @@ namespace etalon::weights {
 
 namespace {
 
-constexpr std::array<std::string_view, 12> kRefusedKeys{
+constexpr std::array<std::string_view, 22> kRefusedKeys{
     "llama.attention.scale",
     "llama.attention.temperature_scale",
     "llama.attention.temperature_length",
@@ -29,6 +29,16 @@ constexpr std::array<std::string_view, 12> kRefusedKeys{
     "llama.residual_scale",
     "llama.embedding_scale",
     "llama.rope.scaling.yarn_ext_factor",
+    "llama.expert_feed_forward_length",
+    "llama.expert_shared_count",
+    "llama.expert_shared_feed_forward_length",
+    "llama.expert_weights_scale",
+    "llama.expert_weights_norm",
+    "llama.expert_gating_func",
+    "llama.expert_group_count",
+    "llama.expert_group_used_count",
+    "llama.leading_dense_block_count",
+    "llama.interleave_moe_layer_step",
 };
 
 /// A number of every layer, which must be the same in all of them.
@@ -102,9 +112,6 @@ ModelConfig read_config(const GgufFields& fields) {
         fields.fail("general.architecture",
                     "'" + printable(architecture, 40) + "' is not supported, only llama is");
     }
-    if (fields.integer("llama.expert_count", 0, 0, 1 << 20) > 0) {
-        fields.fail("llama.expert_count", "mixtures of experts are not supported");
-    }
     for (const std::string_view key : kRefusedKeys) {
         if (fields.find(key) != nullptr) fields.fail(key, "is not supported");
     }
@@ -124,6 +131,9 @@ ModelConfig read_config(const GgufFields& fields) {
     config.sliding_window =
         static_cast<int>(fields.integer("llama.attention.sliding_window", 0, 0, kContextMax));
     config.norm_eps = fields.number("llama.attention.layer_norm_rms_epsilon", std::nullopt);
+    config.n_experts = static_cast<int>(fields.integer("llama.expert_count", 0, 0, kExpertsMax));
+    config.n_experts_used =
+        static_cast<int>(fields.integer("llama.expert_used_count", 0, 0, kExpertsMax));
     read_heads(fields, config);
     config.rope.pairing = exact::RopePairing::interleaved;
     config.rope.n_dims = static_cast<int>(
@@ -148,9 +158,50 @@ void take_frequency_factors(ModelContents& model, const std::string& file) {
     model.tensors.erase(found);
 }
 
+/// The layer of "blk.3.ffn_up_exps.weight" and the name of its experts, "blk.3.ffn_up".
+std::optional<std::string_view> stack_name(std::string_view name) {
+    constexpr std::string_view kEnd = "_exps.weight";
+    if (!name.ends_with(kEnd)) return std::nullopt;
+    const std::string_view stem = name.substr(0, name.size() - kEnd.size());
+    for (const std::string_view part : {".ffn_gate", ".ffn_up", ".ffn_down"}) {
+        if (stem.ends_with(part)) return stem;
+    }
+    return std::nullopt;
+}
+
+/// The tensors of the file, those of experts one by one whether the file stacks them or not:
+/// matrix 2 of "blk.3.ffn_up_exps.weight" is "blk.3.ffn_up.2.weight".
+std::vector<Tensor> take_tensors(std::vector<GgufTensor>& from, const ModelConfig& config,
+                                 const std::string& file) {
+    std::vector<Tensor> out;
+    for (GgufTensor& tensor : from) {
+        const auto stem = stack_name(tensor.name);
+        const std::int64_t n_wanted = stem ? config.n_experts : 1;
+        if (tensor.n_stacked != n_wanted) {
+            refuse(file, "tensor " + tensor.name,
+                   fmt::format("dimension 2 is {}, the configuration says {}", tensor.n_stacked,
+                               n_wanted));
+        }
+        if (!stem) {
+            out.push_back(static_cast<Tensor&&>(tensor));
+            continue;
+        }
+        const std::size_t bytes = tensor.data.size() / static_cast<std::size_t>(tensor.n_stacked);
+        for (std::size_t e = 0; e < static_cast<std::size_t>(tensor.n_stacked); ++e) {
+            out.push_back({fmt::format("{}.{}.weight", *stem, e),
+                           tensor.format,
+                           tensor.n_rows,
+                           tensor.n_cols,
+                           tensor.data.subspan(e * bytes, bytes),
+                           {}});
+        }
+    }
+    return out;
+}
+
 /// The rows of the embedding decide; llama.vocab_size may be missing or differ by padding.
-int vocabulary_rows(const std::vector<Tensor>& tensors, const std::string& file) {
-    for (const Tensor& tensor : tensors) {
+int vocabulary_rows(const std::vector<GgufTensor>& tensors, const std::string& file) {
+    for (const GgufTensor& tensor : tensors) {
         if (tensor.name != "token_embd.weight") continue;
         if (tensor.n_rows > kVocabMax) {
             refuse(file, "tensor token_embd.weight",
@@ -190,7 +241,7 @@ ModelContents read_gguf_model(std::span<const std::byte> bytes, const std::strin
     model.config.vocab_size = vocabulary_rows(gguf.tensors, file);
     model.tokenizer = read_gguf_tokenizer(fields);
     model.metadata = describe(gguf);
-    model.tensors = std::move(gguf.tensors);
+    model.tensors = take_tensors(gguf.tensors, model.config, file);
     take_frequency_factors(model, file);
     validate(model.config, file);
     fit_vocabulary(model.tokenizer, model.config, file);

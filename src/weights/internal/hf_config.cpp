@@ -17,8 +17,9 @@ namespace {
 using exact::RopeScaling;
 using nlohmann::json;
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kModelTypes{
-    {{"llama", "llama"}, {"mistral", "mistral"}}};
+constexpr std::string_view kMixtral = "mixtral";
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kModelTypes{
+    {{"llama", "llama"}, {"mistral", "mistral"}, {kMixtral, kMixtral}}};
 
 constexpr std::array<std::pair<RopeScaling, std::string_view>, 4> kHfScalings{
     {{RopeScaling::none, "default"},
@@ -27,10 +28,10 @@ constexpr std::array<std::pair<RopeScaling, std::string_view>, 4> kHfScalings{
      {RopeScaling::yarn, "yarn"}}};
 
 /// Members that change the arithmetic of other models of these names; null is harmless.
-constexpr std::array<const char*, 7> kRefused{"quantization_config",    "partial_rotary_factor",
+constexpr std::array<const char*, 6> kRefused{"quantization_config",    "partial_rotary_factor",
                                               "attn_logit_softcapping", "final_logit_softcapping",
-                                              "embedding_multiplier",   "logits_scaling",
-                                              "num_local_experts"};
+                                              "embedding_multiplier",   "logits_scaling"};
+constexpr const char* kExperts = "num_local_experts";
 constexpr std::array<const char*, 4> kRefusedRope{"mscale", "mscale_all_dim", "short_factor",
                                                   "llama_4_scaling_beta"};
 
@@ -98,6 +99,13 @@ ModelConfig read_hf_config(std::string_view text, const std::string& file) {
     }
     config.norm_eps = fields.number("rms_norm_eps");
     config.tied_embeddings = fields.flag_or("tie_word_embeddings", false);
+    if (config.architecture == kMixtral) {
+        config.n_experts = fields.integer(kExperts);
+        config.n_experts_used = fields.integer("num_experts_per_tok");
+        if (config.n_experts < 1) fields.fail(kExperts, "must be at least 1");
+    } else if (fields.has(kExperts)) {
+        fields.fail(kExperts, fmt::format("is not supported for {}", config.architecture));
+    }
     read_heads(fields, config);
     config.rope.pairing = exact::RopePairing::halves;
     config.rope.n_dims = config.head_dim;

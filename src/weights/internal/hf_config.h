@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// config.json of Hugging Face, for the architectures Llama and Mistral. What would change the
-// result and is not computed is refused, never ignored.
+// config.json of Hugging Face, for the architectures Llama, Mistral and Mixtral. What would change
+// the result and is not computed is refused, never ignored.
 #pragma once
 
 #include <cstdint>

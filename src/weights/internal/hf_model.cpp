@@ -31,15 +31,19 @@ constexpr std::string_view kComputedSuffix = ".self_attn.rotary_emb.inv_freq";
 
 constexpr std::array<NamePair, 3> kOuterNames{
     {{"model.embed_tokens", "token_embd"}, {"model.norm", "output_norm"}, {"lm_head", "output"}}};
-constexpr std::array<NamePair, 9> kLayerNames{{{"input_layernorm", "attn_norm"},
-                                               {"self_attn.q_proj", "attn_q"},
-                                               {"self_attn.k_proj", "attn_k"},
-                                               {"self_attn.v_proj", "attn_v"},
-                                               {"self_attn.o_proj", "attn_output"},
-                                               {"post_attention_layernorm", "ffn_norm"},
-                                               {"mlp.gate_proj", "ffn_gate"},
-                                               {"mlp.up_proj", "ffn_up"},
-                                               {"mlp.down_proj", "ffn_down"}}};
+constexpr std::array<NamePair, 10> kLayerNames{{{"input_layernorm", "attn_norm"},
+                                                {"self_attn.q_proj", "attn_q"},
+                                                {"self_attn.k_proj", "attn_k"},
+                                                {"self_attn.v_proj", "attn_v"},
+                                                {"self_attn.o_proj", "attn_output"},
+                                                {"post_attention_layernorm", "ffn_norm"},
+                                                {"mlp.gate_proj", "ffn_gate"},
+                                                {"mlp.up_proj", "ffn_up"},
+                                                {"mlp.down_proj", "ffn_down"},
+                                                {"block_sparse_moe.gate", "ffn_gate_inp"}}};
+constexpr std::string_view kExpertPrefix = "block_sparse_moe.experts.";
+constexpr std::array<NamePair, 3> kExpertNames{
+    {{"w1", "ffn_gate"}, {"w3", "ffn_up"}, {"w2", "ffn_down"}}};
 constexpr std::array<std::pair<std::string_view, exact::Format>, 3> kDtypes{
     {{"F32", exact::Format::f32}, {"F16", exact::Format::f16}, {"BF16", exact::Format::bf16}}};
 
@@ -52,13 +56,24 @@ std::string_view renamed(const std::array<NamePair, N>& table, std::string_view 
 }
 
 /// "3" to 3; nothing for what is no plain number, as "+3" or "03".
-std::optional<int> layer_of(std::string_view digits) {
-    int layer = 0;
+std::optional<int> number_of(std::string_view digits) {
+    int number = 0;
     const auto* end = digits.data() + digits.size();
-    const auto [stop, error] = std::from_chars(digits.data(), end, layer);
-    const bool plain = error == std::errc() && stop == end && layer >= 0 &&
+    const auto [stop, error] = std::from_chars(digits.data(), end, number);
+    const bool plain = error == std::errc() && stop == end && number >= 0 &&
                        (digits.size() == 1 || digits.front() != '0');
-    return plain ? std::optional(layer) : std::nullopt;
+    return plain ? std::optional(number) : std::nullopt;
+}
+
+/// What follows "blk.3.": "mlp.up_proj" is "ffn_up", "block_sparse_moe.experts.2.w3" "ffn_up.2".
+std::string layer_part(std::string_view name) {
+    if (!name.starts_with(kExpertPrefix)) return std::string(renamed(kLayerNames, name));
+    const auto rest = name.substr(kExpertPrefix.size());
+    const auto dot = rest.find('.');
+    if (dot == std::string_view::npos) return "";
+    const auto expert = number_of(rest.substr(0, dot));
+    const auto part = renamed(kExpertNames, rest.substr(dot + 1));
+    return expert && !part.empty() ? fmt::format("{}.{}", part, *expert) : "";
 }
 
 /// GGUF's name of a tensor: "model.layers.3.mlp.up_proj.weight" is "blk.3.ffn_up.weight". A name
@@ -77,8 +92,8 @@ std::string gguf_name(const std::string& name) {
     const auto rest = stem.substr(kLayerPrefix.size());
     const auto end = rest.find('.');
     if (end == std::string_view::npos) return name;
-    const auto layer = layer_of(rest.substr(0, end));
-    const auto inner = renamed(kLayerNames, rest.substr(end + 1));
+    const auto layer = number_of(rest.substr(0, end));
+    const auto inner = layer_part(rest.substr(end + 1));
     if (!layer || inner.empty()) return name;
     return fmt::format("blk.{}.{}{}", *layer, inner, kind);
 }

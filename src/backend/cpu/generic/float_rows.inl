@@ -205,6 +205,16 @@ inline void swiglu(const float* gate, const float* up, std::size_t k, float* out
     });
 }
 
+inline void join_experts(const float* const* y, const float* weights, std::size_t n, std::size_t k,
+                         float* h) {
+    for_vectors(k, [&](std::size_t i, std::size_t n_lanes) {
+        Floats acc = broadcast(0.0F);
+        for (std::size_t e = 0; e < n; ++e)  // MOE-3
+            acc = fused(broadcast(weights[e]), load_n(y[e] + i, n_lanes), acc);
+        store_n(h + i, add(load_n(h + i, n_lanes), acc), n_lanes);  // RES-1
+    });
+}
+
 inline void rope_interleaved(const RopeHead& rope, const float* x, float* out) {  // RPE-6
     const auto n_dims = 2 * static_cast<std::size_t>(rope.n_pairs);
     if constexpr (kWidth == 1) {

@@ -152,6 +152,10 @@ struct LinearOut {
     const std::int32_t* token_of = nullptr;  ///< [n_tokens]; null: the identity
     int n_tokens = 0;
     bool add = false;  ///< RES-1
+    /// [2]: y has the rows [group[0], group[1]) alone, n_tokens at most, which the card knows; or
+    /// null. For linear_e8, linear_blocked and linear_floats.
+    const std::int32_t* group = nullptr;
+    int first = 0;  ///< of the group, which the kernel sets
 };
 struct E8View {
     const std::int8_t* q = nullptr;  ///< [n_rows, stride], zero from n_cols on
@@ -159,6 +163,21 @@ struct E8View {
     int n_rows = 0;
     int stride = 0;
 };
+/// E8 matrices of one shape, and which of them the tokens go to: the pairs of matrix m are the
+/// rows [begin[m], begin[m + 1]) of y.
+struct E8Matrix {
+    const std::int8_t* q = nullptr;  ///< as in E8View
+    const float* d = nullptr;
+};
+struct E8Groups {
+    const E8Matrix* matrices = nullptr;
+    const std::int32_t* active = nullptr;  ///< [n_slots]: those with pairs, then kNoExpert
+    const std::int32_t* begin = nullptr;
+    int n_slots = 0;  ///< most matrices that can have pairs
+    int n_rows = 0;
+    int stride = 0;
+};
+inline constexpr std::int32_t kNoExpert = -1;
 struct BlockedView {
     exact::Format format = exact::Format::q8_0;
     const std::byte* records = nullptr;  ///< tiles of kBlockedWidth rows (cpu/linear_layout.h)
@@ -181,6 +200,11 @@ void launch_linear_e8_decode(const E8View& w, const ActivationsView& x, const Li
                              Stream stream);
 void launch_linear_e8_stream(const E8View& w, const ActivationsView& x, const LinearOut& out,
                              Stream stream);
+/// The same for groups of at most out.n_tokens tokens each.
+void launch_experts_e8_decode(const E8Groups& groups, const ActivationsView& x,
+                              const LinearOut& out, Stream stream);
+void launch_experts_e8_stream(const E8Groups& groups, const ActivationsView& x,
+                              const LinearOut& out, Stream stream);
 void launch_linear_e8(const E8View& w, const ActivationsView& x, const LinearOut& out,
                       Stream stream);
 void launch_linear_blocked(const BlockedView& w, const ActivationsView& x, const LinearOut& out,
@@ -190,6 +214,28 @@ void launch_linear_floats(const FloatsView& w, const ActivationsView& x, const L
 /// Rows [first_row, first_row + n_rows) of `w` from the tiles of a file (src/weights/layouts.md).
 void launch_e8_layout(const std::byte* tiles, int n_rows, int n_cols, std::int8_t* w, int stride,
                       Stream stream);
+
+/// --- experts_route.cu --- Pairs of a token with one of its experts, in the order of experts,
+/// those of one in the order of tokens.
+struct RoutingView {
+    std::int32_t* expert_of = nullptr;  ///< [T, n_used], ascending
+    float* weight_of = nullptr;         ///< [T, n_used]
+    std::int32_t* pair_of = nullptr;    ///< [T, n_used]
+    std::int32_t* token_of = nullptr;   ///< [pairs]
+    std::int32_t* begin = nullptr;      ///< [n_experts + 1]: pairs of each expert
+    std::int32_t* active = nullptr;     ///< [n_experts]: experts with pairs, then kNoExpert
+    std::uint8_t* failed = nullptr;     ///< [pairs], zeroed
+    std::uint32_t* n_ended = nullptr;   ///< zero before and after
+    int n_experts = 0;
+    int n_used = 0;
+};
+inline constexpr int kExpertsMax = 256;
+void launch_experts_route(const BatchView& batch, const FloatsView& router,
+                          const ActivationsView& x, const RoutingView& routing, Stream stream);
+
+/// --- experts_join.cu --- y [pairs, n_cols].
+void launch_experts_join(const BatchView& batch, const RoutingView& routing, const float* y,
+                         int n_cols, float* h, Stream stream);
 
 /// --- rope_append.cu ---
 struct RopeView {

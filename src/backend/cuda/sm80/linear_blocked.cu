@@ -175,12 +175,14 @@ __global__ void __launch_bounds__(kThreads)
     using S = Shape<kFormat>;
     let_next_kernel_start();
     wait_for_kernels_before();
+    enter_group(out);
     static_assert(kTokens <= kWarps, "a warp runs the chains of one token");
     __shared__ Step<kTokens, S::kMinimum> steps[2];
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
     const int n_blocks = w.n_cols / kBlock;
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
+    if (first_token >= out.n_tokens) return;
     const std::byte* tile = w.records + static_cast<std::size_t>(blockIdx.x) *
                                             static_cast<std::size_t>(n_blocks / S::kRecordBlocks) *
                                             S::kRecordBytes;

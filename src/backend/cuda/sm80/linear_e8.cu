@@ -134,11 +134,13 @@ __global__ void __launch_bounds__(kThreads)
     linear_e8_sm80(E8View w, ActivationsView x, LinearOut out) {
     let_next_kernel_start();
     wait_for_kernels_before();
+    enter_group(out);
     extern __shared__ Stage stages[];
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
     const int first_row = static_cast<int>(blockIdx.x) * kTileRows;
     const int first_token = static_cast<int>(blockIdx.y) * kTileTokens;
+    if (first_token >= out.n_tokens) return;
     const int warp_row = warp / 2 * kWarpRows;
     const int warp_token = warp % 2 * kWarpTokens;
     const int n_steps = w.stride / kStep;

@@ -62,15 +62,19 @@ __device__ void multiply(const Words& words, const int4* const (&x)[kTokens], in
 ///   out: out.y
 ///   tile: 4 rows and all tokens a block of 4 warps; threads take 16 bytes of K in turn, so that a
 ///         block reads on in few places, and the next 2 turns are under way while 2 are multiplied;
-///         the first are before the input is awaited
+///         the first are before the input is awaited, but of groups, which are known then alone
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= kTokens (2 at most), any R, stride a multiple of 64
-template <int kTokens>
+template <int kTokens, bool kGrouped>
 __global__ void __launch_bounds__(kThreads)
-    linear_e8_decode_sm80(E8View w, ActivationsView x, LinearOut out) {
+    linear_e8_decode_sm80(E8View w, ActivationsView x, LinearOut out, E8Groups groups) {
     static_assert(kRows * kTokens <= kWarpLanes, "a lane of the first warp finishes one product");
     __shared__ int warp_sums[kWarps][kRows * kTokens];
     let_next_kernel_start();
+    if constexpr (kGrouped) {
+        wait_for_kernels_before();
+        if (!enter_slot(groups, w, out)) return;
+    }
     const int thread = static_cast<int>(threadIdx.x);
     const int lane = thread % kWarpLanes;
     const int first_row = static_cast<int>(blockIdx.x) * kRows;
@@ -87,7 +91,7 @@ __global__ void __launch_bounds__(kThreads)
     const int t = thread % kTokens;
     const bool finishes = thread < kRows * kTokens && row < w.n_rows && t < out.n_tokens;
     const float d = finishes ? w.d[row] : 0.0F;
-    wait_for_kernels_before();
+    if constexpr (!kGrouped) wait_for_kernels_before();
     const int4* tokens[kTokens];
 #pragma unroll
     for (int i = 0; i < kTokens; ++i) {
@@ -125,11 +129,22 @@ __global__ void __launch_bounds__(kThreads)
     put(out, t, row, mul(static_cast<float>(sum), scale));  // LIN-3
 }
 
+unsigned blocks_of(int n_rows) {
+    return static_cast<unsigned>((n_rows + kRows - 1) / kRows);
+}
+
 template <int kTokens>
 void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, Stream stream) {
-    const auto blocks = static_cast<unsigned>((w.n_rows + kRows - 1) / kRows);
-    launch_dependent("linear_e8_decode", linear_e8_decode_sm80<kTokens>, dim3(blocks), kThreads, 0,
-                     stream, w, x, out);
+    launch_dependent("linear_e8_decode", linear_e8_decode_sm80<kTokens, false>,
+                     dim3(blocks_of(w.n_rows)), kThreads, 0, stream, w, x, out, E8Groups{});
+}
+
+template <int kTokens>
+void launch_groups(const E8Groups& groups, const ActivationsView& x, const LinearOut& out,
+                   Stream stream) {
+    const dim3 grid(blocks_of(groups.n_rows), static_cast<unsigned>(groups.n_slots));
+    launch_dependent("experts_e8_decode", linear_e8_decode_sm80<kTokens, true>, grid, kThreads, 0,
+                     stream, E8View{}, x, out, groups);
 }
 
 }  // namespace
@@ -140,6 +155,14 @@ void launch_linear_e8_decode(const E8View& w, const ActivationsView& x, const Li
     ETALON_ASSERT(w.stride == x.stride && w.stride % kRowAlignment == 0);
     if (out.n_tokens == 1) return launch<1>(w, x, out, stream);
     launch<kDecodeTokensMax>(w, x, out, stream);
+}
+
+void launch_experts_e8_decode(const E8Groups& groups, const ActivationsView& x,
+                              const LinearOut& out, Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kDecodeTokensMax);
+    ETALON_ASSERT(groups.stride == x.stride && groups.stride % kRowAlignment == 0);
+    if (out.n_tokens == 1) return launch_groups<1>(groups, x, out, stream);
+    launch_groups<kDecodeTokensMax>(groups, x, out, stream);
 }
 
 }  // namespace etalon::backend::cuda

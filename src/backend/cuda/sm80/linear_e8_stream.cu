@@ -46,14 +46,18 @@ struct Words {
 ///   out: out.y
 ///   tile: 16 rows and all tokens a block of 8 warps, which take 256 bytes of K in turn and add
 ///         their sums at the end; the next words are under way while some are multiplied, and the
-///         first before the input is awaited
+///         first before the input is awaited, but of groups, which are known then alone
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= 8 kTiles, any R, stride a multiple of 64
-template <int kTiles>
+template <int kTiles, bool kGrouped>
 __global__ void __launch_bounds__(kThreads)
-    linear_e8_stream_sm80(E8View w, ActivationsView x, LinearOut out) {
+    linear_e8_stream_sm80(E8View w, ActivationsView x, LinearOut out, E8Groups groups) {
     __shared__ int sums[kWarps][kTiles][kTileTokens][kRows + 1];
     let_next_kernel_start();
+    if constexpr (kGrouped) {
+        wait_for_kernels_before();
+        if (!enter_slot(groups, w, out)) return;
+    }
     const int thread = static_cast<int>(threadIdx.x);
     const int lane = thread % kWarpLanes;
     const int warp = thread / kWarpLanes;
@@ -72,7 +76,7 @@ __global__ void __launch_bounds__(kThreads)
     words.load(rows, warp * kUnroll, n_chunks);
     const int row = first_row + thread % kRows;
     const float d = row < w.n_rows ? w.d[row] : 0.0F;
-    wait_for_kernels_before();
+    if constexpr (!kGrouped) wait_for_kernels_before();
     // Phase 2: the products. Tokens behind the end repeat the last one.
     const int4* tokens[kTiles];
 #pragma unroll
@@ -91,6 +95,7 @@ __global__ void __launch_bounds__(kThreads)
             if (chunk + u >= n_chunks) break;
 #pragma unroll
             for (int i = 0; i < kTiles; ++i) {
+                if (kGrouped && i * kTileTokens >= out.n_tokens) break;  // few of the tokens
                 const int4 v = tokens[i][(chunk + u) * (kChunk / static_cast<int>(sizeof(int4)))];
                 mma_i8_16x8x32(products[i], words.low[u].x, words.high[u].x, words.low[u].y,
                                words.high[u].y, v.x, v.y);
@@ -119,11 +124,22 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
+unsigned blocks_of(int n_rows) {
+    return static_cast<unsigned>((n_rows + kRows - 1) / kRows);
+}
+
 template <int kTiles>
 void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, Stream stream) {
-    const auto blocks = static_cast<unsigned>((w.n_rows + kRows - 1) / kRows);
-    launch_dependent("linear_e8_stream", linear_e8_stream_sm80<kTiles>, dim3(blocks), kThreads, 0,
-                     stream, w, x, out);
+    launch_dependent("linear_e8_stream", linear_e8_stream_sm80<kTiles, false>,
+                     dim3(blocks_of(w.n_rows)), kThreads, 0, stream, w, x, out, E8Groups{});
+}
+
+template <int kTiles>
+void launch_groups(const E8Groups& groups, const ActivationsView& x, const LinearOut& out,
+                   Stream stream) {
+    const dim3 grid(blocks_of(groups.n_rows), static_cast<unsigned>(groups.n_slots));
+    launch_dependent("experts_e8_stream", linear_e8_stream_sm80<kTiles, true>, grid, kThreads, 0,
+                     stream, E8View{}, x, out, groups);
 }
 
 }  // namespace
@@ -135,6 +151,15 @@ void launch_linear_e8_stream(const E8View& w, const ActivationsView& x, const Li
     if (out.n_tokens <= kTileTokens) return launch<1>(w, x, out, stream);
     if (out.n_tokens <= 2 * kTileTokens) return launch<2>(w, x, out, stream);
     launch<4>(w, x, out, stream);
+}
+
+void launch_experts_e8_stream(const E8Groups& groups, const ActivationsView& x,
+                              const LinearOut& out, Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kStreamTokensMax);
+    ETALON_ASSERT(groups.stride == x.stride && groups.stride % kRowAlignment == 0);
+    if (out.n_tokens <= kTileTokens) return launch_groups<1>(groups, x, out, stream);
+    if (out.n_tokens <= 2 * kTileTokens) return launch_groups<2>(groups, x, out, stream);
+    launch_groups<4>(groups, x, out, stream);
 }
 
 }  // namespace etalon::backend::cuda

@@ -4,8 +4,8 @@
 
 #include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
-#include "backend/cuda/ptx/convert.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
+#include "backend/cuda/sm80/float_weights.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "backend/cuda/sm80/linear_out.cuh"
 #include "base/error.h"
@@ -18,30 +18,7 @@ using exact::Format;
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpLanes;
-constexpr int kTokens = 4;                      // of a warp
-constexpr int kLaneSums = kLanes / kWarpLanes;  // lanes of SUM-1 that a thread holds
-static_assert(kLaneSums == 8, "the tree below has three levels inside a thread");
-
-template <Format kFormat>
-__device__ float weight(const std::byte* row, int i) {
-    if constexpr (kFormat == Format::f32) {
-        return reinterpret_cast<const float*>(row)[i];
-    } else {
-        const std::uint16_t bits = reinterpret_cast<const std::uint16_t*>(row)[i];
-        return kFormat == Format::f16 ? float_from_f16(bits) : float_from_bf16(bits);
-    }
-}
-
-/// The halving tree of SUM-1; a thread holds the lanes thread, thread + 32, ... Thread 0 has it.
-__device__ float sum_tree(const float (&lanes)[kLaneSums]) {
-    float quarter[kLaneSums / 2];
-#pragma unroll
-    for (int i = 0; i < kLaneSums / 2; ++i)
-        quarter[i] = add(lanes[i], lanes[i + kLaneSums / 2]);  // half = 128
-    const float even = add(quarter[0], quarter[2]);            // half = 64
-    const float odd = add(quarter[1], quarter[3]);
-    return sum_last_lanes(add(even, odd));  // half = 32, then inside the warp
-}
+constexpr int kTokens = 4;  // of a warp
 
 /// y[t][row] = sum_k w x in 256 lanes (LIN-7, SUM-1).
 ///   in:  w.rows [R, K] of the format; x.floats binary32 [T, K]
@@ -54,14 +31,15 @@ __global__ void __launch_bounds__(kThreads)
     linear_floats_sm80(FloatsView w, ActivationsView x, LinearOut out) {
     let_next_kernel_start();
     wait_for_kernels_before();
+    enter_group(out);
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int row =
         static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpLanes;
-    if (row >= w.n_rows) return;
-    constexpr std::size_t kBytes = kFormat == Format::f32 ? 4 : 2;
+    const int first = static_cast<int>(blockIdx.y) * kTokens;
+    if (row >= w.n_rows || first >= out.n_tokens) return;
+    constexpr std::size_t kBytes = float_weight_bytes<kFormat>();
     const std::byte* weights =
         w.rows + static_cast<std::size_t>(row) * static_cast<std::size_t>(w.n_cols) * kBytes;
-    const int first = static_cast<int>(blockIdx.y) * kTokens;
     const float* tokens[kTokens];
 #pragma unroll
     for (int t = 0; t < kTokens; ++t)
@@ -73,7 +51,7 @@ __global__ void __launch_bounds__(kThreads)
         for (int i = 0; i < kLaneSums; ++i) {
             const int k = begin + i * kWarpLanes;
             if (k >= w.n_cols) continue;
-            const float v = weight<kFormat>(weights, k);
+            const float v = float_weight<kFormat>(weights, k);
 #pragma unroll
             for (int t = 0; t < kTokens; ++t)
                 sums[t][i] = fused(v, tokens[t][k], sums[t][i]);

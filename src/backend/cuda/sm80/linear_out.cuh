@@ -7,9 +7,30 @@
 
 namespace etalon::backend::cuda {
 
+/// From here on `out` is of the rows [begin[0], begin[1]) of y.
+__device__ inline void enter_group(LinearOut& out, const std::int32_t* begin) {
+    out.first = begin[0];
+    out.n_tokens = begin[1] - out.first;
+    out.y += static_cast<std::size_t>(out.first) * out.y_stride;
+}
+/// The same where the launch names a group; behind wait_for_kernels_before().
+__device__ inline void enter_group(LinearOut& out) {
+    if (out.group != nullptr) enter_group(out, out.group);
+}
+
+/// The matrix and the tokens of slot blockIdx.y; false where it has none.
+__device__ inline bool enter_slot(const E8Groups& groups, E8View& w, LinearOut& out) {
+    const std::int32_t m = groups.active[blockIdx.y];
+    if (m == kNoExpert) return false;
+    w = {groups.matrices[m].q, groups.matrices[m].d, groups.n_rows, groups.stride};
+    enter_group(out, groups.begin + m);
+    return true;
+}
+
 /// The token whose input row i of y takes.
 __device__ inline std::size_t token_of(const LinearOut& out, int i) {
-    return static_cast<std::size_t>(out.token_of == nullptr ? i : out.token_of[i]);
+    const int row = out.first + i;
+    return static_cast<std::size_t>(out.token_of == nullptr ? row : out.token_of[row]);
 }
 
 /// y[i, row] = product (+ bias), or added to what is there.

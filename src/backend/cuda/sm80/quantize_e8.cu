@@ -207,7 +207,7 @@ struct Codes {
 
 /// x from a row: norm (NRM-1 to NRM-3), SwiGLU (SWI-1) or as it is; R (ROT-3); int8 (QNT-2).
 ///   in:  input.v, input.w binary32, 16-byte alignment
-///   out: x.row_q, x.row_scales; failed [T]
+///   out: x.row_q, x.row_scales; with a norm x.floats where there are some; failed [T]
 ///   tile: a token a cluster of n_blocks blocks, K / 16 threads in all; a butterfly over 2^kBits
 ///         elements stays in a block; shared: 4 K bytes / n_blocks
 ///   floor: 5 K bytes a token (swiglu: 9), of the read speed
@@ -310,6 +310,17 @@ __global__ void __launch_bounds__(kThreads, kThreads == kThreadsUsual
         __syncthreads();
         reinterpret_cast<uint4*>(to)[thread] = reinterpret_cast<const uint4*>(dynamic)[thread];
     }
+    if constexpr (kSource == Source::norm) {
+        if (x.floats != nullptr) {  // a router's input: z was lost in the rotation (NRM-2, NRM-3)
+            load_16(input.w + of_warp, w);
+            load_16(row + of_warp, v);
+            auto* floats = reinterpret_cast<float4*>(x.floats + token * k + of_warp) + lane;
+            const auto of = [&](int j) { return ok ? mul(mul(w[j], v[j]), scale) : 0.0F; };
+#pragma unroll
+            for (int i = 0; i < kMine / 4; ++i)
+                floats[i * kWarpLanes] = {of(4 * i), of(4 * i + 1), of(4 * i + 2), of(4 * i + 3)};
+        }
+    }
     if (thread != 0 || first != 0) return;
     x.row_scales[token] = ok ? mul(quantizer.scale, scale) : 0.0F;  // NRM-3
     if (!ok) failed[token] = 1;
@@ -361,7 +372,15 @@ bool launch_rotated(const BatchView& batch, const RowInput& input, const Rotatio
 }
 
 bool only_e8(const ActivationsView& x) {
-    return x.block_q == nullptr && x.floats == nullptr && x.stride == x.n_cols;
+    return x.row_q != nullptr && x.block_q == nullptr && x.floats == nullptr &&
+           x.stride == x.n_cols;
+}
+
+/// What the norm fills: the rotated row, whose largest value is not finite where one of z is not,
+/// and floats beside it.
+bool e8_and_floats(ActivationsView x) {
+    x.floats = nullptr;
+    return only_e8(x);
 }
 
 /// Blocks for a row where a butterfly stays in one; 0: too long.
@@ -376,7 +395,7 @@ bool launch_norm_quantize_e8(const BatchView& batch, const float* h, const float
                              const RotationView& rotation, const ActivationsView& x,
                              Stream stream) {
     const int threads = x.n_cols / kMine;
-    if (!only_e8(x) || rotation.dct != nullptr || threads < kLanes || threads > kThreadsMax)
+    if (!e8_and_floats(x) || rotation.dct != nullptr || threads < kLanes || threads > kThreadsMax)
         return false;
     return launch_rotated<Source::norm>(batch, {h, w, eps}, rotation, x, 1, stream);
 }

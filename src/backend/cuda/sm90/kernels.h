@@ -3,6 +3,10 @@
 // that was compiled for 9.0a.
 #pragma once
 
+#include <cstddef>
+#include <span>
+#include <vector>
+
 #include "backend/cuda/sm80/kernels.h"
 
 namespace etalon::backend::cuda {
@@ -46,6 +50,17 @@ bool launch_gate_up_e8_sm90(const E8View& w, const ActivationsView& x, const Lin
 /// The same for what it takes, up to kFewTokensMax tokens.
 void launch_gate_up_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                 int n_multiprocessors, Stream stream);
+
+/// Experts whose tokens follow each other in x, out.n_tokens of them in all: those of expert e are
+/// the rows [begin[e], begin[e + 1]) of x and of y. n_slots is the number of experts, `active` is
+/// not read. `maps` is what experts_maps_e8_sm90() gave, on the card, with the same gate_up: true
+/// for SwiGLU of the products with gate and up (n_rows, a multiple of 16, are those of both, y has
+/// half of them).
+std::vector<std::byte> experts_maps_e8_sm90(std::span<const E8Matrix> matrices, int n_rows,
+                                            int stride, bool gate_up);
+void launch_experts_e8_sm90(const E8Groups& experts, const std::byte* maps, bool gate_up,
+                            const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
+                            Stream stream);
 
 /// As launch_attention_decode with shape.n_chunks > 0 where a context has more than one chunk; fast
 /// where there are more (token, KV head, chunk) than multiprocessors.

@@ -3,6 +3,8 @@
 // LIN-2, LIN-3).
 #include <algorithm>
 #include <cuda_runtime.h>
+#include <span>
+#include <vector>
 
 #include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/tensor_map.cuh"
@@ -71,7 +73,39 @@ struct Work {
     }
 };
 
+/// Matrices of one shape, whose tokens follow each other in x (kGrouped).
+struct Groups {
+    const CUtensorMap* maps = nullptr;
+    const E8Matrix* matrices = nullptr;
+    const std::int32_t* begin = nullptr;  ///< [n + 1]
+    int n = 0;
+};
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// Which tiles are of which group, for one that goes through them in order: those of a group follow
+/// each other.
+struct Cursor {
+    int group = -1;
+    int first_tile = 0;
+    int first_token = 0;
+    Work work;  // of the group
+
+    __device__ explicit Cursor(const Work& all) : work(all) { work.n_tiles = 0; }
+
+    /// False: there is no tile i.
+    __device__ bool go_to(int i, const Groups& groups) {
+        while (i >= first_tile + work.n_tiles) {
+            first_tile += work.n_tiles;
+            if (++group == groups.n) return false;
+            first_token = groups.begin[group];
+            work.n_tokens = groups.begin[group + 1] - first_token;
+            work.n_columns = (work.n_tokens + kTileTokens - 1) / kTileTokens;
+            work.n_tiles = work.n_columns * ((work.n_rows + kTileRows - 1) / kTileRows);
+        }
+        return true;
+    }
+};
 
 /// A place in the ring of stages.
 struct Place {
@@ -88,30 +122,48 @@ struct Place {
 /// The thread that copies: x and w of each step into a stage that all blocks of the cluster have
 /// read. A block of two copies half of the rows to both.
 template <int kCluster, bool kGate>
-__device__ void copy_tiles(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
-                           const Work& work, int rank) {
+__device__ void copy_tile_steps(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
+                                const Tile& tile, int first_token, int n_steps, int rank,
+                                Place& place) {
     constexpr std::uint16_t kBoth = 3;
     constexpr int kPart = kTileRows / kCluster;
+    for (int step = 0; step < n_steps; ++step, place.next()) {
+        Stage& stage = shared.stages[place.stage];
+        Barrier& full = shared.full[place.stage];
+        barrier_wait(shared.empty[place.stage], place.parity ^ 1);
+        barrier_arrive_expect(full, sizeof(Stage));
+        copy_tile(stage.x, x, step * kStep, first_token + tile.token, full);
+        std::int8_t* to = stage.w + rank * kPart * kStep;
+        const int row = tile.row + rank * kPart;
+        if constexpr (kCluster == 1 && kGate) {
+            copy_gate_up_once(to, w, step * kStep, row, full);
+        } else if constexpr (kCluster == 1) {
+            copy_tile(to, w, step * kStep, row, full);
+        } else if constexpr (kGate) {
+            copy_gate_up_to_blocks(to, w, step * kStep, row, full, kBoth);
+        } else {
+            copy_tile_to_blocks(to, w, step * kStep, row, full, kBoth);
+        }
+    }
+}
+
+template <int kCluster, bool kGate, bool kGrouped>
+__device__ void copy_tiles(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
+                           const Work& work, const Groups& groups, int rank) {
     Place place;
-    for (int i = static_cast<int>(blockIdx.x) / kCluster; i < work.n_tiles;
-         i += static_cast<int>(gridDim.x) / kCluster) {
-        const Tile tile = work.tile<kCluster>(i, rank);
-        for (int step = 0; step < work.n_steps; ++step, place.next()) {
-            Stage& stage = shared.stages[place.stage];
-            Barrier& full = shared.full[place.stage];
-            barrier_wait(shared.empty[place.stage], place.parity ^ 1);
-            barrier_arrive_expect(full, sizeof(Stage));
-            copy_tile(stage.x, x, step * kStep, tile.token, full);
-            std::int8_t* to = stage.w + rank * kPart * kStep;
-            const int row = tile.row + rank * kPart;
-            if constexpr (kCluster == 1) {
-                static_assert(!kGate);
-                copy_tile(to, w, step * kStep, row, full);
-            } else if constexpr (kGate) {
-                copy_gate_up_to_blocks(to, w, step * kStep, row, full, kBoth);
-            } else {
-                copy_tile_to_blocks(to, w, step * kStep, row, full, kBoth);
-            }
+    const int first = static_cast<int>(blockIdx.x) / kCluster;
+    const int turn = static_cast<int>(gridDim.x) / kCluster;
+    if constexpr (kGrouped) {
+        Cursor cursor(work);
+        for (int i = first; cursor.go_to(i, groups); i += turn) {
+            const Tile tile = cursor.work.tile<kCluster>(i - cursor.first_tile, rank);
+            copy_tile_steps<kCluster, kGate>(shared, x, groups.maps[cursor.group], tile,
+                                             cursor.first_token, work.n_steps, rank, place);
+        }
+    } else {
+        for (int i = first; i < work.n_tiles; i += turn) {
+            copy_tile_steps<kCluster, kGate>(shared, x, w, work.tile<kCluster>(i, rank), 0,
+                                             work.n_steps, rank, place);
         }
     }
 }
@@ -271,32 +323,53 @@ __device__ int row_of(const Tile& tile, int i, int n_rows) {
 }
 
 template <int kCluster, bool kGate>
-__device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row_scales,
-                               const LinearOut& out, const Work& work, int rank) {
+__device__ void multiply_tile(Shared& shared, const E8View& w, const float* row_scales,
+                              const LinearOut& out, const Work& work, Tile tile, Place& place) {
     const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
     const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
     float* d = shared.d[group];
+    for (int r = thread; r < kTileRows; r += kGroupThreads) {
+        const int row = row_of<kGate>(tile, r, work.n_rows);
+        d[r] = row < work.n_rows ? w.d[row] : 0.0F;
+    }
+    int sums[128];
+    multiply<kCluster>(shared, group, work.n_steps, place, sums);
+    named_sync(1 + group, kGroupThreads);  // d is there
+    tile.token += group * kGroupTokens;
+    if constexpr (kGate) {
+        const bool whole = tile.row + kTileRows <= work.n_rows && out.y_stride % 2 == 0 &&
+                           reinterpret_cast<std::uintptr_t>(out.y) % sizeof(float2) == 0;
+        whole ? finish_gate<true>(out, row_scales, d, tile, work.n_rows / 2, sums)
+              : finish_gate<false>(out, row_scales, d, tile, work.n_rows / 2, sums);
+    } else {
+        finish_tile(out, row_scales, d, tile, work.n_rows, sums);
+    }
+    named_sync(1 + group, kGroupThreads);  // d is read
+}
+
+template <int kCluster, bool kGate, bool kGrouped>
+__device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row_scales,
+                               const LinearOut& out, const Work& work, const Groups& groups,
+                               int rank) {
     Place place;
-    for (int i = static_cast<int>(blockIdx.x) / kCluster; i < work.n_tiles;
-         i += static_cast<int>(gridDim.x) / kCluster) {
-        Tile tile = work.tile<kCluster>(i, rank);
-        for (int r = thread; r < kTileRows; r += kGroupThreads) {
-            const int row = row_of<kGate>(tile, r, work.n_rows);
-            d[r] = row < work.n_rows ? w.d[row] : 0.0F;
+    const int first = static_cast<int>(blockIdx.x) / kCluster;
+    const int turn = static_cast<int>(gridDim.x) / kCluster;
+    if constexpr (kGrouped) {
+        Cursor cursor(work);
+        for (int i = first; cursor.go_to(i, groups); i += turn) {
+            const E8Matrix& matrix = groups.matrices[cursor.group];
+            LinearOut of_group = out;
+            enter_group(of_group, groups.begin + cursor.group);
+            multiply_tile<kCluster, kGate>(shared, {matrix.q, matrix.d, w.n_rows, w.stride},
+                                           row_scales + cursor.first_token, of_group, cursor.work,
+                                           cursor.work.tile<kCluster>(i - cursor.first_tile, rank),
+                                           place);
         }
-        int sums[128];
-        multiply<kCluster>(shared, group, work.n_steps, place, sums);
-        named_sync(1 + group, kGroupThreads);  // d is there
-        tile.token += group * kGroupTokens;
-        if constexpr (kGate) {
-            const bool whole = tile.row + kTileRows <= work.n_rows && out.y_stride % 2 == 0 &&
-                               reinterpret_cast<std::uintptr_t>(out.y) % sizeof(float2) == 0;
-            whole ? finish_gate<true>(out, row_scales, d, tile, work.n_rows / 2, sums)
-                  : finish_gate<false>(out, row_scales, d, tile, work.n_rows / 2, sums);
-        } else {
-            finish_tile(out, row_scales, d, tile, work.n_rows, sums);
+    } else {
+        for (int i = first; i < work.n_tiles; i += turn) {
+            multiply_tile<kCluster, kGate>(shared, w, row_scales, out, work,
+                                           work.tile<kCluster>(i, rank), place);
         }
-        named_sync(1 + group, kGroupThreads);  // d is read
     }
 }
 
@@ -312,12 +385,12 @@ __device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row
 ///         next tile; two blocks of a cluster share w
 ///   floor: 2 T R K operations, of the int8 peak
 ///   supported: any R and T, stride a multiple of 16, out.token_of null; kGate: R a multiple of 16,
-///              out.add false
-template <int kCluster, bool kGate>
+///              out.add false; kGrouped: the matrices of `groups`, each with its own tokens
+template <int kCluster, bool kGate, bool kGrouped>
 __global__ void __launch_bounds__(kThreads, 1)
     linear_e8_sm90(const __grid_constant__ CUtensorMap x_map,
                    const __grid_constant__ CUtensorMap w_map, E8View w, const float* row_scales,
-                   LinearOut out, Work work) {
+                   LinearOut out, Work work, Groups groups) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     extern __shared__ __align__(1024) std::uint8_t bytes[];
     Shared& shared = *reinterpret_cast<Shared*>(bytes);
@@ -339,10 +412,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x / kGroupThreads == kGroups) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
         if (threadIdx.x == kGroups * kGroupThreads)
-            copy_tiles<kCluster, kGate>(shared, x_map, w_map, work, rank);
+            copy_tiles<kCluster, kGate, kGrouped>(shared, x_map, w_map, work, groups, rank);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kMultiplyRegisters));
-        multiply_tiles<kCluster, kGate>(shared, w, row_scales, out, work, rank);
+        multiply_tiles<kCluster, kGate, kGrouped>(shared, w, row_scales, out, work, groups, rank);
     }
     // A block that ended could not take the arrivals of the other one.
     if constexpr (kCluster > 1) {
@@ -352,24 +425,48 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
+int tiles_of(int n, int size) {
+    return (n + size - 1) / size;
+}
+
+template <int kCluster, bool kGate, bool kGrouped>
+void launch_blocks(int n_clusters, const CUtensorMap& x_map, const CUtensorMap& w_map,
+                   const E8View& w, const ActivationsView& x, const LinearOut& out,
+                   const Work& work, const Groups& groups, Stream stream) {
+    const auto kernel = linear_e8_sm90<kCluster, kGate, kGrouped>;
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+          "shared memory of linear_e8");
+    launch_cluster("linear_e8", kernel, dim3(static_cast<unsigned>(n_clusters * kCluster)),
+                   kThreads, kCluster, kSharedBytes, stream, x_map, w_map, w, x.row_scales, out,
+                   work, groups);
+}
+
+CUtensorMap map_of(const std::int8_t* w, int n_rows, int stride, int tile_rows, bool gate) {
+    return gate ? tensor_map_gate_up(w, n_rows, stride, tile_rows)
+                : tensor_map(w, n_rows, stride, tile_rows);
+}
+
 template <int kCluster, bool kGate>
 void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
             Stream stream) {
-    const auto tiles = [](int n, int size) { return (n + size - 1) / size; };
-    Work work{out.n_tokens, w.n_rows, tiles(w.stride, kStep),
-              tiles(out.n_tokens, kTileTokens * kCluster), 0};
-    work.n_tiles = work.n_columns * tiles(w.n_rows, kTileRows);
+    Work work{out.n_tokens, w.n_rows, tiles_of(w.stride, kStep),
+              tiles_of(out.n_tokens, kTileTokens * kCluster), 0};
+    work.n_tiles = work.n_columns * tiles_of(w.n_rows, kTileRows);
     const int n_clusters = std::min(work.n_tiles, n_multiprocessors / kCluster);
     const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, kTileTokens);
-    const CUtensorMap w_map =
-        kGate ? tensor_map_gate_up(w.q, w.n_rows, w.stride, kTileRows / kCluster)
-              : tensor_map(w.q, w.n_rows, w.stride, kTileRows / kCluster);
-    check(cudaFuncSetAttribute(linear_e8_sm90<kCluster, kGate>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-          "shared memory of linear_e8");
-    launch_cluster("linear_e8", linear_e8_sm90<kCluster, kGate>,
-                   dim3(static_cast<unsigned>(n_clusters * kCluster)), kThreads, kCluster,
-                   kSharedBytes, stream, x_map, w_map, w, x.row_scales, out, work);
+    const CUtensorMap w_map = map_of(w.q, w.n_rows, w.stride, kTileRows / kCluster, kGate);
+    launch_blocks<kCluster, kGate, false>(n_clusters, x_map, w_map, w, x, out, work, {}, stream);
+}
+
+template <bool kGate>
+void launch_groups(const E8Groups& experts, const std::byte* maps, const ActivationsView& x,
+                   const LinearOut& out, int n_multiprocessors, Stream stream) {
+    const Work work{0, experts.n_rows, tiles_of(experts.stride, kStep), 0, 0};
+    const Groups groups{reinterpret_cast<const CUtensorMap*>(maps), experts.matrices, experts.begin,
+                        experts.n_slots};
+    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, kTileTokens);
+    const E8View w{nullptr, nullptr, experts.n_rows, experts.stride};
+    launch_blocks<1, kGate, true>(n_multiprocessors, x_map, x_map, w, x, out, work, groups, stream);
 }
 
 }  // namespace
@@ -380,6 +477,27 @@ void launch_linear_e8_sm90(const E8View& w, const ActivationsView& x, const Line
     ETALON_ASSERT(w.stride == x.stride && n_multiprocessors >= kClusterTokens);
     if (out.n_tokens <= kTileTokens) return launch<1, false>(w, x, out, n_multiprocessors, stream);
     launch<kClusterTokens, false>(w, x, out, n_multiprocessors, stream);
+}
+
+std::vector<std::byte> experts_maps_e8_sm90(std::span<const E8Matrix> matrices, int n_rows,
+                                            int stride, bool gate_up) {
+    std::vector<std::byte> maps;
+    for (const E8Matrix& matrix : matrices) {
+        const CUtensorMap map = map_of(matrix.q, n_rows, stride, kTileRows, gate_up);
+        const auto bytes = std::as_bytes(std::span(&map, 1));
+        maps.insert(maps.end(), bytes.begin(), bytes.end());
+    }
+    return maps;
+}
+
+void launch_experts_e8_sm90(const E8Groups& experts, const std::byte* maps, bool gate_up,
+                            const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
+                            Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && experts.n_rows >= 1 && experts.stride == x.stride);
+    ETALON_ASSERT(out.token_of == nullptr && out.bias == nullptr && !out.add);
+    ETALON_ASSERT(reinterpret_cast<std::uintptr_t>(maps) % alignof(CUtensorMap) == 0);
+    const auto run = gate_up ? launch_groups<true> : launch_groups<false>;
+    run(experts, maps, x, out, n_multiprocessors, stream);
 }
 
 bool launch_gate_up_e8_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model's configuration as JSON.
-#include "weights/internal/e8_config.h"
+#include "weights/internal/etalon_config.h"
 
 #include <array>
 #include <nlohmann/json.hpp>
@@ -67,19 +67,23 @@ exact::RopeConfig rope_from_json(const JsonFields& fields) {
 }  // namespace
 
 std::string config_to_json(const ModelConfig& config) {
-    const json out{{"architecture", config.architecture},
-                   {"name", config.name},
-                   {"dim", config.dim},
-                   {"n_layers", config.n_layers},
-                   {"n_heads", config.n_heads},
-                   {"n_kv_heads", config.n_kv_heads},
-                   {"head_dim", config.head_dim},
-                   {"hidden_dim", config.hidden_dim},
-                   {"vocab_size", config.vocab_size},
-                   {"context_length", config.context_length},
-                   {"sliding_window", config.sliding_window},
-                   {"norm_eps", config.norm_eps},
-                   {"rope", rope_to_json(config.rope)}};
+    json out{{"architecture", config.architecture},
+             {"name", config.name},
+             {"dim", config.dim},
+             {"n_layers", config.n_layers},
+             {"n_heads", config.n_heads},
+             {"n_kv_heads", config.n_kv_heads},
+             {"head_dim", config.head_dim},
+             {"hidden_dim", config.hidden_dim},
+             {"vocab_size", config.vocab_size},
+             {"context_length", config.context_length},
+             {"sliding_window", config.sliding_window},
+             {"norm_eps", config.norm_eps},
+             {"rope", rope_to_json(config.rope)}};
+    if (config.n_experts > 0) {
+        out["n_experts"] = config.n_experts;
+        out["n_experts_used"] = config.n_experts_used;
+    }
     return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -95,6 +99,8 @@ ModelConfig config_from_json(std::string_view text, const std::string& file) {
     config.n_kv_heads = fields.integer("n_kv_heads");
     config.head_dim = fields.integer("head_dim");
     config.hidden_dim = fields.integer("hidden_dim");
+    config.n_experts = fields.integer_or("n_experts", 0);
+    config.n_experts_used = fields.integer_or("n_experts_used", 0);
     config.vocab_size = fields.integer("vocab_size");
     config.context_length = fields.integer("context_length");
     config.sliding_window = fields.integer("sliding_window");

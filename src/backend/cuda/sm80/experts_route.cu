@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+// The experts of each token, and the tokens of each expert, all on the card (spec MOE-1, MOE-2,
+// MOE-4, LIN-7).
+#include <cuda_runtime.h>
+
+#include "backend/cuda/common/exact_math.cuh"
+#include "backend/cuda/common/launch.cuh"
+#include "backend/cuda/common/reduce.cuh"
+#include "backend/cuda/ptx/dependent_launch.cuh"
+#include "backend/cuda/sm80/float_weights.cuh"
+#include "backend/cuda/sm80/kernels.h"
+#include "base/error.h"
+
+namespace etalon::backend::cuda {
+
+namespace {
+
+using exact::Format;
+
+constexpr int kWarps = 32;
+constexpr int kThreads = kWarps * kWarpLanes;
+constexpr int kParts = 4;                                // warps that share a dot product
+constexpr int kAtOnce = kWarps / kParts;                 // dot products
+constexpr int kPartSums = kLanes / kParts / kWarpLanes;  // lanes of SUM-1 that a thread holds
+constexpr int kAhead = 16;                               // weights for each that it loads first
+constexpr int kLaneExperts = kExpertsMax / kWarpLanes;   // that a lane of a warp looks at
+static_assert(kThreads > kExpertsMax, "a thread has one expert, or one begin of a group");
+
+struct Shared {
+    float lanes[kAtOnce][kLanes];
+    float logits[kExpertsMax];
+    int chosen[kExpertsMax];
+    float weights[kExpertsMax];
+    int counts[kExpertsMax];
+    int begins[kExpertsMax];
+    bool is_last;
+};
+
+/// A thread's part of the dot product of a row and a token (SUM-1): its first lane, and that 32
+/// behind. Element (i, j) is that of lane j in the round i.
+template <Format kFormat>
+struct Part {
+    const std::byte* row;  ///< from the first lane on
+    int left;              ///< elements from there to the end
+    float weights[kAhead][kPartSums];
+
+    __device__ static constexpr int place(int i, int j) { return i * kLanes + j * kWarpLanes; }
+
+    __device__ Part(const FloatsView& router, int expert, int first_lane)
+        : row(router.rows +
+              (static_cast<std::size_t>(expert) * static_cast<std::size_t>(router.n_cols) +
+               static_cast<std::size_t>(first_lane)) *
+                  float_weight_bytes<kFormat>()),
+          left(router.n_cols - first_lane) {
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) {
+#pragma unroll
+            for (int j = 0; j < kPartSums; ++j)
+                weights[i][j] = place(i, j) < left ? float_weight<kFormat>(row, place(i, j)) : 0.0F;
+        }
+    }
+
+    /// `token` from the first lane on.
+    __device__ void multiply(const float* token, float (&sums)[kPartSums]) const {
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) {
+#pragma unroll
+            for (int j = 0; j < kPartSums; ++j) {
+                if (place(i, j) < left) sums[j] = fused(weights[i][j], token[place(i, j)], sums[j]);
+            }
+        }
+        for (int i = kAhead; place(i, 0) < left; ++i) {
+#pragma unroll
+            for (int j = 0; j < kPartSums; ++j) {
+                const int at = place(i, j);
+                if (at < left) sums[j] = fused(float_weight<kFormat>(row, at), token[at], sums[j]);
+            }
+        }
+    }
+};
+
+/// A logit and its expert; n stands for none.
+struct Candidate {
+    float logit = 0.0F;
+    int expert = 0;
+
+    __device__ bool before(const Candidate& other, int n) const {
+        if (expert == n || other.expert == n) return expert < other.expert;
+        return logit != other.logit ? logit > other.logit : expert < other.expert;
+    }
+};
+
+/// The first of what the lanes have; every lane gets it.
+__device__ Candidate first_of(Candidate mine, int n) {
+#pragma unroll
+    for (int half = kWarpLanes / 2; half >= 1; half /= 2) {
+        const Candidate other{__shfl_xor_sync(kFullWarp, mine.logit, half),
+                              __shfl_xor_sync(kFullWarp, mine.expert, half)};
+        if (other.before(mine, n)) mine = other;
+    }
+    return mine;
+}
+
+/// The experts of token t and their weights, by one warp (MOE-1, MOE-2, MOE-4).
+__device__ void choose(Shared& shared, const RoutingView& routing, std::size_t t, int lane,
+                       std::uint8_t* failed) {
+    const int n = routing.n_experts;
+    float logits[kLaneExperts];
+    bool bad = false;
+#pragma unroll
+    for (int i = 0; i < kLaneExperts; ++i) {
+        const int e = lane + i * kWarpLanes;
+        logits[i] = e < n ? shared.logits[e] : 0.0F;
+        bad = bad || magnitude_bits(logits[i]) >= kInfinityBits;
+    }
+    const bool settle = __any_sync(kFullWarp, bad ? 1 : 0) != 0;
+    if (settle && lane == 0) failed[t] = 1;
+    unsigned taken = 0;  // bit i: expert lane + 32 i
+    float largest = 0.0F;
+    for (int turn = 0; turn < routing.n_used; ++turn) {
+        Candidate mine{0.0F, n};
+#pragma unroll
+        for (int i = 0; i < kLaneExperts; ++i) {
+            if (i * kWarpLanes >= n) break;
+            if (settle) logits[i] = 0.0F;
+            const Candidate next{logits[i], lane + i * kWarpLanes};
+            if (next.expert < n && (taken >> i & 1U) == 0 && next.before(mine, n)) mine = next;
+        }
+        const Candidate best = first_of(mine, n);
+        if (turn == 0) largest = best.logit;
+        if (best.expert % kWarpLanes == lane) taken |= 1U << (best.expert / kWarpLanes);
+    }
+    int before = 0;  // experts that were chosen, in ascending order
+#pragma unroll
+    for (int i = 0; i < kLaneExperts; ++i) {
+        if (i * kWarpLanes >= n) break;
+        const bool mine = (taken >> i & 1U) != 0;
+        const unsigned all = __ballot_sync(kFullWarp, mine ? 1 : 0);
+        if (mine) {
+            const int place = before + __popc(all & ((1U << lane) - 1U));
+            const float x = mul(sub(logits[i], largest), exact::kLog2E);
+            shared.chosen[place] = lane + i * kWarpLanes;
+            shared.weights[place] = exp2_full(x > -126.0F ? x : -126.0F);  // MOE-2
+        }
+        before += __popc(all);
+    }
+    __syncwarp();
+    float sum = 0.0F;
+    for (int i = 0; i < routing.n_used; ++i)
+        sum = add(sum, shared.weights[i]);
+    for (int i = lane; i < routing.n_used; i += kWarpLanes) {
+        const std::size_t place = t * static_cast<std::size_t>(routing.n_used) + i;
+        routing.expert_of[place] = shared.chosen[i];
+        routing.weight_of[place] = divide(shared.weights[i], sum);
+        routing.failed[place] = 0;
+    }
+}
+
+/// The pairs of a token that is alone: they stand as they were chosen.
+__device__ void group_one(const Shared& shared, const RoutingView& routing) {
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread < routing.n_used) {
+        routing.token_of[thread] = 0;
+        routing.pair_of[thread] = thread;
+    }
+    if (thread < routing.n_experts)
+        routing.active[thread] = thread < routing.n_used ? shared.chosen[thread] : kNoExpert;
+    if (thread > routing.n_experts) return;
+    int before = 0;
+    for (int i = 0; i < routing.n_used; ++i)
+        before += shared.chosen[i] < thread ? 1 : 0;
+    routing.begin[thread] = before;
+}
+
+/// body(p, mine, all) for 32 choices at a time: which of them are of expert e.
+template <typename Body>
+__device__ void for_choices(const RoutingView& routing, int n_pairs, int e, int lane,
+                            const Body& body) {
+#pragma unroll 4
+    for (int first = 0; first < n_pairs; first += kWarpLanes) {
+        const int p = first + lane;
+        const bool mine = p < n_pairs && __ldcg(routing.expert_of + p) == e;
+        body(p, mine, __ballot_sync(kFullWarp, mine ? 1 : 0));
+    }
+}
+
+/// The pairs of each expert, in the order of tokens: by the block that is the last to choose.
+__device__ void group(Shared& shared, const RoutingView& routing, int n_pairs) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int lane = thread % kWarpLanes;
+    const int warp = thread / kWarpLanes;
+    const int n = routing.n_experts;
+    for (int e = warp; e < n; e += kWarps) {
+        int count = 0;
+        for_choices(routing, n_pairs, e, lane,
+                    [&](int, bool, unsigned all) { count += __popc(all); });
+        if (lane == 0) shared.counts[e] = count;
+    }
+    __syncthreads();
+    if (thread < n) {
+        int begin = 0;
+        int n_active = 0;
+        int n_all = 0;
+        for (int e = 0; e < n; ++e) {
+            const int count = shared.counts[e];
+            begin += e < thread ? count : 0;
+            n_active += e < thread && count > 0 ? 1 : 0;
+            n_all += count > 0 ? 1 : 0;
+        }
+        shared.begins[thread] = begin;
+        routing.begin[thread] = begin;
+        if (thread == n - 1) routing.begin[n] = n_pairs;
+        if (shared.counts[thread] > 0) routing.active[n_active] = thread;
+        if (thread >= n_all) routing.active[thread] = kNoExpert;
+    }
+    __syncthreads();
+    for (int e = warp; e < n; e += kWarps) {
+        int next = shared.begins[e];
+        for_choices(routing, n_pairs, e, lane, [&](int p, bool mine, unsigned all) {
+            if (mine) {
+                const int pair = next + __popc(all & ((1U << lane) - 1U));
+                routing.token_of[pair] = p / routing.n_used;
+                routing.pair_of[p] = pair;
+            }
+            next += __popc(all);
+        });
+    }
+}
+
+/// Experts and weights of each token; pairs grouped by expert.
+///   in:  router.rows [E, K] of the format; x.floats binary32 [T, K]
+///   out: routing, all of it; failed [T]
+///   tile: a token a block of 32 warps, four of them for a dot product; the last block to end
+///         groups the pairs of all
+///   floor: the bytes of the router, of the read speed; for one token its latencies
+///   supported: E <= kExpertsMax, 1 <= n_used <= E, any K
+template <Format kFormat>
+__global__ void __launch_bounds__(kThreads)
+    experts_route_sm80(FloatsView router, ActivationsView x, RoutingView routing,
+                       std::uint8_t* failed) {
+    __shared__ Shared shared;
+    let_next_kernel_start();
+    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+    const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
+    const int slot = warp / kParts;
+    const int first_lane = warp % kParts * (kLanes / kParts) + lane;
+    const std::size_t t = blockIdx.x;
+    const float* token =
+        x.floats + t * static_cast<std::size_t>(x.n_cols) + static_cast<std::size_t>(first_lane);
+    // Phase 1: the logits of the token. The first weights are loaded before the input is awaited.
+    for (int first = 0; first < router.n_rows; first += kAtOnce) {
+        const Part<kFormat> part(router, min(first + slot, router.n_rows - 1), first_lane);
+        if (first == 0) wait_for_kernels_before();
+        float sums[kPartSums] = {};
+        part.multiply(token, sums);
+#pragma unroll
+        for (int j = 0; j < kPartSums; ++j)
+            shared.lanes[slot][first_lane + j * kWarpLanes] = sums[j];
+        __syncthreads();
+        if (warp < kAtOnce) {
+            float lanes[kLaneSums];
+#pragma unroll
+            for (int i = 0; i < kLaneSums; ++i)
+                lanes[i] = shared.lanes[warp][i * kWarpLanes + lane];
+            const float logit = sum_tree(lanes);
+            if (lane == 0 && first + warp < router.n_rows) shared.logits[first + warp] = logit;
+        }
+        __syncthreads();
+    }
+    // Phase 2: its choice.
+    const bool alone = gridDim.x == 1;
+    if (warp == 0) {
+        choose(shared, routing, t, lane, failed);
+        if (!alone) __threadfence();
+    }
+    __syncthreads();
+    // Phase 3: the groups.
+    if (alone) return group_one(shared, routing);
+    if (threadIdx.x == 0) {
+        shared.is_last = atomicAdd(routing.n_ended, 1U) == gridDim.x - 1;
+        if (shared.is_last) *routing.n_ended = 0;
+        __threadfence();
+    }
+    __syncthreads();
+    if (shared.is_last) group(shared, routing, static_cast<int>(gridDim.x) * routing.n_used);
+}
+
+template <Format kFormat>
+void launch(const BatchView& batch, const FloatsView& router, const ActivationsView& x,
+            const RoutingView& routing, Stream stream) {
+    launch_dependent("experts_route", experts_route_sm80<kFormat>,
+                     dim3(static_cast<unsigned>(batch.n_tokens)), kThreads, 0, stream, router, x,
+                     routing, batch.failed);
+}
+
+}  // namespace
+
+void launch_experts_route(const BatchView& batch, const FloatsView& router,
+                          const ActivationsView& x, const RoutingView& routing, Stream stream) {
+    ETALON_ASSERT(router.n_rows == routing.n_experts && routing.n_experts <= kExpertsMax);
+    ETALON_ASSERT(routing.n_used >= 1 && routing.n_used <= routing.n_experts);
+    ETALON_ASSERT(x.floats != nullptr && x.n_cols == router.n_cols);
+    switch (router.format) {
+        case Format::f32:
+            return launch<Format::f32>(batch, router, x, routing, stream);
+        case Format::f16:
+            return launch<Format::f16>(batch, router, x, routing, stream);
+        case Format::bf16:
+            return launch<Format::bf16>(batch, router, x, routing, stream);
+        default:
+            ETALON_ASSERT(false);
+    }
+}
+
+}  // namespace etalon::backend::cuda
