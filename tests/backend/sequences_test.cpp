@@ -49,7 +49,7 @@ class Matrices {
 };
 
 exact::Rotation rotation_of(Format format, int n) {
-    return format == Format::e8 ? exact::rotation_for(n) : exact::Rotation{n, 1, n, false};
+    return form_of(format) == kRowInt8 ? exact::rotation_for(n) : exact::Rotation{n, 1, n, false};
 }
 
 /// --- parts of a layer ---
@@ -331,6 +331,15 @@ void add_layers() {
                {1025, 1, -1, 2},
                {1026, 1, -1, 27}},
               "_chunks");
+    for (const int hidden : {2048, 5120}) {
+        add_stack({.n_layers = 3, .hidden = hidden, .format = Format::e4},
+                  {{0, 2}, {2, 1}, {3, 1}});
+    }
+    add_stack({.format = Format::e4, .biased = true}, usual);
+    add_stack({.format = Format::e4, .fill = Fill::bad}, {{0, 1}, {1, 2}, {3, 1}, {4, 1, 0}});
+    add_stack({.dim = 2048, .hidden = 14336, .n_heads = 16, .n_kv_heads = 4, .format = Format::e4},
+              {{0, 2}, {2, 1}, {3, 1}});
+    add_stack({.dim = 5120, .hidden = 2048, .format = Format::e4}, {{0, 2}, {2, 1}, {3, 1}});
     // What no kernel takes together.
     add_stack({.dim = 576, .hidden = 1536, .n_heads = 9, .n_kv_heads = 3, .head_dim = 64}, usual);
     add_stack({.dim = 1024, .hidden = 2048, .n_heads = 2, .n_kv_heads = 1, .head_dim = 64}, usual);
@@ -343,6 +352,8 @@ const bool kRegistered = [] {
     add_operation("QuantizeLinear", run_quantize_linear);
     add_operation("FeedForward", run_feed_forward);
     add_shape("FeedForward", run_feed_forward, {2, 512, 14336, Format::e8});
+    for (const int n_tokens : {65, 130, 300})
+        add_shape("FeedForward", run_feed_forward, {n_tokens, 1024, 2048, Format::e4});
     add_layers();
     return true;
 }();
