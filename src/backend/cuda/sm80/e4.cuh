@@ -91,6 +91,12 @@ struct E4Words {
     }
 };
 
+/// Shifts by products with a power of two: the pipe of shifts is the one that choices of bytes keep
+/// busy.
+__device__ inline std::uint32_t high_half(std::uint32_t word) {
+    return __dp2a_lo(word, 0x100U, 0U);
+}
+
 /// Where a lane reads the table.
 class E4Lookup {
   public:
@@ -101,9 +107,8 @@ class E4Lookup {
     /// The table row of chunk `chunk` for row l / 4 (kHigh 0) or l / 4 + 8 (1).
     template <int kHigh>
     __device__ uint4 row(std::uint32_t indices, int chunk) const {
-        const int from = 8 * chunk + 4 * kHigh;
-        const std::uint32_t moved =
-            from < kShift ? indices << (kShift - from) : indices >> (from - kShift);
+        constexpr std::uint32_t kFactor = kHigh == 0 ? 1U << kShift : 1U << (kShift - 4);
+        const std::uint32_t moved = __dp4a(indices, kFactor << (8 * chunk), 0U);
         return load_shared_16(address_ | (moved & 15U << kShift));
     }
 
@@ -124,9 +129,9 @@ struct E4Terms {
         for (int i = 0; i < 2; ++i) {
             const std::uint32_t low_bits = words[i] & 0x77777777U;
             base[2 * i] = static_cast<int>(permute(row.x, row.y, low_bits));
-            base[2 * i + 1] = static_cast<int>(permute(row.x, row.y, low_bits >> 16));
+            base[2 * i + 1] = static_cast<int>(permute(row.x, row.y, high_half(low_bits)));
             step[2 * i] = static_cast<int>(permute(row.z, row.w, words[i]));
-            step[2 * i + 1] = static_cast<int>(permute(row.z, row.w, words[i] >> 16));
+            step[2 * i + 1] = static_cast<int>(permute(row.z, row.w, high_half(words[i])));
         }
     }
     /// The weights, from a row of E4Form::bits.

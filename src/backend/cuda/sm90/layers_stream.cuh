@@ -144,15 +144,15 @@ struct E8Slots {
 #endif
 };
 
-/// A slot with up to four groups of a tile of 16 rows of E4, which stand together in memory.
+/// A slot with up to eight groups of a tile of 16 rows of E4, which stand together in memory.
 struct E4Slots {
     static constexpr int kRows = kE4TileRows;
-    static constexpr int kPartMax = 4 * kE4Columns;
-    static constexpr int kBytes = 4 * kE4GroupBytes;
-    static constexpr int kMax = 24;
-    static constexpr int kUnderWay = 6;  // as many bytes as of E8
-    static constexpr int kUnderWayBetween = 4;
-    static constexpr int kUnderWayAttention = 4;
+    static constexpr int kPartMax = 8 * kE4Columns;
+    static constexpr int kBytes = 8 * kE4GroupBytes;
+    static constexpr int kMax = 12;
+    static constexpr int kUnderWay = 2;
+    static constexpr int kUnderWayBetween = 1;
+    static constexpr int kUnderWayAttention = 1;
     static constexpr int kQkvUnit = kRows;
     using Table = E4Room;
     static_assert(kStep % kE4Columns == 0, "a part of a row is whole groups");
