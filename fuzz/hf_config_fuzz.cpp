@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "exact/rope.h"
-#include "weights/internal/e8_config.h"
+#include "weights/internal/etalon_config.h"
 #include "weights/internal/hf_config.h"
 
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A safetensors file, Etalon's own E8 file in it, and the tensors of Hugging Face: an Error, or a
-// model that can be used.
+// A safetensors file, Etalon's own E8 and E4 files in it, and the tensors of Hugging Face: an
+// Error, or a model that can be used.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "use_model.h"
-#include "weights/internal/e8_file.h"
+#include "weights/internal/etalon_file.h"
 #include "weights/internal/hf_model.h"
 #include "weights/internal/safetensors.h"
 
@@ -43,8 +43,8 @@ const weights::HfTexts& texts() {
 
 void use(std::span<const std::byte> bytes) {
     const auto file = weights::parse_safetensors(bytes, "input");
-    etalon::fuzz::use_model(weights::is_e8_file(file)
-                                ? weights::read_e8_model(file, "input")
+    etalon::fuzz::use_model(weights::is_etalon_file(file)
+                                ? weights::read_etalon_model(file, "input")
                                 : weights::read_hf_model(texts(), {{"input", file}}, "folder"));
 }
 

@@ -167,7 +167,7 @@ void measure_model(const BenchOptions& options, const weights::ModelFile& file, 
                         model::available_memory(*device));
     report.backend = std::string(device->name());
     report.memory = model::memory_plan(file, *device, room * (1 + options.streams), batch).text();
-    if (device->free_bytes()) {
+    if (device->free_bytes() && !file.files().empty()) {
         (void)measure_file(file.path().string());  // from here on both read it from the cache
         report.file_speed = measure_file(file.path().string());
     }
@@ -216,6 +216,10 @@ void measure_machine(const BenchOptions& options, Report& report) {
     report.integer_peak = backend::cuda_integer_peak(*card);
 }
 
+exact::Format format_of(const BenchOptions& options) {
+    return *exact::format_from_name(options.format);  // the command line allows e8 and e4
+}
+
 /// The synthetic model's file; removed with the object unless the user keeps it.
 class SyntheticFile {
   public:
@@ -224,7 +228,7 @@ class SyntheticFile {
         path_ = kept_ ? std::filesystem::path(options.keep)
                       : std::filesystem::path(folder == nullptr ? "/tmp" : folder) /
                             fmt::format("etalon-bench-{}.safetensors", ::getpid());
-        weights::write_synthetic_e8(options.synthetic, options.layers, path_);
+        weights::write_synthetic(options.synthetic, format_of(options), options.layers, path_);
     }
     ~SyntheticFile() {
         std::error_code ignored;  // nothing useful can be done about a file that cannot be removed
@@ -301,13 +305,19 @@ void bench(const BenchOptions& asked) {
         throw Error(ExitCode::usage, "one of MODEL and --synthetic is needed",
                     "etalon bench --help");
     }
+    // A card copies the weights, so that it needs no file of 47 or 123 GB, only one layer of it.
+    const bool in_memory = !options.synthetic.empty() && options.keep.empty() &&
+                           chosen_cuda(options.device).has_value();
     std::optional<SyntheticFile> synthetic;
-    if (!options.synthetic.empty()) synthetic.emplace(options);
+    if (!options.synthetic.empty() && !in_memory) synthetic.emplace(options);
     Report report;
     report.threads = threads_or_all(options.device.threads);
     {
-        const auto file = weights::ModelFile::open(synthetic ? synthetic->path() : options.model);
-        report.model = synthetic ? file.config().name : file.path().string();
+        const auto file =
+            in_memory ? weights::synthetic_in_memory(options.synthetic, format_of(options),
+                                                     options.layers)
+                      : weights::ModelFile::open(synthetic ? synthetic->path() : options.model);
+        report.model = options.synthetic.empty() ? file.path().string() : file.config().name;
         if (options.all_logits) return bench_all_logits(options, file, report.model);
         if (options.operations) return bench_operations(options, file, report);
         if (options.requests > 0) return bench_requests(options, file, report.model);
@@ -347,12 +357,16 @@ void add_bench(CLI::App& app) {
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
     add_device_options(*command, options->device);
-    command->add_option("--synthetic", options->synthetic, "random weights of a named shape")
+    command
+        ->add_option(
+            "--synthetic", options->synthetic,
+            "random weights of a named shape; without --keep a card gets them from memory, "
+            "one layer for all")
         ->check(CLI::IsMember(weights::synthetic_names()));
     command->add_option("--layers", options->layers, "of the synthetic model; 0: all of the shape")
         ->check(CLI::Range(0, 1024));
     command->add_option("--as", options->format, "format of the synthetic weights")
-        ->check(CLI::IsMember({"e8"}))
+        ->check(CLI::IsMember({"e8", "e4"}))
         ->capture_default_str();
     command->add_option("--keep", options->keep, "write the synthetic model here and keep it");
     command->add_flag("--operations", options->operations,

@@ -35,11 +35,14 @@ void print_plain(const BenchOptions& options, const Report& report) {
     const double bytes = report.generate.median * report.cost.bytes_read;
     print_field("memory", report.memory);
     if (report.load_speed > 0.0) {
-        print_field("loading", fmt::format("{:.1f} GB/s with the first token, {:.0f} % of {:.1f} "
-                                           "GB/s that the file is read with",
-                                           report.load_speed / kGiga,
-                                           kPercent * report.load_speed / report.file_speed,
-                                           report.file_speed / kGiga));
+        const std::string of_file =
+            report.file_speed > 0.0
+                ? fmt::format(", {:.0f} % of {:.1f} GB/s that the file is read with",
+                              kPercent * report.load_speed / report.file_speed,
+                              report.file_speed / kGiga)
+                : " from memory";
+        print_field("loading", fmt::format("{:.1f} GB/s with the first token{}",
+                                           report.load_speed / kGiga, of_file));
     }
     if (options.prompt > 0) {
         print_field("prompt", fmt::format("{:.1f} tokens/s ({:.1f}..{:.1f}, n={}), {} tokens",

@@ -54,8 +54,8 @@ struct Report {
     Rates generate;
     TokenCost cost;
     double read_speed = 0.0;  ///< bytes a second
-    double load_speed = 0.0;  ///< bytes of the file a second, to a card; 0: it is used in place
-    double file_speed = 0.0;  ///< what the same threads read of it from the cache or the disk
+    double load_speed = 0.0;  ///< bytes of the weights a second, to a card; 0: used in place
+    double file_speed = 0.0;  ///< what the same threads read of the file; 0: there is none
     std::optional<double> integer_peak;  ///< operations a second
 };
 

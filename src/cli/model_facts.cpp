@@ -20,6 +20,8 @@ const char* kind_name(weights::FileKind kind) {
             return "safetensors";
         case weights::FileKind::etalon_e8:
             return "etalon e8";
+        case weights::FileKind::etalon_e4:
+            return "etalon e4";
     }
     return "";
 }

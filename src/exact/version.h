@@ -4,7 +4,7 @@
 
 namespace etalon::exact {
 
-/// Two versions may differ in any bit. E8 files and payloads of answers name it.
+/// Two versions may differ in any bit. Etalon files and payloads of answers name it.
 inline constexpr int kArithmeticVersion = 2;
 
 }  // namespace etalon::exact

@@ -18,7 +18,7 @@
 #include "exact/rotate.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_file.h"
-#include "weights/internal/e8_file.h"
+#include "weights/internal/etalon_file.h"
 #include "weights/model_file.h"
 
 namespace etalon::weights {
@@ -197,7 +197,7 @@ class Import {
         : options_(options), file_(ModelFile::open(source)), pool_(options.n_threads) {
         const std::string name = printable(source.string());
         if (file_.rotated()) {
-            throw Error(ExitCode::invalid, fmt::format("{} is an E8 file already", name));
+            throw Error(ExitCode::invalid, fmt::format("{} is an Etalon file already", name));
         }
         check_tokenizer(file_.tokenizer(), name);
         for (const TensorShape& shape : model_tensors(file_.config())) {
@@ -226,14 +226,14 @@ class Import {
     }
 
     ImportResult run(const std::filesystem::path& destination) {
-        std::vector<E8Writer::Matrix> matrices;
+        std::vector<EtalonWriter::Matrix> matrices;
         for (const MatrixPlan& plan : matrices_)
             matrices.push_back({plan.name, plan.tensor->n_rows, plan.tensor->n_cols, plan.tiled});
-        std::vector<E8Writer::Vector> vectors;
+        std::vector<EtalonWriter::Vector> vectors;
         for (const Tensor* tensor : vectors_)
             vectors.push_back({tensor->name, tensor->n_cols});
-        E8Writer writer(destination, file_.config(), file_.tokenizer(), source_metadata(), matrices,
-                        vectors);
+        EtalonWriter writer(destination, file_.config(), file_.tokenizer(), source_metadata(),
+                            matrices, vectors);
         for (const MatrixPlan& plan : matrices_)
             write_matrix(plan, writer);
         for (const Tensor* tensor : vectors_)
@@ -267,7 +267,7 @@ class Import {
         return metadata;
     }
 
-    void write_matrix(const MatrixPlan& plan, E8Writer& writer) {
+    void write_matrix(const MatrixPlan& plan, EtalonWriter& writer) {
         const std::int64_t n_rows = plan.tensor->n_rows;
         const std::int64_t wave_rows = plan.strip_rows * kStripsThread * pool_.n_threads();
         for (std::int64_t first = 0; first < n_rows; first += wave_rows) {

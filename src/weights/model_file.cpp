@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "weights/internal/contents.h"
-#include "weights/internal/e8_file.h"
+#include "weights/internal/etalon_file.h"
 #include "weights/internal/hf_model.h"
 #include "weights/internal/limits.h"
 #include "weights/internal/safetensors.h"
@@ -22,6 +22,7 @@ struct ModelFile::Impl {
     fs::path path;
     std::vector<MappedFile> files;
     ModelContents contents;
+    std::shared_ptr<const void> storage;  ///< of a model in memory
     std::unordered_map<std::string_view, const Tensor*> by_name;
 };
 
@@ -75,8 +76,8 @@ Opened open_file(const fs::path& path, const FileCheck& check) {
     }
     if (!looks_like_safetensors(bytes)) refuse(name, "file", "is neither GGUF nor safetensors");
     SafetensorsFile safetensors = parse_safetensors(bytes, name);
-    if (is_e8_file(safetensors)) {
-        out.contents = read_e8_model(safetensors, name);
+    if (is_etalon_file(safetensors)) {
+        out.contents = read_etalon_model(safetensors, name);
         return out;
     }
     std::vector<Shard> shards;
@@ -113,6 +114,17 @@ ModelFile ModelFile::open(const fs::path& path, const FileCheck& check) {
         for (const MappedFile& map : impl->files)
             map.drop(0, map.bytes().size());
     });
+    for (const Tensor& tensor : impl->contents.tensors)
+        impl->by_name.emplace(tensor.name, &tensor);
+    return ModelFile(std::move(impl));
+}
+
+ModelFile ModelFile::in_memory(const std::string& name, ModelContents contents,
+                               std::shared_ptr<const void> storage) {
+    auto impl = std::make_unique<Impl>();
+    impl->path = name;
+    impl->contents = std::move(contents);
+    impl->storage = std::move(storage);
     for (const Tensor& tensor : impl->contents.tensors)
         impl->by_name.emplace(tensor.name, &tensor);
     return ModelFile(std::move(impl));

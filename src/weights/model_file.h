@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model file of any kind (GGUF, a folder or file of safetensors, Etalon's own E8) seen alike: a
+// A model file of any kind (GGUF, a folder or file of safetensors, Etalon's own) seen alike: a
 // configuration, a tokenizer, and tensors under the names of GGUF.
 #pragma once
 
@@ -20,6 +20,8 @@
 
 namespace etalon::weights {
 
+struct ModelContents;
+
 /// A tensor of one or two dimensions in a mapped file. Checked: the bytes lie inside the file and
 /// are exactly what format and shape need.
 struct Tensor {
@@ -36,7 +38,7 @@ struct Tensor {
 };
 
 /// What the file is; decides how the transformer quantises (spec ROT-1).
-enum class FileKind : std::uint8_t { gguf, safetensors, etalon_e8 };
+enum class FileKind : std::uint8_t { gguf, safetensors, etalon_e8, etalon_e4 };
 
 class ModelFile {
   public:
@@ -46,14 +48,21 @@ class ModelFile {
     /// read (admission.h). Errors: not_found, invalid, those of `check`.
     static ModelFile open(const std::filesystem::path& path, const FileCheck& check = {});
 
+    /// A model that is in no file, called `name` in messages; files() is empty. `storage` owns the
+    /// bytes of its tensors, which may share them. The contents are taken as they are.
+    static ModelFile in_memory(const std::string& name, ModelContents contents,
+                               std::shared_ptr<const void> storage);
+
     ModelFile(ModelFile&&) noexcept;
     ModelFile& operator=(ModelFile&&) noexcept;
     ~ModelFile();
 
     FileKind kind() const noexcept;
-    /// True when the linear weights are rotated on their input side (E8): the transformer then
+    /// True when the linear weights are rotated on their input side (E8, E4): the transformer then
     /// rotates activations and quantises them per row.
-    bool rotated() const noexcept { return kind() == FileKind::etalon_e8; }
+    bool rotated() const noexcept {
+        return kind() == FileKind::etalon_e8 || kind() == FileKind::etalon_e4;
+    }
     const ModelConfig& config() const noexcept;
     const text::TokenizerData& tokenizer() const noexcept;
     const std::filesystem::path& path() const noexcept;

@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "exact/rotate.h"
 #include "text/tokenizer_data.h"
-#include "weights/internal/e8_file.h"
+#include "weights/internal/etalon_file.h"
 #include "weights/model_config.h"
 
 namespace etalon::weights {
@@ -33,13 +33,14 @@ struct Shape {
     float rope_base;
 };
 
-constexpr std::array<Shape, 6> kShapes{{
+constexpr std::array<Shape, 7> kShapes{{
     {"smollm2-135m", 576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5F},
     {"llama-3.2-1b", 2048, 16, 32, 8, 64, 8192, 128256, 131072, 5e5F},
     {"mistral-7b", 4096, 32, 32, 8, 128, 14336, 32768, 32768, 1e6F},
     {"llama-3.1-8b", 4096, 32, 32, 8, 128, 14336, 128256, 131072, 5e5F},
-    {"mistral-nemo-12b", 5120, 40, 32, 8, 128, 14336, 131072, 131072, 1e6F},
+    {"nemo-12b", 5120, 40, 32, 8, 128, 14336, 131072, 131072, 1e6F},
     {"mistral-small-24b", 5120, 40, 32, 8, 128, 32768, 131072, 32768, 1e8F},
+    {"mistral-large-2", 12288, 88, 96, 8, 128, 28672, 32768, 131072, 1e6F},
 }};
 
 // Standard deviation of the weights of a layer before rotation, as models have it.
@@ -47,12 +48,21 @@ constexpr double kWeightDeviation = 0.02;
 // Root mean square of int8 that are spread evenly over [-127, 127].
 constexpr double kInt8Deviation = 73.3;
 
+/// Root mean square of E4 weights whose codes and indices are spread evenly.
+double e4_deviation() {
+    double sum = 0.0;
+    for (const auto& row : exact::kE4Table) {
+        for (const std::int8_t q : row)
+            sum += static_cast<double>(q) * q;
+    }
+    return std::sqrt(sum / 256);
+}
+
 /// Xorshift: eight bytes a step, far faster than a disk.
 class Generator {
   public:
     explicit Generator(std::uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15U + 1) {}
 
-    /// int8 in [-127, 127]; -128 is no weight (LIN-2) and becomes 0.
     void fill(std::span<std::byte> out) {
         for (std::size_t i = 0; i < out.size(); i += sizeof(state_)) {
             state_ ^= state_ << 13;
@@ -60,7 +70,6 @@ class Generator {
             state_ ^= state_ << 17;
             std::memcpy(out.data() + i, &state_, std::min(sizeof(state_), out.size() - i));
         }
-        std::replace(out.begin(), out.end(), std::byte{0x80}, std::byte{0});
     }
 
   private:
@@ -101,30 +110,90 @@ text::TokenizerData tokenizer_of(const ModelConfig& config) {
 // Tiles are made in pieces of about this size.
 constexpr std::int64_t kPieceBytes = 4 << 20;
 
-/// Row scales that keep activations of the size that real weights give them.
-float row_scale(const TensorShape& tensor) {
-    const bool rotated_input =
-        tensor.name.find("attn_output") == std::string::npos && tensor.name != kEmbeddingName;
-    const int block =
-        rotated_input ? exact::rotation_for(static_cast<int>(tensor.n_cols)).block : 1;
-    return static_cast<float>(kWeightDeviation / kInt8Deviation /
-                              std::sqrt(static_cast<double>(block)));
+/// Matrices as the file has them, and vectors. Their order is that of the file.
+struct Plan {
+    ModelConfig config;
+    std::vector<EtalonWriter::Matrix> matrices;
+    std::vector<EtalonWriter::Vector> vectors;
+};
+
+Plan plan_of(std::string_view name, exact::Format format, int n_layers) {
+    ETALON_ASSERT(format == exact::Format::e8 || format == exact::Format::e4);
+    Plan plan{config_of(name, n_layers), {}, {}};
+    for (const TensorShape& tensor : model_tensors(plan.config)) {
+        if (tensor.is_vector && tensor.is_optional) continue;  // no biases
+        if (tensor.is_vector) {
+            plan.vectors.push_back({tensor.name, tensor.n_cols});
+            continue;
+        }
+        const bool in_layer = tensor.name.rfind("blk.", 0) == 0;
+        plan.matrices.push_back({tensor.name, tensor.n_rows, tensor.n_cols,
+                                 tensor.name != kEmbeddingName,
+                                 in_layer ? format : exact::Format::e8});
+    }
+    const auto place = [](const EtalonWriter::Matrix& matrix) {
+        return !matrix.tiled ? 2 : matrix.format == exact::Format::e4 ? 1 : 0;
+    };
+    std::stable_sort(plan.matrices.begin(), plan.matrices.end(),
+                     [&](const auto& a, const auto& b) { return place(a) < place(b); });
+    return plan;
 }
 
-void write_matrix(const TensorShape& tensor, std::uint64_t seed, E8Writer& writer) {
+/// Row scales that keep activations of the size that real weights give them.
+float row_scale(const EtalonWriter::Matrix& matrix) {
+    const bool rotated_input = matrix.name.find("attn_output") == std::string::npos && matrix.tiled;
+    const int block =
+        rotated_input ? exact::rotation_for(static_cast<int>(matrix.n_cols)).block : 1;
+    const double deviation = matrix.format == exact::Format::e4 ? e4_deviation() : kInt8Deviation;
+    return static_cast<float>(kWeightDeviation / deviation / std::sqrt(static_cast<double>(block)));
+}
+
+/// Some rows of a matrix.
+struct Rows {
+    std::vector<std::byte> data;
+    std::vector<std::byte> indices;
+    std::vector<float> scales;
+};
+
+void make_rows(const EtalonWriter::Matrix& matrix, std::int64_t n_rows, Generator& generator,
+               Rows& rows) {
+    rows.scales.assign(static_cast<std::size_t>(n_rows), row_scale(matrix));
+    if (matrix.format == exact::Format::e4) {
+        const std::uint64_t n_lines = e4_lines(n_rows, matrix.n_cols);
+        rows.data.resize(n_lines * kE4LineBytes);
+        rows.indices.resize(n_lines * kE4LineIndexBytes);
+        generator.fill(rows.data);
+        generator.fill(rows.indices);
+        return;
+    }
+    rows.data.resize(matrix.tiled ? tile_bytes(n_rows, matrix.n_cols)
+                                  : static_cast<std::size_t>(n_rows * matrix.n_cols));
+    generator.fill(rows.data);
+    // -128 is no weight (LIN-2).
+    std::replace(rows.data.begin(), rows.data.end(), std::byte{0x80}, std::byte{0});
+}
+
+void write_matrix(const EtalonWriter::Matrix& matrix, std::uint64_t seed, EtalonWriter& writer) {
     Generator generator(seed);
     const std::int64_t step =
-        std::max<std::int64_t>(kPieceBytes / tensor.n_cols / kTileRows, 1) * kTileRows;
-    std::vector<std::byte> tiles;
-    for (std::int64_t row = 0; row < tensor.n_rows; row += step) {
-        const std::int64_t n_rows = std::min(step, tensor.n_rows - row);
-        const bool tiled = tensor.name != kEmbeddingName;
-        tiles.resize(tiled ? tile_bytes(n_rows, tensor.n_cols)
-                           : static_cast<std::size_t>(n_rows * tensor.n_cols));
-        generator.fill(tiles);
-        const std::vector<float> scales(static_cast<std::size_t>(n_rows), row_scale(tensor));
-        writer.add_rows(tiles, scales);
+        std::max<std::int64_t>(kPieceBytes / matrix.n_cols / kTileRows, 1) * kTileRows;
+    Rows rows;
+    for (std::int64_t row = 0; row < matrix.n_rows; row += step) {
+        make_rows(matrix, std::min(step, matrix.n_rows - row), generator, rows);
+        writer.add_rows(rows.data, rows.scales, rows.indices);
     }
+}
+
+/// The bytes of a model in memory, by name of the tensor. A map moves none of them.
+struct Storage {
+    std::map<std::string, Rows> matrices;
+    std::vector<float> ones;  ///< of every vector
+};
+
+/// "blk.0.attn_q.weight" for that tensor of every layer.
+std::string name_of_first(const std::string& name) {
+    const std::size_t begin = name.find('.') + 1;
+    return name.rfind("blk.", 0) == 0 ? "blk.0" + name.substr(name.find('.', begin)) : name;
 }
 
 }  // namespace
@@ -136,33 +205,46 @@ std::vector<std::string> synthetic_names() {
     return names;
 }
 
-void write_synthetic_e8(std::string_view name, int n_layers,
-                        const std::filesystem::path& destination) {
-    const ModelConfig config = config_of(name, n_layers);
-    std::vector<TensorShape> matrices;
-    std::vector<E8Writer::Matrix> matrix_headers;
-    std::vector<E8Writer::Vector> vectors;
-    for (const TensorShape& tensor : model_tensors(config)) {
-        if (tensor.is_vector && tensor.is_optional) continue;  // no biases
-        if (tensor.is_vector) {
-            vectors.push_back({tensor.name, tensor.n_cols});
-        } else {
-            matrices.push_back(tensor);
-        }
-    }
-    std::stable_partition(matrices.begin(), matrices.end(),
-                          [](const TensorShape& tensor) { return tensor.name != kEmbeddingName; });
-    for (const TensorShape& tensor : matrices) {
-        matrix_headers.push_back(
-            {tensor.name, tensor.n_rows, tensor.n_cols, tensor.name != kEmbeddingName});
-    }
-    E8Writer writer(destination, config, tokenizer_of(config),
-                    {{"source", "random weights of a generator"}}, matrix_headers, vectors);
-    for (std::size_t i = 0; i < matrices.size(); ++i)
-        write_matrix(matrices[i], i, writer);
-    for (const E8Writer::Vector& vector : vectors)
+void write_synthetic(std::string_view name, exact::Format format, int n_layers,
+                     const std::filesystem::path& destination) {
+    const Plan plan = plan_of(name, format, n_layers);
+    EtalonWriter writer(destination, plan.config, tokenizer_of(plan.config),
+                        {{"source", "random weights of a generator"}}, plan.matrices, plan.vectors);
+    for (std::size_t i = 0; i < plan.matrices.size(); ++i)
+        write_matrix(plan.matrices[i], i, writer);
+    for (const EtalonWriter::Vector& vector : plan.vectors)
         writer.add_vector(std::vector<float>(static_cast<std::size_t>(vector.size), 1.0F));
     (void)writer.finish();
+}
+
+ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers) {
+    const Plan plan = plan_of(name, format, n_layers);
+    const auto storage = std::make_shared<Storage>();
+    ModelContents contents;
+    contents.kind = format == exact::Format::e4 ? FileKind::etalon_e4 : FileKind::etalon_e8;
+    contents.config = plan.config;
+    contents.tokenizer = tokenizer_of(plan.config);
+    for (std::size_t i = 0; i < plan.matrices.size(); ++i) {
+        const EtalonWriter::Matrix& matrix = plan.matrices[i];
+        const auto [found, is_new] = storage->matrices.try_emplace(name_of_first(matrix.name));
+        Rows& rows = found->second;
+        Generator generator(i);
+        if (is_new) make_rows(matrix, matrix.n_rows, generator, rows);
+        contents.tensors.push_back({matrix.name, matrix.format, matrix.n_rows, matrix.n_cols,
+                                    rows.data, std::as_bytes(std::span(rows.scales)),
+                                    rows.indices});
+    }
+    std::int64_t longest = 0;
+    for (const EtalonWriter::Vector& vector : plan.vectors)
+        longest = std::max(longest, vector.size);
+    storage->ones.assign(static_cast<std::size_t>(longest), 1.0F);
+    for (const EtalonWriter::Vector& vector : plan.vectors) {
+        const auto ones = std::span(storage->ones).first(static_cast<std::size_t>(vector.size));
+        contents.tensors.push_back(
+            {vector.name, exact::Format::f32, 1, vector.size, std::as_bytes(ones), {}});
+    }
+    check_tensors(contents, std::string(name));
+    return ModelFile::in_memory(std::string(name), std::move(contents), storage);
 }
 
 }  // namespace etalon::weights

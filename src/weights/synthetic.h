@@ -8,14 +8,24 @@
 #include <string_view>
 #include <vector>
 
+#include "exact/formats.h"
+#include "weights/model_file.h"
+
 namespace etalon::weights {
 
 /// "mistral-7b", "llama-3.1-8b", ...
 std::vector<std::string> synthetic_names();
 
-/// Writes an E8 file of the shape `name` with `n_layers` layers (0: as many as the shape has). The
-/// bytes depend on name and layers alone. Errors: usage (unknown name), failure (cannot write).
-void write_synthetic_e8(std::string_view name, int n_layers,
-                        const std::filesystem::path& destination);
+/// Writes an Etalon file of the shape `name` with `n_layers` layers (0: as many as the shape has)
+/// in `format`, e8 or e4. The bytes depend on these three alone. Errors: usage (unknown name),
+/// failure (cannot write).
+void write_synthetic(std::string_view name, exact::Format format, int n_layers,
+                     const std::filesystem::path& destination);
+
+/// The same shape without a file: every layer has the bytes that the first has in the file. For
+/// devices that copy the weights, each to its own place. One that reads them in place would find
+/// the one layer in its caches and look faster than it is: it needs the file. Errors: usage
+/// (unknown name).
+ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers);
 
 }  // namespace etalon::weights

@@ -2,6 +2,7 @@
 // Linear layers and logits of every format (LIN-1 to LIN-7, RES-1, FMT-1 to FMT-17).
 #include <array>
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 #include <string>
 #include <vector>
 
@@ -266,6 +267,38 @@ void add_logits() {
                      [shape](Backend& backend, Random& random, Outcome& outcome) {
                          run_logits_case(shape, backend, random, outcome);
                      });
+        }
+    }
+}
+
+/// Where layouts.md says that row r, column k stands: each column met alone, by the reference.
+TEST(E4Layout, FMT_17_rows_and_columns_stand_where_the_page_says) {
+    constexpr int kRows = 22;
+    constexpr int kColumns = 96;
+    Random random(17);
+    const auto owned = random_matrix(random, Format::e4, kRows, kColumns, Weights::usual);
+    const weights::Tensor* tensor = &owned->tensor;
+    const auto backend = make_exact_backend(1);
+    const auto w = backend->load_linear({&tensor, 1}, {});
+    std::vector<float> v(std::size_t{kColumns} * kColumns);
+    for (std::size_t k = 0; k < kColumns; ++k)
+        v[k * kColumns + k] = 127.0F;  // q = 127, a = 1 (QNT-2)
+    const auto x = backend->make_activations(kColumns, kColumns, kRowInt8);
+    OwnedBatch batch(kColumns);
+    backend->quantize(batch.view(), *uploaded(*backend, v), *x);
+    const auto y = backend->make_floats(std::size_t{kColumns} * kRows);
+    backend->linear(batch.view(), *x, *w, Store::replace, *y);
+    const auto nibble = [](std::byte byte, bool high) {
+        return std::to_integer<std::size_t>(high ? byte >> 4 : byte & std::byte{15});
+    };
+    for (std::size_t k = 0; k < kColumns; ++k) {
+        for (std::size_t r = 0; r < kRows; ++r) {
+            const std::size_t line = r / 4 * (kColumns / 32) + k / 32;
+            const bool high = k % 32 >= 16;
+            const std::size_t index = nibble(tensor->indices[line * 4 + r % 4], high);
+            const std::size_t code = nibble(tensor->data[line * 64 + r % 4 * 16 + k % 16], high);
+            const auto q = static_cast<float>(exact::kE4Table[index][code]);
+            EXPECT_EQ(y->data()[k * kRows + r], q * 127.0F * owned->scales[r]) << r << ", " << k;
         }
     }
 }

@@ -139,15 +139,18 @@ void add_shape(const char* subject, Run run, const Shape& shape) {
 }
 
 void add_operation(const char* subject, Run run) {
-    for (const int n_tokens : {1, 2, 3, 4, 5, 6, 7, 8, 9, 33, 130, 257})
-        add_shape(subject, run, {n_tokens, 1024, 192, Format::e8});
-    for (const int dim : {64, 576, 1000, 2048, 4096, 5120}) {
-        for (const int n_tokens : {1, 2, 7})
-            add_shape(subject, run, {n_tokens, dim, 64, Format::e8, Fill::usual, dim == 2048});
-    }
-    for (const Fill fill : kFills) {
-        add_shape(subject, run, {2, 1024, 96, Format::e8, fill});
-        add_shape(subject, run, {9, 2048, 32, Format::e8, fill});
+    for (const Format format : {Format::e8, Format::e4}) {
+        for (const int n_tokens : {1, 2, 3, 4, 5, 6, 7, 8, 9, 33, 130, 257})
+            add_shape(subject, run, {n_tokens, 1024, 192, format});
+        for (const int dim : {64, 576, 1000, 2048, 4096, 5120}) {
+            if (dim % exact::format_info(format).block_elements != 0) continue;
+            for (const int n_tokens : {1, 2, 7})
+                add_shape(subject, run, {n_tokens, dim, 64, format, Fill::usual, dim == 2048});
+        }
+        for (const Fill fill : kFills) {
+            add_shape(subject, run, {2, 1024, 96, format, fill});
+            add_shape(subject, run, {9, 2048, 32, format, fill});
+        }
     }
     for (const Format format : {Format::q8_0, Format::bf16})
         add_shape(subject, run, {2, 256, 64, format});
@@ -301,60 +304,58 @@ void add_stack(const Stack& shape, const std::vector<Part>& parts, const char* m
              });
 }
 
-void add_layers() {
-    // The first token, the second, some at once, further ones alone, by twos, in two sequences.
-    const std::vector<Part> usual{{0, 1},  {1, 1},     {2, 9},     {11, 1},
-                                  {12, 2}, {14, 1, 0}, {15, 3, 1}, {18, 1}};
-    add_stack({.n_layers = 3}, {{0, 2}, {2, 1}, {3, 1}});
-    add_stack({}, usual);
-    add_stack({.biased = true}, usual);
-    add_stack({.pairing = exact::RopePairing::halves}, {{0, 2}, {2, 1}, {3, 1}});
-    add_stack({.dim = 2048, .hidden = 5120, .n_heads = 16, .n_kv_heads = 4},
-              {{0, 2}, {2, 1}, {3, 1}});
-    add_stack({.dim = 1024, .hidden = 14336, .n_heads = 8, .n_kv_heads = 1},
-              {{0, 2}, {2, 1}, {3, 1}});
-    add_stack({.dim = 4096, .hidden = 4096, .n_heads = 8, .n_kv_heads = 8},
-              {{0, 2}, {2, 1}, {3, 1}});
-    add_stack({.dim = 5120, .hidden = 2048}, {{0, 2}, {2, 1}, {3, 1}});
+/// The first token, the second, some at once, further ones alone, by twos, in two sequences.
+const std::vector<Part> kUsual{{0, 1},  {1, 1},     {2, 9},     {11, 1},
+                               {12, 2}, {14, 1, 0}, {15, 3, 1}, {18, 1}};
+
+void add_layers(Format format) {
+    const auto add = [&](Stack shape, const std::vector<Part>& parts, const char* more = "") {
+        shape.format = format;
+        add_stack(shape, parts, more);
+    };
+    add({.n_layers = 3}, {{0, 2}, {2, 1}, {3, 1}});
+    add({}, kUsual);
+    add({.biased = true}, kUsual);
+    add({.pairing = exact::RopePairing::halves}, {{0, 2}, {2, 1}, {3, 1}});
+    add({.dim = 2048, .hidden = 5120, .n_heads = 16, .n_kv_heads = 4}, {{0, 2}, {2, 1}, {3, 1}});
+    add({.dim = 1024, .hidden = 14336, .n_heads = 8, .n_kv_heads = 1}, {{0, 2}, {2, 1}, {3, 1}});
+    add({.dim = 4096, .hidden = 4096, .n_heads = 8, .n_kv_heads = 8}, {{0, 2}, {2, 1}, {3, 1}});
+    add({.dim = 5120, .hidden = 2048}, {{0, 2}, {2, 1}, {3, 1}});
     for (const Fill fill : kFills)
-        add_stack({.fill = fill}, {{0, 1}, {1, 2}, {3, 1}, {4, 1, 0}, {5, 1}});
+        add({.fill = fill}, {{0, 1}, {1, 2}, {3, 1}, {4, 1, 0}, {5, 1}});
     // On both sides of a page, with and without a window that starts inside of one, and of a chunk.
-    add_stack({},
-              {{0, 62}, {62, 1}, {63, 1}, {64, 1}, {65, 1, -1, 40}, {66, 66}, {132, 1}, {133, 2}},
-              "_pages");
-    add_stack({},
-              {{1000, 20, -1, 1},
-               {1020, 1, -1, 21},
-               {1021, 2, -1, 22},
-               {1023, 1, -1, 24},
-               {1024, 1, -1, 25},
-               {1025, 1, -1, 2},
-               {1026, 1, -1, 27}},
-              "_chunks");
-    for (const int hidden : {2048, 5120}) {
-        add_stack({.n_layers = 3, .hidden = hidden, .format = Format::e4},
-                  {{0, 2}, {2, 1}, {3, 1}});
-    }
-    add_stack({.format = Format::e4, .biased = true}, usual);
-    add_stack({.format = Format::e4, .fill = Fill::bad}, {{0, 1}, {1, 2}, {3, 1}, {4, 1, 0}});
-    add_stack({.dim = 2048, .hidden = 14336, .n_heads = 16, .n_kv_heads = 4, .format = Format::e4},
-              {{0, 2}, {2, 1}, {3, 1}});
-    add_stack({.dim = 5120, .hidden = 2048, .format = Format::e4}, {{0, 2}, {2, 1}, {3, 1}});
+    add({}, {{0, 62}, {62, 1}, {63, 1}, {64, 1}, {65, 1, -1, 40}, {66, 66}, {132, 1}, {133, 2}},
+        "_pages");
+    add({},
+        {{1000, 20, -1, 1},
+         {1020, 1, -1, 21},
+         {1021, 2, -1, 22},
+         {1023, 1, -1, 24},
+         {1024, 1, -1, 25},
+         {1025, 1, -1, 2},
+         {1026, 1, -1, 27}},
+        "_chunks");
     // What no kernel takes together.
-    add_stack({.dim = 576, .hidden = 1536, .n_heads = 9, .n_kv_heads = 3, .head_dim = 64}, usual);
-    add_stack({.dim = 1024, .hidden = 2048, .n_heads = 2, .n_kv_heads = 1, .head_dim = 64}, usual);
+    add({.dim = 576, .hidden = 1536, .n_heads = 9, .n_kv_heads = 3, .head_dim = 64}, kUsual);
+    add({.dim = 1024, .hidden = 2048, .n_heads = 2, .n_kv_heads = 1, .head_dim = 64}, kUsual);
+}
+
+void add_layers_of_blocks() {
     add_stack({.dim = 256, .hidden = 512, .n_heads = 2, .n_kv_heads = 2, .format = Format::q8_0},
-              usual);
+              kUsual);
 }
 
 const bool kRegistered = [] {
     add_operation("NormLinear", run_norm_linear);
     add_operation("QuantizeLinear", run_quantize_linear);
     add_operation("FeedForward", run_feed_forward);
-    add_shape("FeedForward", run_feed_forward, {2, 512, 14336, Format::e8});
-    for (const int n_tokens : {65, 130, 300})
+    for (const Format format : {Format::e8, Format::e4}) {
+        add_shape("FeedForward", run_feed_forward, {2, 512, 14336, format});
+        add_layers(format);
+    }
+    for (const int n_tokens : {65, 130, 300})  // E4 that becomes E8, with SwiGLU in the product
         add_shape("FeedForward", run_feed_forward, {n_tokens, 1024, 2048, Format::e4});
-    add_layers();
+    add_layers_of_blocks();
     return true;
 }();
 

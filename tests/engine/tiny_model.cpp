@@ -16,7 +16,7 @@
 #include "backend/cuda/cuda.h"
 #include "text/internal/vocabulary.h"
 #include "weights/internal/contents.h"
-#include "weights/internal/e8_file.h"
+#include "weights/internal/etalon_file.h"
 
 namespace etalon::engine {
 
@@ -51,7 +51,7 @@ double deviation(const weights::TensorShape& tensor) {
 }
 
 void write_matrix(const weights::TensorShape& tensor, std::mt19937& random,
-                  weights::E8Writer& writer) {
+                  weights::EtalonWriter& writer) {
     const bool tiled = tensor.name != weights::kEmbeddingName;
     std::vector<std::byte> bytes(tiled ? weights::tile_bytes(tensor.n_rows, tensor.n_cols)
                                        : static_cast<std::size_t>(tensor.n_rows * tensor.n_cols));
@@ -95,7 +95,7 @@ text::TokenizerData tiny_tokenizer_data() {
 void write_tiny(const std::filesystem::path& path, const text::TokenizerData& tokenizer) {
     const weights::ModelConfig config = tiny_config();
     std::vector<weights::TensorShape> matrices;
-    std::vector<weights::E8Writer::Vector> vectors;
+    std::vector<weights::EtalonWriter::Vector> vectors;
     for (const weights::TensorShape& tensor : weights::model_tensors(config)) {
         if (!tensor.is_vector) matrices.push_back(tensor);
         if (tensor.is_vector && !tensor.is_optional)
@@ -104,17 +104,17 @@ void write_tiny(const std::filesystem::path& path, const text::TokenizerData& to
     std::stable_partition(matrices.begin(), matrices.end(), [](const auto& tensor) {
         return tensor.name != weights::kEmbeddingName;
     });
-    std::vector<weights::E8Writer::Matrix> headers;
+    std::vector<weights::EtalonWriter::Matrix> headers;
     for (const weights::TensorShape& tensor : matrices) {
         headers.push_back(
             {tensor.name, tensor.n_rows, tensor.n_cols, tensor.name != weights::kEmbeddingName});
     }
-    weights::E8Writer writer(path, config, tokenizer, {{"source", "a generator"}}, headers,
-                             vectors);
+    weights::EtalonWriter writer(path, config, tokenizer, {{"source", "a generator"}}, headers,
+                                 vectors);
     std::mt19937 random(20240229);
     for (const weights::TensorShape& tensor : matrices)
         write_matrix(tensor, random, writer);
-    for (const weights::E8Writer::Vector& vector : vectors)
+    for (const weights::EtalonWriter::Vector& vector : vectors)
         writer.add_vector(std::vector<float>(static_cast<std::size_t>(vector.size), 1.0F));
     (void)writer.finish();
 }

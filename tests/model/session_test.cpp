@@ -109,7 +109,7 @@ TEST_F(SessionTest, available_memory_is_more_than_nothing) {
     EXPECT_GT(available_memory(), std::uint64_t{1} << 20);
 }
 
-TEST_F(SessionTest, IMP_1_an_e8_file_without_a_head_is_refused) {  // IMP-1
+TEST_F(SessionTest, IMP_1_an_etalon_file_without_a_head_is_refused) {  // IMP-1
     tiny::Options options;
     options.own_head = false;
     for (const int vocab_size : {200, 208}) {  // the rows of whole tiles too

@@ -2,6 +2,7 @@
 // Writers of tiny model files.
 #include "model/tiny_model.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -15,7 +16,7 @@
 #include "backend/tensors.h"
 #include "base/error.h"
 #include "weights/internal/contents.h"
-#include "weights/internal/e8_file.h"
+#include "weights/internal/etalon_file.h"
 
 namespace etalon::model::tiny {
 
@@ -177,6 +178,43 @@ std::unique_ptr<TemporaryModel> opened(std::unique_ptr<TemporaryFile> on_disk) {
     return std::make_unique<TemporaryModel>(TemporaryModel{std::move(on_disk), std::move(model)});
 }
 
+/// Matrices of the layers are of `format`, e8 or e4.
+std::unique_ptr<TemporaryModel> make_etalon(Format format, const weights::ModelConfig& config,
+                                            const Options& options) {
+    std::vector<weights::EtalonWriter::Matrix> matrices;
+    std::vector<TensorShape> shapes = weights::model_tensors(config);
+    std::erase_if(shapes, [&](const TensorShape& shape) { return !is_wanted(shape, options); });
+    std::vector<weights::EtalonWriter::Vector> vectors;
+    for (const TensorShape& shape : shapes) {
+        if (shape.is_vector) {
+            vectors.push_back({shape.name, shape.n_cols});
+        } else if (shape.name != weights::kEmbeddingName) {
+            matrices.push_back({shape.name, shape.n_rows, shape.n_cols, true,
+                                shape.name.rfind("blk.", 0) == 0 ? format : Format::e8});
+        }
+    }
+    std::stable_partition(matrices.begin(), matrices.end(),
+                          [](const auto& matrix) { return matrix.format == Format::e8; });
+    matrices.push_back(
+        {std::string(weights::kEmbeddingName), config.vocab_size, config.dim, false});
+    auto on_disk = std::make_unique<TemporaryFile>(".safetensors");
+    Random random(kSeed);
+    weights::EtalonWriter writer(on_disk->path(), config, tokenizer_of(config.vocab_size), {},
+                                 matrices, vectors);
+    for (const auto& matrix : matrices) {
+        const auto make = matrix.tiled ? backend::conformance::random_matrix
+                                       : backend::conformance::random_embedding;
+        const auto tensor = make(random, matrix.format, static_cast<int>(matrix.n_rows),
+                                 static_cast<int>(matrix.n_cols), Weights::model);
+        writer.add_rows(tensor->data, tensor->scales, tensor->indices);
+    }
+    for (const TensorShape& shape : shapes) {
+        if (shape.is_vector) writer.add_vector(vector_of(random, shape, options));
+    }
+    (void)writer.finish();
+    return opened(std::move(on_disk));
+}
+
 }  // namespace
 
 weights::ModelConfig config() {
@@ -205,40 +243,18 @@ TemporaryFile::~TemporaryFile() {
     std::filesystem::remove(path_, ignored);
 }
 
-std::unique_ptr<TemporaryModel> make_e8(const weights::ModelConfig& config, Options options) {
-    std::vector<weights::E8Writer::Matrix> matrices;
-    std::vector<TensorShape> shapes = weights::model_tensors(config);
-    std::erase_if(shapes, [&](const TensorShape& shape) { return !is_wanted(shape, options); });
-    std::vector<weights::E8Writer::Vector> vectors;
-    for (const TensorShape& shape : shapes) {
-        if (shape.is_vector) {
-            vectors.push_back({shape.name, shape.n_cols});
-        } else if (shape.name != weights::kEmbeddingName) {
-            matrices.push_back({shape.name, shape.n_rows, shape.n_cols, true});
-        }
-    }
-    matrices.push_back(
-        {std::string(weights::kEmbeddingName), config.vocab_size, config.dim, false});
-    auto on_disk = std::make_unique<TemporaryFile>(".safetensors");
-    Random random(kSeed);
-    weights::E8Writer writer(on_disk->path(), config, tokenizer_of(config.vocab_size), {}, matrices,
-                             vectors);
-    for (const auto& matrix : matrices) {
-        const auto make = matrix.tiled ? backend::conformance::random_matrix
-                                       : backend::conformance::random_embedding;
-        const auto tensor = make(random, Format::e8, static_cast<int>(matrix.n_rows),
-                                 static_cast<int>(matrix.n_cols), Weights::model);
-        writer.add_rows(tensor->data, tensor->scales);
-    }
-    for (const TensorShape& shape : shapes) {
-        if (shape.is_vector) writer.add_vector(vector_of(random, shape, options));
-    }
-    (void)writer.finish();
-    return opened(std::move(on_disk));
+std::unique_ptr<TemporaryModel> make_e8(const weights::ModelConfig& config,
+                                        const Options& options) {
+    return make_etalon(Format::e8, config, options);
+}
+
+std::unique_ptr<TemporaryModel> make_e4(const weights::ModelConfig& config,
+                                        const Options& options) {
+    return make_etalon(Format::e4, config, options);
 }
 
 std::unique_ptr<TemporaryModel> make_gguf(const weights::ModelConfig& config,
-                                          const FormatOf& format_of, Options options) {
+                                          const FormatOf& format_of, const Options& options) {
     const std::vector<Entry> entries = gguf_entries(config, format_of, options);
     GgufBytes pairs;
     add_pairs(config, pairs);

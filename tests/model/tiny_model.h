@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Model files of a few hundred kilobytes with random weights: E8, and GGUF of any formats.
+// Model files of a few hundred kilobytes with random weights: E8, E4, and GGUF of any formats.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ weights::ModelConfig config();
 
 struct Options {
     std::vector<std::string> biased{};  ///< matrices of a layer with a bias: "attn_q", ...
-    bool own_head = true;               ///< output.weight; else the embedding is the head (no E8)
+    bool own_head = true;               ///< output.weight; else the embedding is the head (GGUF)
     float norm_weight = 1.0F;           ///< norm weights are near it
 };
 
@@ -46,11 +46,14 @@ struct TemporaryModel {
     const weights::ModelFile& file() const noexcept { return model; }
 };
 
-std::unique_ptr<TemporaryModel> make_e8(const weights::ModelConfig& config, Options options = {});
+std::unique_ptr<TemporaryModel> make_e8(const weights::ModelConfig& config,
+                                        const Options& options = {});
+std::unique_ptr<TemporaryModel> make_e4(const weights::ModelConfig& config,
+                                        const Options& options = {});
 
 /// The format of each matrix by its name, as "blk.0.attn_v.weight".
 using FormatOf = std::function<exact::Format(const std::string& name)>;
 std::unique_ptr<TemporaryModel> make_gguf(const weights::ModelConfig& config,
-                                          const FormatOf& format_of, Options options = {});
+                                          const FormatOf& format_of, const Options& options = {});
 
 }  // namespace etalon::model::tiny

@@ -15,8 +15,10 @@
 #include "backend/conformance.h"
 #include "backend/cuda/cuda.h"
 #include "exact/attention.h"
+#include "model/memory.h"
 #include "model/session.h"
 #include "model/tiny_model.h"
+#include "weights/synthetic.h"
 
 namespace etalon::model {
 namespace {
@@ -48,6 +50,8 @@ const weights::ModelFile& model_file(const std::string& name) {
     weights::ModelConfig config = tiny::config();
     if (name == "e8") {
         model = tiny::make_e8(config);
+    } else if (name == "e4") {
+        model = tiny::make_e4(config, {{"attn_q", "attn_k", "attn_v", "ffn_down"}});
     } else if (name == "e8_window") {
         config.sliding_window = 70;
         config.rope.pairing = exact::RopePairing::halves;
@@ -234,9 +238,23 @@ TEST_P(TransformerTest, sequences_of_one_batch_are_as_alone) {
     }
 }
 
+TEST(Synthetic, one_layer_in_memory_computes_as_in_the_file) {
+    constexpr const char* kShape = "smollm2-135m";
+    const tiny::TemporaryFile on_disk(".safetensors");
+    weights::write_synthetic(kShape, Format::e4, 1, on_disk.path());
+    const auto file = weights::ModelFile::open(on_disk.path());
+    const auto memory = weights::synthetic_in_memory(kShape, Format::e4, 1);
+    const auto backend = backend::make_cpu_backend(backend::choose_isa(nullptr), 2);
+    Transformer of_file(file, *backend, 8);
+    Transformer of_memory(memory, *backend, 8);
+    const Tokens tokens = random_tokens(1, 5);
+    EXPECT_EQ(run(of_memory, tokens, 0), run(of_file, tokens, 0));
+    EXPECT_EQ(needed_memory(memory, *backend, 64, 8), needed_memory(file, *backend, 64, 8));
+}
+
 std::vector<Setup> setups() {
     std::vector<Setup> all;
-    for (const char* model : {"e8", "e8_window", "q8_0_tied", "mixed"}) {
+    for (const char* model : {"e8", "e8_window", "e4", "q8_0_tied", "mixed"}) {
         all.push_back({model, false});
         all.push_back({model, true});
     }

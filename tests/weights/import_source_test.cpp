@@ -134,7 +134,7 @@ TEST(ImportSource, what_cannot_be_imported) {
     }
     const auto second = folder.path() / "second.safetensors";
     expect_refused([&] { return import_e8(destination, second, {}); },
-                   {"out.safetensors", "is an E8 file already"});
+                   {"out.safetensors", "is an Etalon file already"});
     // A vocabulary of which no tokenizer can be made.
     auto data = text::small_byte_bpe();
     data.merges.emplace_back("q", "q");

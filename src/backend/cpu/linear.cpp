@@ -44,10 +44,11 @@ struct Part {
     ActivationForm form = kRowInt8;
     std::size_t first_row = 0;  ///< in the stack
     std::size_t n_rows = 0;
-    std::size_t unit_rows = 0;          ///< rows of one task
-    std::span<const std::byte> mapped;  ///< e8: tiles; floating: rows
-    AlignedVector<std::byte> records;   ///< blocked
-    AlignedVector<float> d;             ///< e8: [n_rows, up to a whole tile]
+    std::size_t unit_rows = 0;           ///< rows of one task
+    std::span<const std::byte> mapped;   ///< e8: tiles; e4: lines; floating: rows
+    std::span<const std::byte> indices;  ///< e4
+    AlignedVector<std::byte> records;    ///< blocked
+    AlignedVector<float> d;              ///< e8, e4: [n_rows, up to a whole tile]
 };
 
 /// Rows [row, row + part.unit_rows) of a part: what one task multiplies.
@@ -61,14 +62,22 @@ struct CpuLinear final : LinearWeights {
     AlignedVector<float> bias;
     std::vector<Unit> units;
     const LinearKernels* kernels = nullptr;  ///< whose layout the records have
+    bool has_e8 = false;
+    bool has_e4 = false;
 };
 
-void load_e8(const weights::Tensor& tensor, const LinearKernels& kernels, Part& part) {
+void load_mapped(const weights::Tensor& tensor, const LinearKernels& kernels, Part& part) {
     const std::size_t n_tiles = (part.n_rows + kE8TileRows - 1) / kE8TileRows;
-    ETALON_ASSERT(tensor.n_cols % 4 == 0 && sz(tensor.n_cols) <= exact::kLinearKMax);
-    ETALON_ASSERT(tensor.data.size() == n_tiles * kE8TileRows * sz(tensor.n_cols));
+    const std::size_t n_weights = n_tiles * kE8TileRows * sz(tensor.n_cols);
+    const bool e4 = tensor.format == Format::e4;
+    ETALON_ASSERT(e4 || tensor.format == Format::e8);
+    ETALON_ASSERT(sz(tensor.n_cols) % (e4 ? kE4LineColumns : 4) == 0);
+    ETALON_ASSERT(sz(tensor.n_cols) <= exact::kLinearKMax);
+    ETALON_ASSERT(tensor.data.size() == (e4 ? n_weights / 2 : n_weights));
+    ETALON_ASSERT(tensor.indices.size() == (e4 ? n_weights / 32 : 0));
     ETALON_ASSERT(tensor.scales.size() == part.n_rows * sizeof(float));
     part.mapped = tensor.data;
+    part.indices = tensor.indices;
     part.d.resize(n_tiles * kE8TileRows);
     std::memcpy(part.d.data(), tensor.scales.data(), tensor.scales.size());
     part.unit_rows = sz(kernels.e8_tiles) * kE8TileRows;
@@ -120,14 +129,14 @@ void widen_quad(const std::int8_t* q, std::int8_t* out) noexcept {
     std::memcpy(out, wide, sizeof(wide));
 }
 
-void pack_rows(const CpuActivations& x, std::span<const std::int32_t> rows, const TokenGroup& group,
-               std::size_t quad_bytes, LinearPanels& panels) {
+void pack_quads(const CpuActivations& x, std::span<const std::int32_t> rows,
+                const TokenGroup& group, std::size_t quad_bytes, LinearPanels& panels) {
     const std::size_t k = sz(x.n_cols);
     const std::size_t n = sz(group.n);
     std::int8_t* panel = panels.rows.data() + sz(group.first) * (k / 4) * quad_bytes;
     for (std::size_t t = 0; t < n; ++t) {
-        const std::size_t token = token_of(rows, group.first + static_cast<int>(t));
-        const std::int8_t* q = x.row_q.data() + token * k;
+        const std::int8_t* q =
+            x.row_q.data() + token_of(rows, group.first + static_cast<int>(t)) * k;
         for (std::size_t quad = 0; quad < k / 4; ++quad) {
             std::int8_t* to = panel + (quad * n + t) * quad_bytes;
             if (quad_bytes == 4) {
@@ -136,11 +145,36 @@ void pack_rows(const CpuActivations& x, std::span<const std::int32_t> rows, cons
                 widen_quad(q + 4 * quad, to);
             }
         }
+    }
+}
+
+void pack_runs(const CpuActivations& x, std::span<const std::int32_t> rows, const TokenGroup& group,
+               LinearPanels& panels) {
+    const std::size_t k = sz(x.n_cols);
+    const std::size_t n = sz(group.n);
+    std::int8_t* panel = panels.runs.data() + sz(group.first) * k;
+    for (std::size_t t = 0; t < n; ++t) {
+        const std::int8_t* q =
+            x.row_q.data() + token_of(rows, group.first + static_cast<int>(t)) * k;
+        for (std::size_t run = 0; run < k / kE4LineColumns; ++run) {
+            std::memcpy(panel + (run * n + t) * kE4LineColumns, q + run * kE4LineColumns,
+                        kE4LineColumns);
+        }
+    }
+}
+
+/// Scales and sums of tokens, which all panels of rows share.
+void pack_scales(const CpuActivations& x, std::span<const std::int32_t> rows,
+                 const TokenGroup& group, LinearPanels& panels) {
+    const std::size_t k = sz(x.n_cols);
+    for (int index = group.first; index < group.first + group.n; ++index) {
+        const std::size_t token = token_of(rows, index);
+        const std::int8_t* q = x.row_q.data() + token * k;
         std::int32_t sum = 0;
         for (std::size_t i = 0; i < k; ++i)
             sum += q[i];
-        panels.row_sums[sz(group.first) + t] = sum;
-        panels.row_scales[sz(group.first) + t] = x.row_scales[token];
+        panels.row_sums[sz(index)] = sum;
+        panels.row_scales[sz(index)] = x.row_scales[token];
     }
 }
 
@@ -163,24 +197,52 @@ void pack_blocks(const CpuActivations& x, std::span<const std::int32_t> rows,
     }
 }
 
-void pack(const CpuActivations& x, std::span<const std::int32_t> rows, int n_tokens, unsigned forms,
-          const LinearKernels& kernels, ThreadPool& pool, LinearPanels& panels) {
+/// Whether so many tokens meet E4 weights as they are in the file.
+bool takes_runs(const CpuLinear& w, int n_tokens) {
+    return w.has_e4 && n_tokens <= w.kernels->e4_tokens_max;
+}
+/// Whether tiles of E8 are multiplied, those of E4 in them.
+bool takes_quads(const CpuLinear& w, int n_tokens) {
+    return w.has_e8 || (w.has_e4 && !takes_runs(w, n_tokens));
+}
+
+void pack_row_int8(const CpuActivations& x, std::span<const std::int32_t> rows, int n_tokens,
+                   const CpuLinear& w, ThreadPool& pool, LinearPanels& panels) {
     const std::size_t n = sz(n_tokens);
-    const std::size_t quad_bytes = sz(kernels.e8_quad_bytes);
-    panels.row_groups.clear();
-    panels.block_groups.clear();
-    if ((forms & kRowInt8) != 0) {
-        group_tokens(n_tokens, kernels.e8_groups, panels.row_groups);
-        grow(panels.rows, n * (sz(x.n_cols) / 4) * quad_bytes);
-        grow(panels.row_scales, n);
-        grow(panels.row_sums, n);
-        pool.run(static_cast<int>(panels.row_groups.size()), [&](int i, int) {
-            pack_rows(x, rows, panels.row_groups[sz(i)], quad_bytes, panels);
+    const std::size_t k = sz(x.n_cols);
+    const auto quad_bytes = sz(w.kernels->e8_quad_bytes);
+    const auto for_groups = [&](const std::vector<TokenGroup>& groups, const auto& pack_group) {
+        pool.run(static_cast<int>(groups.size()), [&](int i, int) { pack_group(groups[sz(i)]); });
+    };
+    grow(panels.row_scales, n);
+    grow(panels.row_sums, n);
+    const bool quads = takes_quads(w, n_tokens);
+    if (quads) {
+        group_tokens(n_tokens, w.kernels->e8_groups, panels.row_groups);
+        grow(panels.rows, n * (k / 4) * quad_bytes);
+        for_groups(panels.row_groups, [&](const TokenGroup& group) {
+            pack_quads(x, rows, group, quad_bytes, panels);
+            pack_scales(x, rows, group, panels);
         });
     }
-    if ((forms & kBlockInt8) != 0) {
-        group_tokens(n_tokens, kernels.blocked_groups, panels.block_groups);
-        grow(panels.blocks, n * (sz(x.n_cols) / kBlock));
+    if (!takes_runs(w, n_tokens)) return;
+    group_tokens(n_tokens, w.kernels->e4_groups, panels.run_groups);
+    grow(panels.runs, n * k);
+    for_groups(panels.run_groups, [&](const TokenGroup& group) {
+        pack_runs(x, rows, group, panels);
+        if (!quads) pack_scales(x, rows, group, panels);
+    });
+}
+
+void pack(const CpuActivations& x, std::span<const std::int32_t> rows, int n_tokens,
+          const CpuLinear& w, ThreadPool& pool, LinearPanels& panels) {
+    panels.row_groups.clear();
+    panels.run_groups.clear();
+    panels.block_groups.clear();
+    if ((w.forms_needed & kRowInt8) != 0) pack_row_int8(x, rows, n_tokens, w, pool, panels);
+    if ((w.forms_needed & kBlockInt8) != 0) {
+        group_tokens(n_tokens, w.kernels->blocked_groups, panels.block_groups);
+        grow(panels.blocks, sz(n_tokens) * (sz(x.n_cols) / kBlock));
         pool.run(static_cast<int>(panels.block_groups.size()),
                  [&](int i, int) { pack_blocks(x, rows, panels.block_groups[sz(i)], panels); });
     }
@@ -198,9 +260,15 @@ struct Product {
     float* y;
 
     LinearOutput output(const Unit& unit, int first_token) const;
-    /// Share `share` of `n_shares` of the tokens.
-    void run_unit(const Unit& unit, int share, int n_shares) const;
-    void run_e8(const Unit& unit, const TokenGroup& group) const;
+    /// Share `share` of `n_shares` of the tokens. `room` is the thread's own.
+    void run_unit(const Unit& unit, int share, int n_shares, AlignedVector<std::byte>& room) const;
+    RowPanel row_panel(const AlignedVector<std::int8_t>& panel, std::size_t element_bytes,
+                       const TokenGroup& group) const;
+    /// `lines`: the unit's tiles.
+    void run_e8(const Unit& unit, const std::byte* lines, const TokenGroup& group) const;
+    E4Tile e4_tile(const Part& part, std::size_t row) const;
+    void run_e4(const Unit& unit, const TokenGroup& group) const;
+    void expand(const Unit& unit, AlignedVector<std::byte>& room) const;
     void run_floats(const Unit& unit, int first_token, int end_token) const;
 };
 
@@ -211,16 +279,42 @@ LinearOutput Product::output(const Unit& unit, int first_token) const {
             std::min(unit.part->unit_rows, unit.part->n_rows - unit.row)};
 }
 
-void Product::run_e8(const Unit& unit, const TokenGroup& group) const {
-    const std::size_t k = sz(w.n_cols);
+RowPanel Product::row_panel(const AlignedVector<std::int8_t>& panel, std::size_t element_bytes,
+                            const TokenGroup& group) const {
+    const std::size_t first = sz(group.first);
+    return {panel.data() + first * sz(w.n_cols) * element_bytes, panels.row_scales.data() + first,
+            panels.row_sums.data() + first, group.n};
+}
+
+void Product::run_e8(const Unit& unit, const std::byte* lines, const TokenGroup& group) const {
     const LinearOutput out = output(unit, group.first);
     const auto n_tiles = static_cast<int>((out.n_rows + kE8TileRows - 1) / kE8TileRows);
-    const E8Tiles tiles{unit.part->mapped.data() + unit.row * k, unit.part->d.data() + unit.row,
-                        n_tiles};
-    const std::size_t first = sz(group.first);
-    const RowPanel panel{panels.rows.data() + first * (k / 4) * sz(kernels.e8_quad_bytes),
-                         panels.row_scales.data() + first, panels.row_sums.data() + first, group.n};
-    kernels.e8(tiles, k, panel, out);
+    kernels.e8({lines, unit.part->d.data() + unit.row, n_tiles}, sz(w.n_cols),
+               row_panel(panels.rows, sz(kernels.e8_quad_bytes) / 4, group), out);
+}
+
+E4Tile Product::e4_tile(const Part& part, std::size_t row) const {
+    const std::size_t weight = row * sz(w.n_cols);
+    return {part.mapped.data() + weight / 2, part.indices.data() + weight / 32,
+            part.d.data() + row};
+}
+
+void Product::run_e4(const Unit& unit, const TokenGroup& group) const {
+    const LinearOutput out = output(unit, group.first);
+    const RowPanel panel = row_panel(panels.runs, 1, group);
+    for (std::size_t row = 0; row < out.n_rows; row += kE8TileRows) {
+        const LinearOutput tile{out.y + row, out.stride,
+                                out.bias == nullptr ? nullptr : out.bias + row, out.add,
+                                std::min(kE8TileRows, out.n_rows - row)};
+        kernels.e4(e4_tile(*unit.part, unit.row + row), sz(w.n_cols), panel, tile);
+    }
+}
+
+void Product::expand(const Unit& unit, AlignedVector<std::byte>& room) const {
+    const std::size_t k = sz(w.n_cols);
+    grow(room, unit.part->unit_rows * k);
+    for (std::size_t row = 0; row < output(unit, 0).n_rows; row += kE8TileRows)
+        kernels.expand_e4(e4_tile(*unit.part, unit.row + row), k, room.data() + row * k);
 }
 
 void Product::run_floats(const Unit& unit, int first_token, int end_token) const {
@@ -239,23 +333,30 @@ void Product::run_floats(const Unit& unit, int first_token, int end_token) const
     }
 }
 
-void Product::run_unit(const Unit& unit, int share, int n_shares) const {
+void Product::run_unit(const Unit& unit, int share, int n_shares,
+                       AlignedVector<std::byte>& room) const {
     const Part& part = *unit.part;
+    const bool e4 = part.format == Format::e4;
+    const bool runs = e4 && takes_runs(w, n_tokens);
     const auto bound = [&](int i, std::size_t n) { return sz(i) * n / sz(n_shares); };
     if (part.form == kFloating) {
         const std::size_t n = sz(n_tokens);
         return run_floats(unit, static_cast<int>(bound(share, n)),
                           static_cast<int>(bound(share + 1, n)));
     }
-    const auto& groups = part.form == kRowInt8 ? panels.row_groups : panels.block_groups;
+    const auto& groups = part.form == kBlockInt8 ? panels.block_groups
+                         : runs                  ? panels.run_groups
+                                                 : panels.row_groups;
     const std::size_t begin = bound(share, groups.size());
     const std::size_t end = bound(share + 1, groups.size());
+    const std::size_t k = sz(w.n_cols);
     if (part.form == kRowInt8) {
+        if (e4 && !runs && begin < end) expand(unit, room);
+        const std::byte* lines = e4 ? room.data() : part.mapped.data() + unit.row * k;
         for (std::size_t g = begin; g < end; ++g)
-            run_e8(unit, groups[g]);
+            runs ? run_e4(unit, groups[g]) : run_e8(unit, lines, groups[g]);
         return;
     }
-    const std::size_t k = sz(w.n_cols);
     const BlockedKernel kernel = kernels.blocked(part.format);
     const std::size_t tile = unit.row / kernels.width;
     const std::byte* records =
@@ -272,7 +373,7 @@ void Product::run_unit(const Unit& unit, int share, int n_shares) const {
 Linear::Linear(Isa isa) : kernels_(kernels_of(isa)) {}
 
 std::uint64_t Linear::bytes(const weights::Tensor& tensor) const {
-    if (form_of(tensor.format) != kBlockInt8) return tensor.data.size() + tensor.scales.size();
+    if (form_of(tensor.format) != kBlockInt8) return tensor.bytes();
     return repacked_bytes(tensor.format, kernels_.width, sz(tensor.n_rows), sz(tensor.n_cols));
 }
 
@@ -292,8 +393,8 @@ std::unique_ptr<LinearWeights> Linear::load(ThreadPool& pool,
         part.first_row = sz(w->n_rows);
         part.n_rows = sz(tensor->n_rows);
         if (part.form == kRowInt8) {
-            ETALON_ASSERT(tensor->format == Format::e8);
-            load_e8(*tensor, kernels_, part);
+            load_mapped(*tensor, kernels_, part);
+            (tensor->format == Format::e4 ? w->has_e4 : w->has_e8) = true;
         } else if (part.form == kBlockInt8) {
             load_blocked(*tensor, kernels_, pool, part);
         } else {
@@ -316,21 +417,23 @@ void Linear::run(ThreadPool& pool, const CpuActivations& x, const LinearWeights&
     const auto& w = static_cast<const CpuLinear&>(base);
     ETALON_ASSERT(w.kernels == &kernels_ && w.n_cols == x.n_cols);
     if (!rows.empty()) n_tokens = static_cast<int>(rows.size());
-    pack(x, rows, n_tokens, w.forms_needed, kernels_, pool, panels_);
+    pack(x, rows, n_tokens, w, pool, panels_);
+    tiles_.resize(sz(pool.n_threads()));
     const Product product{kernels_, w, x, rows, n_tokens, panels_, store, y};
     // A task is a range of units, so that a thread reads weights in one stream. Few units and many
     // threads: the tokens are split as well.
     const auto n_units = static_cast<int>(w.units.size());
     const int n_tasks = kTasksPerThread * pool.n_threads();
     const int n_ranges = std::min(n_units, n_tasks);
-    const int n_groups = static_cast<int>(
-        std::max({panels_.row_groups.size(), panels_.block_groups.size(), std::size_t{1}}));
+    const int n_groups =
+        static_cast<int>(std::max({panels_.row_groups.size(), panels_.run_groups.size(),
+                                   panels_.block_groups.size(), std::size_t{1}}));
     const int n_shares = std::clamp(n_tasks / n_units, 1, n_groups);
-    pool.run(n_ranges * n_shares, [&](int i, int) {
+    pool.run(n_ranges * n_shares, [&](int i, int thread) {
         const auto bound = [&](int range) { return sz(range) * sz(n_units) / sz(n_ranges); };
         const int range = i / n_shares;
         for (std::size_t unit = bound(range); unit < bound(range + 1); ++unit)
-            product.run_unit(w.units[unit], i % n_shares, n_shares);
+            product.run_unit(w.units[unit], i % n_shares, n_shares, tiles_[sz(thread)]);
     });
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear layers of the CPU backend: weights repacked (or mapped, for E8) at load, one product a
-// call.
+// Linear layers of the CPU backend: weights repacked (or mapped, for E8 and E4) at load, one
+// product a call.
 #pragma once
 
 #include <memory>
@@ -26,6 +26,8 @@ struct TokenGroup {
 struct LinearPanels {
     std::vector<TokenGroup> row_groups;
     AlignedVector<std::int8_t> rows;
+    std::vector<TokenGroup> run_groups;
+    AlignedVector<std::int8_t> runs;
     AlignedVector<float> row_scales;       ///< [n_tokens]
     AlignedVector<std::int32_t> row_sums;  ///< [n_tokens]
     std::vector<TokenGroup> block_groups;
@@ -50,6 +52,7 @@ class Linear {
   private:
     const LinearKernels& kernels_;
     LinearPanels panels_;
+    std::vector<AlignedVector<std::byte>> tiles_;  ///< [n_threads], E4 rows as E8 ones
 };
 
 }  // namespace etalon::backend::cpu

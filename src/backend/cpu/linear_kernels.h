@@ -4,10 +4,11 @@
 // Tokens are cut into groups of a size that the set names; a kernel multiplies one tile of rows
 // with one group while its sums stay in registers. The input of a group lies in a panel:
 //   rows:    [K / 4][group] quads            four elements of each token: int8, or int16 in the
-//   order
-//                                            0 2 1 3, as e8_quad_bytes says
+//                                            order 0 2 1 3, as e8_quad_bytes says
+//   runs:    [K / 32][group] runs            32 elements of each token: int8
 //   blocks:  QuantizedBlock [K / 32][group]
-// The panel of the group that starts at token t starts at quad t * K / 4, or block t * K / 32.
+// The panel of the group that starts at token t starts at quad t * K / 4, or run or block
+// t * K / 32.
 #pragma once
 
 #include <cstddef>
@@ -43,12 +44,19 @@ struct E8Tiles {
     int n_tiles = 0;                   ///< at most LinearKernels::e8_tiles
 };
 
-/// A group of tokens for E8.
+/// 16 rows of an E4 matrix: four groups of 4 rows, one behind the other.
+struct E4Tile {
+    const std::byte* codes = nullptr;    ///< [4][K / 32][4][16]
+    const std::byte* indices = nullptr;  ///< [4][K / 32][4]
+    const float* d = nullptr;            ///< [16]
+};
+
+/// A group of tokens for E8, or for E4.
 struct RowPanel {
-    const std::int8_t* q = nullptr;      ///< [K / 4][n_tokens] quads
+    const std::int8_t* q = nullptr;      ///< [K / 4][n_tokens] quads, or [K / 32][n_tokens] runs
     const float* a = nullptr;            ///< [n_tokens]
     const std::int32_t* sums = nullptr;  ///< [n_tokens], of q
-    int n_tokens = 0;                    ///< one of LinearKernels::e8_groups
+    int n_tokens = 0;                    ///< one of LinearKernels::e8_groups, or e4_groups
 };
 
 /// A group of tokens for blocked formats.
@@ -66,10 +74,16 @@ struct LinearKernels {
     int e8_tiles;                         ///< tiles that one call takes at most
     int e8_quad_bytes;                    ///< 4, or 8
     std::span<const int> e8_groups;       ///< sizes of token groups, descending, down to 1
+    std::span<const int> e4_groups;       ///< likewise
     std::span<const int> blocked_groups;  ///< likewise
+    int e4_tokens_max;                    ///< with more, E4 is multiplied faster as E8
 
     /// LIN-2, LIN-3. `n_cols` is a multiple of 4.
     void (*e8)(const E8Tiles& w, std::size_t n_cols, const RowPanel& x, const LinearOutput& out);
+    /// The same for E4. `n_cols` is a multiple of 32.
+    void (*e4)(const E4Tile& w, std::size_t n_cols, const RowPanel& x, const LinearOutput& out);
+    /// The tile as one of E8: lines [K / 4][16][4] (FMT-17).
+    void (*expand_e4)(const E4Tile& w, std::size_t n_cols, std::byte* lines);
     /// LIN-4 to LIN-6: one tile of `width` rows as repack_tile writes it.
     BlockedKernel (*blocked)(exact::Format format);
     /// LIN-7: the dot product in 256 lanes of two rows of floats.

@@ -11,8 +11,12 @@
 
 namespace etalon::backend::cpu {
 
-/// Rows of one tile of an E8 file (src/weights/layouts.md).
+/// Rows of one tile of an E8 matrix (src/weights/layouts.md), and to how many rows an E4 matrix is
+/// filled up.
 inline constexpr std::size_t kE8TileRows = 16;
+/// Rows and elements of K of one line of codes of an E4 matrix.
+inline constexpr std::size_t kE4LineRows = 4;
+inline constexpr std::size_t kE4LineColumns = 32;
 
 /// How codes are stored, which says what a kernel may add up before it widens.
 enum class Code : std::uint8_t {

@@ -90,7 +90,7 @@ std::vector<RowRange> split_rows(const std::vector<Tensor>& tensors) {
 constexpr std::int64_t kAllGood = std::numeric_limits<std::int64_t>::max();
 
 /// The first row with a scale that is negative or not finite.
-std::int64_t bad_e8_scale(const RowRange& range) {
+std::int64_t bad_scale(const RowRange& range) {
     for (std::int64_t row = range.begin; row < range.end; ++row) {
         std::uint32_t bits = 0;
         std::memcpy(&bits, range.tensor->scales.data() + row * 4, sizeof(bits));
@@ -120,8 +120,9 @@ bool has_minus_128(const RowRange& range) {
 
 std::int64_t first_bad_row(const RowRange& range) {
     const Tensor& tensor = *range.tensor;
+    if (tensor.format == Format::e4) return bad_scale(range);  // every code and index is a weight
     if (tensor.format == Format::e8) {
-        const std::int64_t row = bad_e8_scale(range);
+        const std::int64_t row = bad_scale(range);
         return row == kAllGood && has_minus_128(range) ? range.begin : row;
     }
     const auto n_cols = static_cast<std::size_t>(tensor.n_cols);
@@ -134,12 +135,11 @@ std::int64_t first_bad_row(const RowRange& range) {
 }
 
 [[noreturn]] void refuse_row(const Tensor& tensor, std::int64_t row, const std::string& file) {
-    const bool e8 = tensor.format == Format::e8;
-    refuse(file, "tensor " + tensor.name,
-           e8 ? fmt::format("row {} or one near it holds -128 or a scale that is negative or not "
-                            "finite",
-                            row)
-              : fmt::format("row {} holds infinity or NaN", row));
+    const char* reason = "holds infinity or NaN";
+    if (tensor.format == Format::e8)
+        reason = "or one near it holds -128 or a scale that is negative or not finite";
+    if (tensor.format == Format::e4) reason = "has a scale that is negative or not finite";
+    refuse(file, "tensor " + tensor.name, fmt::format("row {} {}", row, reason));
 }
 
 }  // namespace

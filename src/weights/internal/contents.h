@@ -43,8 +43,9 @@ std::vector<TensorShape> model_tensors(const ModelConfig& config);
 /// Fills config.tied_embeddings.
 void check_tensors(ModelContents& model, const std::string& file);
 
-/// Every weight or scale is finite; e8: q >= -127 and d >= 0. Reads every row with all processors,
-/// and calls `pause` after each 256 MiB, so that a caller can let go of the pages that were read.
+/// Every weight or scale is finite; e8, e4: d >= 0; e8: q >= -127. Reads every row with all
+/// processors, and calls `pause` after each 256 MiB, so that a caller can let go of the pages that
+/// were read.
 void check_finite(const std::vector<Tensor>& tensors, const std::string& file,
                   const std::function<void()>& pause = {});
 

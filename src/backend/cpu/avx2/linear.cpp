@@ -6,6 +6,7 @@
 #include <immintrin.h>
 #include <limits>
 
+#include "backend/cpu/e4_table.h"
 #include "backend/cpu/linear_kernels.h"
 #include "exact/formats.h"
 #include "exact/math.h"
@@ -27,8 +28,16 @@ namespace avx2 {
 // Primitives first, then the operations over them.
 #include "backend/cpu/avx2/linear_dot.inl"
 #include "backend/cpu/generic/lanes.inl"
-// The layers last: they use what stands above.
+// The layers: they use what stands above.
 #include "backend/cpu/generic/linear.inl"
+// The primitives of E4.
+#include "backend/cpu/avx2/e4_lines.inl"
+// Rows of E4, and products with them.
+#include "backend/cpu/avx2/e4_dot.inl"
+// Its layers.
+#include "backend/cpu/generic/e4.inl"
+// The table last.
+#include "backend/cpu/generic/linear_table.inl"
 
 }  // namespace avx2
 

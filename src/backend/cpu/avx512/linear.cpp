@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernels of linear layers in AVX-512 with VNNI.
+#include "backend/cpu/e4_table.h"
 #include "backend/cpu/linear_kernels.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -35,8 +36,16 @@ namespace avx512 {
 // Primitives first, then the operations over them.
 #include "backend/cpu/avx512/linear_dot.inl"
 #include "backend/cpu/generic/lanes.inl"
-// The layers last: they use what stands above.
+// The layers: they use what stands above.
 #include "backend/cpu/generic/linear.inl"
+// The primitives of E4.
+#include "backend/cpu/avx2/e4_lines.inl"
+// Rows of E4, and products with them.
+#include "backend/cpu/avx512/e4_dot.inl"
+// Its layers.
+#include "backend/cpu/generic/e4.inl"
+// The table last.
+#include "backend/cpu/generic/linear_table.inl"
 
 }  // namespace avx512
 

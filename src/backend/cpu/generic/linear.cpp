@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "backend/cpu/e4_table.h"
 #include "backend/cpu/linear_kernels.h"
 #include "exact/formats.h"
 #include "exact/math.h"
@@ -18,8 +19,14 @@ namespace generic {
 // Primitives first, then the operations over them.
 #include "backend/cpu/generic/lanes.inl"
 #include "backend/cpu/generic/linear_dot.inl"
-// The layers last: they use what stands above.
+// The layers: they use what stands above.
 #include "backend/cpu/generic/linear.inl"
+// The primitives of E4.
+#include "backend/cpu/generic/e4_dot.inl"
+// Its layers.
+#include "backend/cpu/generic/e4.inl"
+// The table last.
+#include "backend/cpu/generic/linear_table.inl"
 
 }  // namespace generic
 

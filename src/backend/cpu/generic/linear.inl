@@ -264,15 +264,3 @@ inline float dot_floats(const float* w, const float* x, std::size_t n_cols) {
     }
     return sum_tree(lanes);
 }
-
-inline constexpr LinearKernels kLinear = {
-    .width = kWidth,
-    .eight_offset = kEightOffset,
-    .e8_tiles = kE8Tiles,
-    .e8_quad_bytes = kE8QuadBytes,
-    .e8_groups = kE8Groups,
-    .blocked_groups = kBlockedGroups,
-    .e8 = e8,
-    .blocked = blocked_kernel,
-    .dot_floats = dot_floats,
-};

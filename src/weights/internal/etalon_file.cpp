@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Etalon's own model file. Order of the data: tiles of all matrices (each a multiple of 64 bytes,
-// so that every line is aligned in the map), then the scales of all matrices, then the vectors.
-#include "weights/internal/e8_file.h"
+// Etalon's own model file. Order of the data: tiles of E8 matrices (each a multiple of 64 bytes, so
+// that every line is aligned in the map), lines and indices of each E4 matrix (multiples of 16
+// bytes), rows, then the scales of all matrices, then the vectors.
+#include "weights/internal/etalon_file.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -11,7 +13,7 @@
 #include "base/error.h"
 #include "exact/version.h"
 #include "text/tokenizer_file.h"
-#include "weights/internal/e8_config.h"
+#include "weights/internal/etalon_config.h"
 #include "weights/internal/safetensors.h"
 
 namespace etalon::weights {
@@ -21,13 +23,15 @@ namespace {
 using nlohmann::json;
 
 constexpr std::string_view kFormatKey = "etalon.format";
-constexpr std::string_view kFormatName = "e8";
 constexpr std::string_view kVersionKey = "etalon.arithmetic";
 const std::string kVersion = std::to_string(exact::kArithmeticVersion);
 constexpr std::string_view kConfigKey = "etalon.config";
 constexpr std::string_view kTokenizerKey = "etalon.tokenizer";
 constexpr std::string_view kScaleSuffix = ".scale";
+constexpr std::string_view kIndexSuffix = ".index";
 constexpr std::size_t kLineBytes = 64;
+/// The codes of a row in a line, which a kernel reads at once.
+constexpr std::size_t kE4RowBytes = 16;
 
 const std::string& metadata_of(const SafetensorsFile& file, std::string_view key,
                                const std::string& name) {
@@ -55,21 +59,27 @@ void check_alignment(const SafetensorsEntry& entry, std::size_t bytes, const std
 
 Tensor vector_tensor(const SafetensorsEntry& entry, const std::string& file) {
     if (entry.dtype != "F32" || entry.shape.size() != 1) {
-        refuse(file, "tensor " + entry.name, "is neither int8 tiles nor a binary32 vector");
+        refuse(file, "tensor " + entry.name, "is neither tiles, lines nor a binary32 vector");
     }
     check_alignment(entry, sizeof(float), file);
     return {entry.name, exact::Format::f32, 1, entry.shape[0], entry.data, {}};
 }
 
-Tensor int8_tensor(const SafetensorsEntry& entry, const SafetensorsEntry* scales,
-                   const std::string& file) {
-    const std::string field = "tensor " + entry.name;
-    const auto& shape = entry.shape;
+/// Rows of a matrix: as many as it has scales. `scales` may be null.
+std::int64_t rows_of(const SafetensorsEntry& entry, const SafetensorsEntry* scales,
+                     const std::string& file) {
     if (scales == nullptr || scales->dtype != "F32" || scales->shape.size() != 1) {
-        refuse(file, field, "has no row scales");
+        refuse(file, "tensor " + entry.name, "has no row scales");
     }
     check_alignment(*scales, sizeof(float), file);
-    const std::int64_t n_rows = scales->shape[0];
+    return scales->shape[0];
+}
+
+Tensor e8_tensor(const SafetensorsEntry& entry, const SafetensorsEntry* scales,
+                 const std::string& file) {
+    const std::string field = "tensor " + entry.name;
+    const auto& shape = entry.shape;
+    const std::int64_t n_rows = rows_of(entry, scales, file);
     if (entry.name == kEmbeddingName) {
         if (shape.size() != 2 || shape[0] != n_rows) refuse(file, field, "is not in plain rows");
         return {entry.name, exact::Format::e8, n_rows, shape[1], entry.data, scales->data};
@@ -86,32 +96,90 @@ Tensor int8_tensor(const SafetensorsEntry& entry, const SafetensorsEntry* scales
     return {entry.name, exact::Format::e8, n_rows, n_cols, entry.data, scales->data};
 }
 
+Tensor e4_tensor(const SafetensorsEntry& entry, const SafetensorsEntry* scales,
+                 const SafetensorsEntry* indices, const std::string& file) {
+    const std::string field = "tensor " + entry.name;
+    const auto& shape = entry.shape;
+    const std::int64_t n_rows = rows_of(entry, scales, file);
+    if (shape.size() != 4 || shape[2] != kE4LineRows ||
+        shape[3] != static_cast<std::int64_t>(kE4RowBytes)) {
+        refuse(file, field, "is not in lines of 4 rows");
+    }
+    if ((n_rows + kTileRows - 1) / kTileRows * (kTileRows / kE4LineRows) != shape[0]) {
+        refuse(file, field, fmt::format("has {} groups of rows, {} row scales", shape[0], n_rows));
+    }
+    const std::int64_t n_cols = shape[1] * kE4LineColumns;
+    if (n_cols > kDimMax) refuse(file, field, fmt::format("has {} columns", n_cols));
+    if (indices == nullptr || indices->dtype != "U8" ||
+        indices->shape != std::vector{shape[0], shape[1], kE4LineRows}) {
+        refuse(file, field, "has no table indices of its shape");
+    }
+    check_alignment(entry, kE4RowBytes, file);
+    check_alignment(*indices, kE4RowBytes, file);
+    return {entry.name, exact::Format::e4, n_rows, n_cols, entry.data, scales->data, indices->data};
+}
+
 bool ends_with(std::string_view text, std::string_view end) {
     return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
+/// Entries by name.
+class Entries {
+  public:
+    explicit Entries(const SafetensorsFile& file) {
+        for (const SafetensorsEntry& entry : file.entries)
+            by_name_[entry.name] = &entry;
+    }
+
+    /// Null when there is none.
+    const SafetensorsEntry* find(const std::string& name) const {
+        const auto found = by_name_.find(name);
+        return found == by_name_.end() ? nullptr : found->second;
+    }
+
+    /// Whether the entry is a part of a matrix: its scales or its indices. One that belongs to no
+    /// matrix is refused.
+    bool is_part(const SafetensorsEntry& entry, const std::string& file) const {
+        const bool scales = ends_with(entry.name, kScaleSuffix);
+        const bool indices = ends_with(entry.name, kIndexSuffix);
+        if (!scales && !indices) return false;
+        const std::size_t suffix = scales ? kScaleSuffix.size() : kIndexSuffix.size();
+        const auto* matrix = find(entry.name.substr(0, entry.name.size() - suffix));
+        const bool belongs = matrix != nullptr && !ends_with(matrix->name, kIndexSuffix) &&
+                             (matrix->dtype == "U8" || (scales && matrix->dtype == "I8"));
+        if (!belongs) refuse(file, "tensor " + entry.name, "belongs to no matrix");
+        return true;
+    }
+
+  private:
+    std::map<std::string_view, const SafetensorsEntry*> by_name_;
+};
+
 std::vector<Tensor> read_tensors(const SafetensorsFile& safetensors, const std::string& file) {
-    std::map<std::string_view, const SafetensorsEntry*> by_name;
-    for (const SafetensorsEntry& entry : safetensors.entries)
-        by_name[entry.name] = &entry;
+    const Entries entries(safetensors);
     std::vector<Tensor> tensors;
     for (const SafetensorsEntry& entry : safetensors.entries) {
-        if (ends_with(entry.name, kScaleSuffix)) {
-            const auto matrix = entry.name.substr(0, entry.name.size() - kScaleSuffix.size());
-            const auto found = by_name.find(matrix);
-            const bool belongs = found != by_name.end() && found->second->dtype == "I8";
-            if (!belongs) refuse(file, "tensor " + entry.name, "belongs to no int8 matrix");
-            continue;
-        }
-        if (entry.dtype != "I8") {
+        if (entries.is_part(entry, file)) continue;
+        const auto* scales = entries.find(entry.name + std::string(kScaleSuffix));
+        const auto* indices = entries.find(entry.name + std::string(kIndexSuffix));
+        if (entry.dtype == "I8") {
+            tensors.push_back(e8_tensor(entry, scales, file));
+        } else if (entry.dtype == "U8") {
+            tensors.push_back(e4_tensor(entry, scales, indices, file));
+        } else {
             tensors.push_back(vector_tensor(entry, file));
-            continue;
         }
-        const auto scales = by_name.find(entry.name + std::string(kScaleSuffix));
-        const auto* found = scales == by_name.end() ? nullptr : scales->second;
-        tensors.push_back(int8_tensor(entry, found, file));
     }
     return tensors;
+}
+
+/// The format of each tensor of a file of `format`: E8 has E8 matrices, E4 has them beside the
+/// layers, whose matrices are E4.
+exact::Format wanted_format(const Tensor& tensor, exact::Format format) {
+    const bool is_matrix =
+        tensor.name.find("norm") == std::string::npos && ends_with(tensor.name, ".weight");
+    if (!is_matrix) return exact::Format::f32;
+    return tensor.name.rfind("blk.", 0) == 0 ? format : exact::Format::e8;
 }
 
 /// The header: length and JSON, padded so that the data start at a multiple of 64.
@@ -125,8 +193,8 @@ std::string header_text(const json& header) {
     return out + text;
 }
 
-json header_json(const std::vector<E8Writer::Matrix>& matrices,
-                 const std::vector<E8Writer::Vector>& vectors, std::uint64_t& offset) {
+json header_json(const std::vector<EtalonWriter::Matrix>& matrices,
+                 const std::vector<EtalonWriter::Vector>& vectors, std::uint64_t& offset) {
     json header = json::object();
     const auto add = [&](const std::string& name, const char* dtype, const json& shape,
                          std::uint64_t bytes) {
@@ -142,6 +210,16 @@ json header_json(const std::vector<E8Writer::Matrix>& matrices,
             continue;
         }
         const std::int64_t n_tiles = (matrix.n_rows + kTileRows - 1) / kTileRows;
+        if (matrix.format == exact::Format::e4) {
+            const std::uint64_t n_lines = e4_lines(matrix.n_rows, matrix.n_cols);
+            const std::int64_t n_groups = n_tiles * kTileRows / kE4LineRows;
+            const std::int64_t n_runs = matrix.n_cols / kE4LineColumns;
+            add(matrix.name, "U8", {n_groups, n_runs, kE4LineRows, kE4RowBytes},
+                n_lines * kE4LineBytes);
+            add(matrix.name + std::string(kIndexSuffix), "U8", {n_groups, n_runs, kE4LineRows},
+                n_lines * kE4LineIndexBytes);
+            continue;
+        }
         add(matrix.name, "I8", {n_tiles, matrix.n_cols / kTileColumns, kTileRows, kTileColumns},
             tile_bytes(matrix.n_rows, matrix.n_cols));
     }
@@ -157,20 +235,23 @@ json header_json(const std::vector<E8Writer::Matrix>& matrices,
 
 }  // namespace
 
-bool is_e8_file(const SafetensorsFile& file) {
+bool is_etalon_file(const SafetensorsFile& file) {
     return file.metadata.count(std::string(kFormatKey)) != 0;
 }
 
-ModelContents read_e8_model(const SafetensorsFile& safetensors, const std::string& file) {
-    const std::string& format = metadata_of(safetensors, kFormatKey, file);
-    if (format != kFormatName) refuse(file, kFormatKey, format + " is not known, e8 is");
+ModelContents read_etalon_model(const SafetensorsFile& safetensors, const std::string& file) {
+    const std::string& name = metadata_of(safetensors, kFormatKey, file);
+    const auto format = exact::format_from_name(name);
+    if (format != exact::Format::e8 && format != exact::Format::e4) {
+        refuse(file, kFormatKey, name + " is not known, e8 and e4 are");
+    }
     const std::string& version = metadata_of(safetensors, kVersionKey, file);
     if (version != kVersion) {
         refuse(file, kVersionKey,
                fmt::format("is {}, this program computes {}", version, kVersion));
     }
     ModelContents model;
-    model.kind = FileKind::etalon_e8;
+    model.kind = *format == exact::Format::e4 ? FileKind::etalon_e4 : FileKind::etalon_e8;
     model.config = config_from_json(metadata_of(safetensors, kConfigKey, file), file);
     model.tokenizer =
         text::tokenizer_from_json(metadata_of(safetensors, kTokenizerKey, file), file);
@@ -182,11 +263,11 @@ ModelContents read_e8_model(const SafetensorsFile& safetensors, const std::strin
     // The embedding is neither rotated nor in tiles, so it cannot be the head (IMP-1).
     if (model.config.tied_embeddings) refuse(file, "tensor output.weight", "is missing");
     for (const Tensor& tensor : model.tensors) {
-        const bool is_matrix =
-            tensor.name.find("norm") == std::string::npos && ends_with(tensor.name, ".weight");
-        if (is_matrix != (tensor.format == exact::Format::e8)) {
-            refuse(file, "tensor " + tensor.name, is_matrix ? "is not int8" : "is not binary32");
-        }
+        const exact::Format wanted = wanted_format(tensor, *format);
+        if (tensor.format == wanted) continue;
+        refuse(file, "tensor " + tensor.name,
+               fmt::format("is {}, must be {}", exact::format_info(tensor.format).name,
+                           exact::format_info(wanted).name));
     }
     return model;
 }
@@ -197,10 +278,17 @@ std::uint64_t tile_bytes(std::int64_t n_rows, std::int64_t n_cols) noexcept {
     return static_cast<std::uint64_t>(padded) * static_cast<std::uint64_t>(n_cols);
 }
 
-E8Writer::E8Writer(std::filesystem::path destination, const ModelConfig& config,
-                   const text::TokenizerData& tokenizer,
-                   std::map<std::string, std::string> metadata, const std::vector<Matrix>& matrices,
-                   const std::vector<Vector>& vectors)
+std::uint64_t e4_lines(std::int64_t n_rows, std::int64_t n_cols) noexcept {
+    ETALON_ASSERT(n_rows >= 1 && n_cols >= 1 && n_cols % kE4LineColumns == 0);
+    const std::int64_t n_groups = (n_rows + kTileRows - 1) / kTileRows * (kTileRows / kE4LineRows);
+    return static_cast<std::uint64_t>(n_groups) *
+           static_cast<std::uint64_t>(n_cols / kE4LineColumns);
+}
+
+EtalonWriter::EtalonWriter(std::filesystem::path destination, const ModelConfig& config,
+                           const text::TokenizerData& tokenizer,
+                           std::map<std::string, std::string> metadata,
+                           const std::vector<Matrix>& matrices, const std::vector<Vector>& vectors)
     : destination_(std::move(destination)) {
     const std::string name = printable(destination_.string());
     std::error_code error;
@@ -209,7 +297,14 @@ E8Writer::E8Writer(std::filesystem::path destination, const ModelConfig& config,
                     "choose another name, or remove it first");
     }
     json header = header_json(matrices, vectors, expected_);
-    metadata[std::string(kFormatKey)] = kFormatName;
+    for (const Matrix& matrix : matrices)
+        rows_left_.push_back(matrix.n_rows);
+    std::reverse(rows_left_.begin(), rows_left_.end());
+    const bool e4 = std::any_of(matrices.begin(), matrices.end(), [](const Matrix& matrix) {
+        return matrix.format == exact::Format::e4;
+    });
+    metadata[std::string(kFormatKey)] =
+        exact::format_info(e4 ? exact::Format::e4 : exact::Format::e8).name;
     metadata[std::string(kVersionKey)] = kVersion;
     metadata[std::string(kConfigKey)] = config_to_json(config);
     metadata[std::string(kTokenizerKey)] = text::tokenizer_to_json(tokenizer);
@@ -224,14 +319,14 @@ E8Writer::E8Writer(std::filesystem::path destination, const ModelConfig& config,
     write(std::as_bytes(std::span(text)));
 }
 
-E8Writer::~E8Writer() {
+EtalonWriter::~EtalonWriter() {
     if (temporary_.empty()) return;
     out_.close();
     std::error_code ignored;  // the unfinished file is useless either way
     std::filesystem::remove(temporary_, ignored);
 }
 
-void E8Writer::write(std::span<const std::byte> bytes) {
+void EtalonWriter::write(std::span<const std::byte> bytes) {
     out_.write(reinterpret_cast<const char*>(bytes.data()),
                static_cast<std::streamsize>(bytes.size()));
     if (!out_) {
@@ -242,16 +337,24 @@ void E8Writer::write(std::span<const std::byte> bytes) {
     written_ += bytes.size();
 }
 
-void E8Writer::add_rows(std::span<const std::byte> tiles, std::span<const float> scales) {
+void EtalonWriter::add_rows(std::span<const std::byte> tiles, std::span<const float> scales,
+                            std::span<const std::byte> indices) {
+    ETALON_ASSERT(!rows_left_.empty());
     write(tiles);
     scales_.insert(scales_.end(), scales.begin(), scales.end());
+    indices_.insert(indices_.end(), indices.begin(), indices.end());
+    rows_left_.back() -= static_cast<std::int64_t>(scales.size());
+    if (rows_left_.back() > 0) return;
+    write(indices_);
+    indices_.clear();
+    rows_left_.pop_back();
 }
 
-void E8Writer::add_vector(std::span<const float> values) {
+void EtalonWriter::add_vector(std::span<const float> values) {
     vectors_.insert(vectors_.end(), values.begin(), values.end());
 }
 
-ImportResult E8Writer::finish() {
+ImportResult EtalonWriter::finish() {
     write(std::as_bytes(std::span(scales_)));
     write(std::as_bytes(std::span(vectors_)));
     ETALON_ASSERT(written_ == expected_);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model's configuration as JSON.
-#include "weights/internal/e8_config.h"
+#include "weights/internal/etalon_config.h"
 
 #include <array>
 #include <nlohmann/json.hpp>
