@@ -283,7 +283,9 @@ class Backend {
     /// Bytes that load_linear keeps in memory for one part: a copy in the backend's own order, or
     /// the mapped bytes that it reads in place.
     virtual std::uint64_t linear_bytes(const weights::Tensor& tensor) const = 0;
-    /// The same for load_embedding.
+    /// Bytes of a room that all stacks take turns with, for one part of a stack.
+    virtual std::uint64_t linear_room_bytes(const weights::Tensor& /*tensor*/) const { return 0; }
+    /// As linear_bytes, for load_embedding.
     virtual std::uint64_t embedding_bytes(const weights::Tensor& tensor) const {
         return tensor.bytes();
     }

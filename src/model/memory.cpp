@@ -68,6 +68,7 @@ MemoryPlan memory_plan(const weights::ModelFile& file, const backend::Backend& b
     const weights::ModelConfig& config = file.config();
     const bool own_head = file.has("output.weight");
     std::uint64_t weights_bytes = 0;
+    std::uint64_t room_bytes = 0;
     for (const weights::Tensor& tensor : file.tensors()) {
         const bool embedding = tensor.name == "token_embd.weight";
         // Vectors are read where they are mapped; a tied head is a copy beside the embedding.
@@ -75,6 +76,8 @@ MemoryPlan memory_plan(const weights::ModelFile& file, const backend::Backend& b
         if (!embedding && tensor.n_rows == 1) weights_bytes += tensor.data.size();
         if (tensor.n_rows > 1 && !(embedding && own_head)) {
             weights_bytes += backend.linear_bytes(tensor);
+            // The largest stack has two of the largest matrices: gate and up.
+            room_bytes = std::max(room_bytes, 2 * backend.linear_room_bytes(tensor));
         }
     }
     const auto u = [](int n) { return static_cast<std::uint64_t>(n); };
@@ -88,7 +91,8 @@ MemoryPlan memory_plan(const weights::ModelFile& file, const backend::Backend& b
     const std::uint64_t hidden = std::max<std::uint64_t>(n_used, 1) * u(config.hidden_dim);
     const std::uint64_t batch_token =
         sizeof(float) * (3 * u(config.dim) + 4 * q_dim + 4 * hidden + routed);
-    return {weights_bytes, (u(n_tokens_max) + 64) * kv_token, u(n_batch_max) * batch_token};
+    return {weights_bytes, (u(n_tokens_max) + 64) * kv_token,
+            u(n_batch_max) * batch_token + room_bytes};
 }
 
 void check_memory(const weights::ModelFile& file, const backend::Backend& backend, int n_tokens_max,

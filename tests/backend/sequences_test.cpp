@@ -353,6 +353,8 @@ const bool kRegistered = [] {
         add_shape("FeedForward", run_feed_forward, {2, 512, 14336, format});
         add_layers(format);
     }
+    for (const int n_tokens : {65, 130, 300})  // E4 that becomes E8, with SwiGLU in the product
+        add_shape("FeedForward", run_feed_forward, {n_tokens, 1024, 2048, Format::e4});
     add_layers_of_blocks();
     return true;
 }();

@@ -25,6 +25,9 @@ TEST(LayersTrials, a_shape_is_trusted_after_equal_passes_only) {
     EXPECT_EQ(trials.state(one), LayersTrials::State::trusted);
     EXPECT_EQ(trials.state(other), LayersTrials::State::trying);
     EXPECT_EQ(trials.n_trials(), 4);
+    LayersView e4 = one;
+    e4.format = exact::Format::e4;
+    EXPECT_EQ(trials.state(e4), LayersTrials::State::trying);
 }
 
 TEST(LayersTrials, one_that_differs_refuses_for_good) {

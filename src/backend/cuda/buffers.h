@@ -70,13 +70,14 @@ struct CudaEmbedding final : Embedding {
 };
 
 /// One or more tensors of a stack that a kernel multiplies together: E8 tensors that follow each
-/// other are one part.
+/// other are one part, and E4 tensors whose rows are whole tiles.
 struct LinearPart {
     exact::Format format = exact::Format::e8;
     int first_row = 0;  ///< in the stack
     int n_rows = 0;
-    DeviceArray<std::byte> data;  ///< e8: rows; blocked: records; floating: rows as stored
-    DeviceArray<float> d;         ///< e8
+    /// e8: rows; e4: groups (sm80/e4.cuh); blocked: records; floating: rows as stored
+    DeviceArray<std::byte> data;
+    DeviceArray<float> d;  ///< e8, e4
 };
 
 struct CudaLinear final : LinearWeights {

@@ -74,6 +74,9 @@ class CudaBackend final : public Backend {
     std::uint64_t linear_bytes(const weights::Tensor& tensor) const override {
         return cuda::linear_bytes(tensor);
     }
+    std::uint64_t linear_room_bytes(const weights::Tensor& tensor) const override {
+        return cuda::linear_room_bytes(tensor);
+    }
     std::uint64_t embedding_bytes(const weights::Tensor& tensor) const override {
         return cuda::embedding_bytes(tensor);
     }
@@ -84,7 +87,7 @@ class CudaBackend final : public Backend {
     std::unique_ptr<LinearWeights> load_linear(std::span<const weights::Tensor* const> parts,
                                                std::span<const float> bias) override {
         device_.use();
-        return cuda::load_linear(parts, bias, loader_);
+        return cuda::load_linear(parts, bias, loader_, device_);
     }
     std::unique_ptr<Experts> make_experts(ExpertMatrices matrices, int n_used) override {
         device_.use();
@@ -262,14 +265,15 @@ bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
     if (view.n_tiles > 0 || pass.rows.empty() || !is_identity(pass.rows, batch.n_tokens()))
         return false;
     const auto& kv = static_cast<const CudaKvCache&>(*pass.kv);
-    const GraphKey key{pass.model,
-                       pass.logits->data(),
-                       kv.view(),
-                       view,
-                       chunks_max(batch, pass.sliding_window),
-                       trials_.n_trials(),
-                       {states_.data(), scratch_.data(), results_.sums(), z_.data(),
-                        routing_.address(), gathered_.row_q.data(), gathered_.row_scales.data()}};
+    const GraphKey key{
+        pass.model,
+        pass.logits->data(),
+        kv.view(),
+        view,
+        chunks_max(batch, pass.sliding_window),
+        trials_.n_trials(),
+        {states_.data(), scratch_.data(), results_.sums(), z_.data(), device_.e8_rows(0),
+         routing_.address(), gathered_.row_q.data(), gathered_.row_scales.data()}};
     check_tokens(batch, pass.vocab_size);
     check_pages(batch, kv.shape.n_pages);
     if (!graphs_.begin(key, device_.stream())) return false;
@@ -421,7 +425,8 @@ void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, Flo
     const auto& x_dim = static_cast<const CudaActivations&>(*layer.x_dim);
     const auto& x_hidden = static_cast<const CudaActivations&>(*layer.x_hidden);
     const RotationView rotation = rotation_of(layer.hidden_rotation);
-    const bool takes = device_.has_sm90() && can_gate_up_together(gate_up, x_dim.view()) &&
+    const bool takes = device_.has_sm90() &&
+                       can_gate_up_together(gate_up, x_dim.view(), batch.n_tokens()) &&
                        takes_rotate_quantize_e8(rotation, x_hidden.view(), true);
     if (!takes) return Backend::feed_forward(batch, layer, h);
     ETALON_ASSERT(batch.n_tokens() <= x_dim.n_tokens_max);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "backend/cuda/linear.h"
 #include "base/error.h"
 #include "exact/attention.h"
 
@@ -17,13 +18,13 @@ constexpr int kTokensMax = 1;
 constexpr int kTrials = 4;
 
 /// The matrix as the kernel reads it; false where it has other formats or another shape.
-bool view_matrix(const LinearWeights& base, int n_rows, int n_cols, MatrixView& view) {
+bool view_matrix(const LinearWeights& base, exact::Format format, int n_rows, int n_cols,
+                 MatrixView& view) {
     const auto& w = static_cast<const CudaLinear&>(base);
     if (w.n_rows != n_rows || w.n_cols != n_cols || n_cols % kRowAlignment != 0) return false;
-    if (w.parts.size() != 1 || w.parts.front().format != exact::Format::e8) return false;
+    if (w.parts.size() != 1 || w.parts.front().format != format) return false;
     const LinearPart& part = w.parts.front();
-    view = {reinterpret_cast<const std::int8_t*>(part.data.data()), part.d.data(),
-            w.bias.empty() ? nullptr : w.bias.data()};
+    view = {part.data.data(), part.d.data(), w.bias.empty() ? nullptr : w.bias.data()};
     return true;
 }
 
@@ -58,6 +59,11 @@ std::optional<LayersView> layers_view(const Layers& layers, const RopeView& rope
         layers.hidden_rotation.dct)
         return std::nullopt;
     LayersView view;
+    const auto& parts = static_cast<const CudaLinear&>(*layers.all.front().down).parts;
+    if (!parts.empty() && parts.front().format == exact::Format::e4) {
+        view.format = exact::Format::e4;
+        view.table = e4_table();
+    }
     view.n_layers = n_layers;
     view.dim = layers.dim_rotation.k;
     view.hidden_dim = layers.hidden_rotation.k;
@@ -80,10 +86,12 @@ std::optional<LayersView> layers_view(const Layers& layers, const RopeView& rope
         LayerView& to = view.layers[i];
         to.attn_norm = layer.attn_norm->data();
         to.ffn_norm = layer.ffn_norm->data();
-        if (!view_matrix(*layer.qkv, qkv, view.dim, to.matrices[kQkv]) ||
-            !view_matrix(*layer.attn_output, view.dim, heads, to.matrices[kAttnOutput]) ||
-            !view_matrix(*layer.gate_up, 2 * view.hidden_dim, view.dim, to.matrices[kGateUp]) ||
-            !view_matrix(*layer.down, view.dim, view.hidden_dim, to.matrices[kDown]))
+        if (!view_matrix(*layer.qkv, view.format, qkv, view.dim, to.matrices[kQkv]) ||
+            !view_matrix(*layer.attn_output, view.format, view.dim, heads,
+                         to.matrices[kAttnOutput]) ||
+            !view_matrix(*layer.gate_up, view.format, 2 * view.hidden_dim, view.dim,
+                         to.matrices[kGateUp]) ||
+            !view_matrix(*layer.down, view.format, view.dim, view.hidden_dim, to.matrices[kDown]))
             return std::nullopt;
     }
     return view;

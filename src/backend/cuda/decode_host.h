@@ -33,6 +33,7 @@ class LayersTrials {
 
   private:
     struct Shape {
+        exact::Format format;
         int n_layers;
         int dim;
         int hidden_dim;
@@ -40,7 +41,8 @@ class LayersTrials {
         int n_kv_heads;
 
         explicit Shape(const LayersView& view) noexcept
-            : n_layers(view.n_layers),
+            : format(view.format),
+              n_layers(view.n_layers),
               dim(view.dim),
               hidden_dim(view.hidden_dim),
               n_heads(view.n_heads),

@@ -87,6 +87,11 @@ SplitSums Device::split_sums() const noexcept {
     return {sums_.data(), counts_.data(), static_cast<int>(counts_.size())};
 }
 
+std::int8_t* Device::e8_rows(std::size_t bytes) const {
+    ETALON_ASSERT(bytes <= e8_rows_.size());
+    return e8_rows_.data();
+}
+
 std::size_t Device::free_bytes() const {
     std::size_t free_bytes = 0;
     std::size_t total_bytes = 0;

@@ -27,6 +27,10 @@ class Device {
     bool has_sm90() const noexcept { return has_sm90_; }
     /// For one launch after the other on stream(); none where has_sm90() is false.
     SplitSums split_sums() const noexcept;
+    /// A room for the rows of one matrix, which kernels make for the one behind them on stream().
+    /// reserve_e8_rows() may give it another address, e8_rows() is for at most what was reserved.
+    void reserve_e8_rows(std::size_t bytes) { e8_rows_.reserve(bytes); }
+    std::int8_t* e8_rows(std::size_t bytes) const;
     std::size_t free_bytes() const;
     /// Constants of ROT-4 for length m, odd in [3, 15].
     const float* dct_table(int m) const;
@@ -39,6 +43,7 @@ class Device {
     DeviceArray<float> dct_tables_;
     DeviceArray<std::int32_t> sums_;
     DeviceArray<std::uint32_t> counts_;
+    DeviceArray<std::int8_t> e8_rows_;
 };
 
 }  // namespace etalon::backend::cuda

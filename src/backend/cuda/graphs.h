@@ -21,7 +21,7 @@ struct GraphKey {
     BatchView batch;
     int n_chunks = 0;
     int n_trials = 0;                    ///< of decode_host.h: a pass that is tried is not recorded
-    std::array<const void*, 7> rooms{};  ///< the backend's own buffers
+    std::array<const void*, 8> rooms{};  ///< the backend's own buffers
 
     bool operator==(const GraphKey&) const = default;
 };

@@ -14,8 +14,15 @@ namespace etalon::backend::cuda {
 /// Bytes of the card that a tensor takes as a part of a matrix.
 std::uint64_t linear_bytes(const weights::Tensor& tensor);
 
+/// Bytes of the room of the card in which it becomes E8 for many tokens.
+std::uint64_t linear_room_bytes(const weights::Tensor& tensor);
+
 std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> parts,
-                                        std::span<const float> bias, Loader& loader);
+                                        std::span<const float> bias, Loader& loader,
+                                        Device& device);
+
+/// The frozen table (FMT-17) as kernels read it.
+const E4Table& e4_table();
 
 /// y[i, row] for the tokens token_of[i], or for the first n_tokens when it is null. `forms` are
 /// those that x has; `group` as in LinearOut.
@@ -23,8 +30,9 @@ void run_linear(const CudaLinear& w, const ActivationsView& x, unsigned forms,
                 const std::int32_t* token_of, int n_tokens, Store store, float* y,
                 const Device& device, const std::int32_t* group = nullptr);
 
-/// Whether run_gate_up() takes gate and up, stacked, with this input: both E8, on sm_90.
-bool can_gate_up_together(const CudaLinear& w, const ActivationsView& x);
+/// Whether run_gate_up() takes gate and up, stacked, with so many tokens of this input: both E8, or
+/// both E4 and the tokens many, on sm_90.
+bool can_gate_up_together(const CudaLinear& w, const ActivationsView& x, int n_tokens);
 /// s[T, w.n_rows / 2] = swiglu of the products of the first n_tokens tokens with gate and up.
 void run_gate_up(const CudaLinear& w, const ActivationsView& x, int n_tokens, float* s,
                  const Device& device);

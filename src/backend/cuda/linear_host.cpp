@@ -2,6 +2,7 @@
 // Linear layers of the CUDA backend: weights to the card, and the choice of a kernel (spec LIN,
 // FMT).
 #include <algorithm>
+#include <array>
 #include <cuda_runtime_api.h>
 
 #include "backend/cpu/linear_layout.h"
@@ -58,6 +59,12 @@ void upload_records(const weights::Tensor& tensor, std::size_t width, DeviceArra
     }
 }
 
+/// Bytes of the groups of a tensor in E4.
+std::size_t e4_bytes(std::int64_t n_rows, std::int64_t n_cols) {
+    const std::int64_t n_groups = (n_cols + kE4Columns - 1) / kE4Columns;
+    return sz((n_rows + kE4TileRows - 1) / kE4TileRows * n_groups) * kE4GroupBytes;
+}
+
 /// E8 tensors that follow each other in the stack: their rows stand together.
 LinearPart load_e8(std::span<const weights::Tensor* const> tensors, Loader& loader) {
     LinearPart part;
@@ -83,6 +90,51 @@ LinearPart load_e8(std::span<const weights::Tensor* const> tensors, Loader& load
         loader.copy(part.d.data() + row, tensor->scales);
         row += sz(tensor->n_rows);
     }
+    return part;
+}
+
+/// Bit s: the values of row s of the table of E4 ascend with the code. All of them ascend or
+/// descend (FMT-17), which renumbering relies on (e4.cuh).
+std::uint32_t ascending_rows() {
+    std::uint32_t bits = 0;
+    for (unsigned s = 0; s < exact::kE4Table.size(); ++s)
+        bits |= (exact::kE4Table[s].front() < exact::kE4Table[s].back() ? 1U : 0U) << s;
+    return bits;
+}
+
+/// E4 tensors that follow each other in the stack: their tiles of 16 rows stand together. All but
+/// the last one are whole tiles.
+LinearPart load_e4(std::span<const weights::Tensor* const> tensors, Loader& loader,
+                   Device& device) {
+    LinearPart part;
+    part.format = Format::e4;
+    const auto n_cols = static_cast<int>(tensors.front()->n_cols);
+    ETALON_ASSERT(n_cols % exact::kBlock == 0 && sz(n_cols) <= exact::kLinearKMax);
+    std::size_t bytes = 0;
+    for (const weights::Tensor* tensor : tensors) {
+        const std::size_t n_rows = sz(round_up(static_cast<int>(tensor->n_rows), kE4TileRows));
+        ETALON_ASSERT(part.n_rows % kE4TileRows == 0);
+        ETALON_ASSERT(tensor->data.size() == n_rows * sz(n_cols) / 2);
+        ETALON_ASSERT(tensor->indices.size() == n_rows * sz(n_cols) / exact::kBlock);
+        ETALON_ASSERT(tensor->scales.size() == sz(tensor->n_rows) * sizeof(float));
+        part.n_rows += static_cast<int>(tensor->n_rows);
+        bytes += e4_bytes(tensor->n_rows, n_cols);
+    }
+    part.data = DeviceArray<std::byte>(bytes);
+    part.d = DeviceArray<float>(sz(part.n_rows));
+    std::size_t row = 0;
+    std::byte* to = part.data.data();
+    for (const weights::Tensor* tensor : tensors) {
+        std::byte* lines = loader.scratch(tensor->data.size() + tensor->indices.size());
+        loader.copy(lines, tensor->data);
+        loader.copy(lines + tensor->data.size(), tensor->indices);
+        launch_e4_layout(lines, lines + tensor->data.size(), static_cast<int>(tensor->n_rows),
+                         n_cols, ascending_rows(), to, loader.stream());
+        loader.copy(part.d.data() + row, tensor->scales);
+        to += e4_bytes(tensor->n_rows, n_cols);
+        row += sz(tensor->n_rows);
+    }
+    device.reserve_e8_rows(sz(part.n_rows) * sz(round_up(n_cols, kRowAlignment)));
     return part;
 }
 
@@ -120,7 +172,65 @@ void run_e8(const E8View& w, const ActivationsView& x, const LinearOut& out, con
     }
 }
 
+/// The part as E8: its rows of int8 are made anew, in the room of the card.
+E8View expanded(const LinearPart& part, int stride, const Device& device) {
+    std::int8_t* q = device.e8_rows(sz(part.n_rows) * sz(stride));
+    launch_e4_rows({part.data.data(), part.d.data(), part.n_rows, stride}, e4_table(), q,
+                   device.stream());
+    return {q, part.d.data(), part.n_rows, stride, true};
+}
+
+void run_e4(const LinearPart& part, const ActivationsView& x, const LinearOut& out,
+            const Device& device) {
+    if (out.n_tokens > kE4StreamTokensMax)
+        return run_e8(expanded(part, x.stride, device), x, out, device);
+    launch_linear_e4_stream({part.data.data(), part.d.data(), part.n_rows, x.stride}, e4_table(), x,
+                            out, device.stream());
+}
+
+E8View e8_view(const LinearPart& part, int stride) {
+    return {reinterpret_cast<const std::int8_t*>(part.data.data()), part.d.data(), part.n_rows,
+            stride};
+}
+
+/// The tensors from `first` on that make up one part.
+std::size_t n_together(std::span<const weights::Tensor* const> parts, std::size_t first) {
+    const Format format = parts[first]->format;
+    std::size_t end = first + 1;
+    if (format != Format::e8 && format != Format::e4) return 1;
+    const auto is_whole = [&](const weights::Tensor& tensor) {
+        return format == Format::e8 || tensor.n_rows % kE4TileRows == 0;
+    };
+    while (end < parts.size() && parts[end]->format == format && is_whole(*parts[end - 1]))
+        ++end;
+    return end - first;
+}
+
 }  // namespace
+
+const E4Table& e4_table() {
+    static const E4Table table = [] {
+        E4Table rows{};
+        for (std::size_t s = 0; s < exact::kE4Table.size(); ++s) {
+            for (std::size_t i = 0; i < 8; ++i) {
+                const int first = exact::kE4Table[s][2 * i];
+                const int second = exact::kE4Table[s][2 * i + 1];
+                const bool ascends = (ascending_rows() >> s & 1U) != 0;
+                const int base = ascends ? first : second;
+                const int step = ascends ? second - first : first - second;
+                ETALON_ASSERT(step >= 0 && step <= 127);
+                const auto at = [&](int value) {
+                    return static_cast<std::uint32_t>(static_cast<std::uint8_t>(value))
+                           << (8 * (i % 4));
+                };
+                rows.rows[s][i / 4] |= at(base);
+                rows.rows[s][2 + i / 4] |= at(step);
+            }
+        }
+        return rows;
+    }();
+    return table;
+}
 
 std::uint64_t linear_bytes(const weights::Tensor& tensor) {
     switch (kind_of(tensor.format)) {
@@ -128,6 +238,8 @@ std::uint64_t linear_bytes(const weights::Tensor& tensor) {
             return cpu::repacked_bytes(tensor.format, kBlockedWidth, sz(tensor.n_rows),
                                        sz(tensor.n_cols));
         case FormatKind::row_scaled:
+            if (tensor.format == Format::e4)
+                return e4_bytes(tensor.n_rows, tensor.n_cols) + tensor.scales.size();
             return sz(tensor.n_rows) *
                    (sz(round_up(static_cast<int>(tensor.n_cols), kRowAlignment)) + sizeof(float));
         case FormatKind::floating:
@@ -136,26 +248,30 @@ std::uint64_t linear_bytes(const weights::Tensor& tensor) {
     return tensor.data.size();
 }
 
+std::uint64_t linear_room_bytes(const weights::Tensor& tensor) {
+    if (tensor.format != Format::e4) return 0;
+    return sz(tensor.n_rows) * sz(round_up(static_cast<int>(tensor.n_cols), kRowAlignment));
+}
+
 std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> parts,
-                                        std::span<const float> bias, Loader& loader) {
+                                        std::span<const float> bias, Loader& loader,
+                                        Device& device) {
     ETALON_ASSERT(!parts.empty());
     auto w = std::make_unique<CudaLinear>();
     w->n_cols = static_cast<int>(parts.front()->n_cols);
     for (std::size_t i = 0; i < parts.size();) {
-        std::size_t end = i + 1;
-        ETALON_ASSERT(parts[i]->n_cols == w->n_cols && parts[i]->n_rows >= 1);
-        if (parts[i]->format == Format::e8) {
-            while (end < parts.size() && parts[end]->format == Format::e8)
-                ++end;
-        }
-        LinearPart part = parts[i]->format == Format::e8
-                              ? load_e8(parts.subspan(i, end - i), loader)
-                              : load_part(*parts[i], loader);
+        const auto together = parts.subspan(i, n_together(parts, i));
+        for (const weights::Tensor* tensor : together)
+            ETALON_ASSERT(tensor->n_cols == w->n_cols && tensor->n_rows >= 1);
+        const Format format = parts[i]->format;
+        LinearPart part = format == Format::e8   ? load_e8(together, loader)
+                          : format == Format::e4 ? load_e4(together, loader, device)
+                                                 : load_part(*parts[i], loader);
         part.first_row = w->n_rows;
         w->n_rows += part.n_rows;
         w->forms_needed |= form_of(part.format);
         w->parts.push_back(std::move(part));
-        i = end;
+        i += together.size();
     }
     ETALON_ASSERT(bias.empty() || bias.size() == sz(w->n_rows));
     w->bias = DeviceArray<float>(bias.size());
@@ -177,12 +293,13 @@ void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned form
                             store == Store::add,
                             group};
         switch (kind_of(part.format)) {
-            case FormatKind::row_scaled: {
-                const E8View view{reinterpret_cast<const std::int8_t*>(part.data.data()),
-                                  part.d.data(), part.n_rows, input.stride};
-                run_e8(view, input, out, device);
+            case FormatKind::row_scaled:
+                if (part.format == Format::e4) {
+                    run_e4(part, input, out, device);
+                } else {
+                    run_e8(e8_view(part, input.stride), input, out, device);
+                }
                 break;
-            }
             case FormatKind::blocked:
                 launch_linear_blocked({part.format, part.data.data(), part.n_rows, w.n_cols}, input,
                                       out, stream);
@@ -195,18 +312,19 @@ void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned form
     }
 }
 
-bool can_gate_up_together(const CudaLinear& w, const ActivationsView& x) {
+bool can_gate_up_together(const CudaLinear& w, const ActivationsView& x, int n_tokens) {
     constexpr int kTurn = 16;  // eight rows of each
-    return w.parts.size() == 1 && w.parts.front().format == Format::e8 && w.n_rows % kTurn == 0 &&
-           x.row_q != nullptr;
+    if (w.parts.size() != 1 || w.n_rows % kTurn != 0 || x.row_q == nullptr) return false;
+    const Format format = w.parts.front().format;
+    return format == Format::e8 || (format == Format::e4 && n_tokens > kE4StreamTokensMax);
 }
 
 void run_gate_up(const CudaLinear& w, const ActivationsView& x, int n_tokens, float* s,
                  const Device& device) {
-    ETALON_ASSERT(can_gate_up_together(w, x) && w.n_cols == x.n_cols);
+    ETALON_ASSERT(can_gate_up_together(w, x, n_tokens) && w.n_cols == x.n_cols);
     const LinearPart& part = w.parts.front();
-    const E8View view{reinterpret_cast<const std::int8_t*>(part.data.data()), part.d.data(),
-                      part.n_rows, x.stride};
+    const E8View view =
+        part.format == Format::e8 ? e8_view(part, x.stride) : expanded(part, x.stride, device);
     const LinearOut out{s,       sz(w.n_rows / 2), w.bias.empty() ? nullptr : w.bias.data(),
                         nullptr, n_tokens,         false};
     const bool launched =

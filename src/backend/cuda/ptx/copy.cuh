@@ -20,6 +20,15 @@ __device__ inline void prefetch_line(const void* address) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
+/// 16 bytes of shared memory by their address.
+__device__ inline uint4 load_shared_16(std::uint32_t address) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(address));
+    return v;
+}
+
 /// 16 bytes from global to shared memory; both addresses are multiples of 16.
 __device__ inline void copy_async_16(void* to_shared, const void* from) {
     const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(to_shared));

@@ -162,6 +162,24 @@ struct E8View {
     const float* d = nullptr;        ///< [n_rows]
     int n_rows = 0;
     int stride = 0;
+    /// The kernel ahead on the stream writes q: nothing of it is read before that kernel has ended.
+    bool fresh = false;
+};
+/// Rows and columns of a group of E4 (e4.cuh), the bytes of its codes and of all of it.
+inline constexpr int kE4TileRows = 16;
+inline constexpr int kE4Columns = 256;
+inline constexpr int kE4CodeBytes = kE4TileRows * kE4Columns / 2;
+inline constexpr int kE4GroupBytes = kE4CodeBytes + kE4TileRows * kE4Columns / 32;
+struct E4View {
+    /// [ceil(n_rows / 16), ceil(stride / 256)] groups (e4.cuh)
+    const std::byte* groups = nullptr;
+    const float* d = nullptr;  ///< [n_rows]
+    int n_rows = 0;
+    int stride = 0;  ///< of the input
+};
+/// Rows of the table of E4: eight bytes of base, eight of step (e4.cuh).
+struct E4Table {
+    std::uint32_t rows[16][4];
 };
 /// E8 matrices of one shape, and which of them the tokens go to: the pairs of matrix m are the
 /// rows [begin[m], begin[m + 1]) of y.
@@ -192,9 +210,11 @@ struct FloatsView {
 };
 /// Rows of a tile of blocked weights: a lane of a warp reads one.
 inline constexpr int kBlockedWidth = 32;
-/// Most tokens of launch_linear_e8_decode and of launch_linear_e8_stream.
+/// Most tokens of launch_linear_e8_decode, of launch_linear_e8_stream and of
+/// launch_linear_e4_stream.
 inline constexpr int kDecodeTokensMax = 2;
 inline constexpr int kStreamTokensMax = 32;
+inline constexpr int kE4StreamTokensMax = 64;
 
 void launch_linear_e8_decode(const E8View& w, const ActivationsView& x, const LinearOut& out,
                              Stream stream);
@@ -207,6 +227,8 @@ void launch_experts_e8_stream(const E8Groups& groups, const ActivationsView& x,
                               const LinearOut& out, Stream stream);
 void launch_linear_e8(const E8View& w, const ActivationsView& x, const LinearOut& out,
                       Stream stream);
+void launch_linear_e4_stream(const E4View& w, const E4Table& table, const ActivationsView& x,
+                             const LinearOut& out, Stream stream);
 void launch_linear_blocked(const BlockedView& w, const ActivationsView& x, const LinearOut& out,
                            Stream stream);
 void launch_linear_floats(const FloatsView& w, const ActivationsView& x, const LinearOut& out,
@@ -214,6 +236,13 @@ void launch_linear_floats(const FloatsView& w, const ActivationsView& x, const L
 /// Rows [first_row, first_row + n_rows) of `w` from the tiles of a file (src/weights/layouts.md).
 void launch_e8_layout(const std::byte* tiles, int n_rows, int n_cols, std::int8_t* w, int stride,
                       Stream stream);
+
+/// --- e4_layout.cu --- Groups from the lines and indices of a file (src/weights/layouts.md) that
+/// has so many rows; `ascending`: bit s, whether row s of the table of E4 ascends.
+void launch_e4_layout(const std::byte* lines, const std::byte* indices, int n_rows, int n_cols,
+                      std::uint32_t ascending, std::byte* groups, Stream stream);
+/// The weights as rows of E8: q int8 [w.n_rows, w.stride].
+void launch_e4_rows(const E4View& w, const E4Table& table, std::int8_t* q, Stream stream);
 
 /// --- experts_route.cu --- Pairs of a token with one of its experts, in the order of experts,
 /// those of one in the order of tokens.

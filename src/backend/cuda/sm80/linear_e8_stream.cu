@@ -4,24 +4,24 @@
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/launch.cuh"
-#include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/copy.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/ptx/mma.cuh"
 #include "backend/cuda/sm80/kernels.h"
-#include "backend/cuda/sm80/linear_out.cuh"
+#include "backend/cuda/sm80/linear_stream.cuh"
 #include "base/error.h"
 
 namespace etalon::backend::cuda {
 
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarps * kWarpLanes;
-constexpr int kRows = 16;       // of a block: those of one product
-constexpr int kTileTokens = 8;  // of one product
-constexpr int kChunk = 64;      // bytes of K: 16 a lane, two products
-constexpr int kUnroll = 4;      // chunks of a warp that are under way together
+using stream::kRows;
+using stream::kThreads;
+using stream::kTileTokens;
+using stream::kWarps;
+
+constexpr int kChunk = 64;  // bytes of K: 16 a lane, two products
+constexpr int kUnroll = 4;  // chunks of a warp that are under way together
 static_assert(kChunk == kRowAlignment, "rows are whole chunks");
 
 /// 16 bytes of rows r and r + 8 of each of kUnroll successive chunks; zero behind the end.
@@ -52,7 +52,7 @@ struct Words {
 template <int kTiles, bool kGrouped>
 __global__ void __launch_bounds__(kThreads)
     linear_e8_stream_sm80(E8View w, ActivationsView x, LinearOut out, E8Groups groups) {
-    __shared__ int sums[kWarps][kTiles][kTileTokens][kRows + 1];
+    __shared__ stream::Sums<kTiles> sums;
     let_next_kernel_start();
     if constexpr (kGrouped) {
         wait_for_kernels_before();
@@ -77,15 +77,9 @@ __global__ void __launch_bounds__(kThreads)
     const int row = first_row + thread % kRows;
     const float d = row < w.n_rows ? w.d[row] : 0.0F;
     if constexpr (!kGrouped) wait_for_kernels_before();
-    // Phase 2: the products. Tokens behind the end repeat the last one.
+    // Phase 2: the products.
     const int4* tokens[kTiles];
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i) {
-        const std::size_t token = token_of(out, min(i * kTileTokens + lane / 4, out.n_tokens - 1));
-        tokens[i] =
-            reinterpret_cast<const int4*>(x.row_q + token * static_cast<std::size_t>(x.stride)) +
-            lane % 4;
-    }
+    stream::find_tokens<kTiles>(x, out, lane, tokens);
     int products[kTiles][4] = {};
     for (int chunk = warp * kUnroll; chunk < n_chunks; chunk += kWarps * kUnroll) {
         Words next;
@@ -105,23 +99,7 @@ __global__ void __launch_bounds__(kThreads)
         }
         words = next;
     }
-    // Phase 3: the sums of the warps, and LIN-3.
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-            sums[warp][i][lane % 4 * 2 + j % 2][lane / 4 + j / 2 * 8] = products[i][j];
-    }
-    __syncthreads();
-    if (row >= w.n_rows) return;
-    for (int t = thread / kRows; t < out.n_tokens; t += kThreads / kRows) {
-        int sum = 0;
-#pragma unroll
-        for (int part = 0; part < kWarps; ++part)
-            sum += sums[part][t / kTileTokens][t % kTileTokens][thread % kRows];
-        const float scale = mul(x.row_scales[token_of(out, t)], d);
-        put(out, t, row, mul(static_cast<float>(sum), scale));  // LIN-3
-    }
+    stream::finish<kTiles>(products, sums, first_row, w.n_rows, d, x, out);
 }
 
 unsigned blocks_of(int n_rows) {

@@ -22,7 +22,7 @@ __device__ inline void enter_group(LinearOut& out) {
 __device__ inline bool enter_slot(const E8Groups& groups, E8View& w, LinearOut& out) {
     const std::int32_t m = groups.active[blockIdx.y];
     if (m == kNoExpert) return false;
-    w = {groups.matrices[m].q, groups.matrices[m].d, groups.n_rows, groups.stride};
+    w = {groups.matrices[m].q, groups.matrices[m].d, groups.n_rows, groups.stride, false};
     enter_group(out, groups.begin + m);
     return true;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// All layers of a pass of 1 or 2 tokens of an E8 model as one kernel: the weights stream through
-// shared memory without a pause, and what lies between them is done while they do (spec FWD-2,
-// FWD-3).
+// All layers of a pass of 1 or 2 tokens of an E8 or E4 model as one kernel: the weights stream
+// through shared memory without a pause, and what lies between them is done while they do (spec
+// FWD-2, FWD-3).
 #include <algorithm>
 #include <cmath>
 #include <cuda_runtime.h>
@@ -19,11 +19,11 @@ namespace etalon::backend::cuda::layers {
 namespace {
 
 /// What a block shares beside the ring and the rows of codes.
-template <int kTokens>
+template <typename Slots, int kTokens>
 struct Shared {
-    static constexpr int kSlotsMax = 14;
-    Barrier full[kSlotsMax];
-    Barrier empty[kSlotsMax];
+    typename Slots::Table table;
+    Barrier full[Slots::kMax];
+    Barrier empty[Slots::kMax];
     float2 turns[kTokens][kDim / 2];
     int sums[kTokens][kRowsMax];
     float lanes[kTokens][kLanes];
@@ -58,9 +58,9 @@ __device__ float product(int& sum, float a, float d, const float* bias, int row)
 
 /// What the warps that compute do. Each step is written once: what a layer runs through has to fit
 /// in the caches of instructions.
-template <int kTokens>
+template <typename Slots, int kTokens>
 __device__ void compute(const BatchView& batch, const LayersView& view, const Ring& ring,
-                        std::int8_t* room, Shared<kTokens>& shared) {
+                        std::int8_t* room, Shared<Slots, kTokens>& shared) {
     const int thread = static_cast<int>(threadIdx.x);
     const int warp = thread / kWarpLanes;
     const int lane = thread % kWarpLanes;
@@ -166,10 +166,10 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
         }
         sync();
         // Phase 2: the products.
-        if (thread == 0) limit = kUnderWay;
-        multiply_share<kTokens>(share, ring, place, room, shared.sums);
+        if (thread == 0) limit = Slots::kUnderWay;
+        multiply_share<Slots>(share, ring, place, shared.table, room, shared.sums);
         sync();
-        if (thread == 0) limit = m == kQkv ? kUnderWayAttention : kUnderWayBetween;
+        if (thread == 0) limit = m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween;
         // Phase 3: the block's rows of the result.
         if (m == kQkv && mine) {
 #pragma unroll
@@ -217,20 +217,20 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
 /// h after all layers (FWD-2, FWD-3).
 ///   in:  view.h, the weights, the cache; batch
 ///   out: view.h, the cache at each token's position, failed [T]
-///   tile: a block a multiprocessor. One warp copies the block's rows of every matrix, 4 rows of at
-///         most 4,096 bytes a slot, as far ahead as the ring has room; 8 warps multiply, a slot
-///         each. Between matrices the blocks meet, and each of them makes the codes of the next
-///         input for itself, while the ring fills
+///   tile: a block a multiprocessor. One warp copies the block's rows of every matrix, E8Slots or
+///         E4Slots, as far ahead as the ring has room; 8 warps multiply, a slot each. Between
+///         matrices the blocks meet, and each of them makes the codes of the next input for itself,
+///         while the ring fills
 ///   floor: the bytes of all weights, of the read speed
 ///   supported: decode_layers_supports(); every block runs at the same time
-template <int kTokens>
+template <typename Slots, int kTokens>
 __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
     decode_layers_sm90(BatchView batch, const __grid_constant__ LayersView view, int n_slots,
                        int room_bytes) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     extern __shared__ __align__(128) std::int8_t bytes[];
-    std::int8_t* room = bytes + n_slots * kSlotBytes;
-    auto& shared = *reinterpret_cast<Shared<kTokens>*>(room + room_bytes);
+    std::int8_t* room = bytes + n_slots * Slots::kBytes;
+    auto& shared = *reinterpret_cast<Shared<Slots, kTokens>*>(room + room_bytes);
     const Ring ring{bytes, shared.full, shared.empty, n_slots};
     const int thread = static_cast<int>(threadIdx.x);
     if (thread == 0) {
@@ -239,15 +239,18 @@ __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
             barrier_init(ring.empty[i], 1);
         }
         barrier_init_fence();
-        shared.under_way_max = kUnderWay;
+        shared.under_way_max = Slots::kUnderWay;
         const int heads = view.n_heads * kDim;
         const int qkv = heads + 2 * view.kv.n_kv_heads * kDim;
-        shared.shares[kQkv].set(qkv / kQkvUnit, kQkvUnit, view.dim, 0);
-        shared.shares[kAttnOutput].set(view.dim >> kDimUnitBits, 1 << kDimUnitBits, heads, 0);
-        shared.shares[kGateUp].set(view.hidden_dim >> kHiddenUnitBits, 1 << kHiddenUnitBits,
-                                   view.dim, view.hidden_dim);
-        shared.shares[kDown].set(view.dim >> kDimUnitBits, 1 << kDimUnitBits, view.hidden_dim, 0);
+        const auto set = [&](LayerMatrix m, int n_rows, int unit, int n_cols, int to_second) {
+            shared.shares[m].template set<Slots>(n_rows / unit, unit, n_cols, to_second);
+        };
+        set(kQkv, qkv, Slots::kQkvUnit, view.dim, 0);
+        set(kAttnOutput, view.dim, 1 << kDimUnitBits, heads, 0);
+        set(kGateUp, view.hidden_dim, 1 << kHiddenUnitBits, view.dim, view.hidden_dim);
+        set(kDown, view.dim, 1 << kDimUnitBits, view.hidden_dim, 0);
     }
+    Slots::load(view, shared.table);
     for (int i = thread; i < kTokens * kRowsMax; i += kThreads + kCopyThreads)
         (&shared.sums[0][0])[i] = 0;
     // The batch was sent before the first kernel of the forward pass: it can be read already.
@@ -263,11 +266,11 @@ __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
     if (thread >= kThreads) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
         if (thread < kThreads + kWarpLanes)
-            stream_weights(view, shared.shares, ring, shared.under_way_max);
+            stream_weights<Slots>(view, shared.shares, ring, shared.under_way_max);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kComputeRegisters));
         wait_for_kernels_before();
-        compute<kTokens>(batch, view, ring, room, shared);
+        compute<Slots, kTokens>(batch, view, ring, room, shared);
     }
 #endif
 }
@@ -279,7 +282,7 @@ struct Rooms {
     int bytes;
 };
 
-template <int kTokens>
+template <typename Slots, int kTokens>
 Rooms rooms_of(const LayersView& view) {
     const int k = std::max({view.dim, view.hidden_dim, view.n_heads * kDim});
     const int group = view.n_heads / view.kv.n_kv_heads;
@@ -289,19 +292,19 @@ Rooms rooms_of(const LayersView& view) {
     Rooms rooms{};
     rooms.room_bytes =
         std::max({kTokens * k, (kTokens - 1) * k + kRoundBytes, attention + 127}) / 128 * 128;
-    const int rest = rooms.room_bytes + static_cast<int>(sizeof(Shared<kTokens>));
-    rooms.n_slots = std::min((kSharedMax - rest) / kSlotBytes, Shared<kTokens>::kSlotsMax);
-    rooms.bytes = rooms.n_slots * kSlotBytes + rest;
+    const int rest = rooms.room_bytes + static_cast<int>(sizeof(Shared<Slots, kTokens>));
+    rooms.n_slots = std::min((kSharedMax - rest) / Slots::kBytes, Slots::kMax);
+    rooms.bytes = rooms.n_slots * Slots::kBytes + rest;
     return rooms;
 }
 
-template <int kTokens>
+template <typename Slots, int kTokens>
 void launch(const BatchView& batch, const LayersView& view, int n_multiprocessors, Stream stream) {
-    const Rooms rooms = rooms_of<kTokens>(view);
-    check(cudaFuncSetAttribute(decode_layers_sm90<kTokens>,
+    const Rooms rooms = rooms_of<Slots, kTokens>(view);
+    check(cudaFuncSetAttribute(decode_layers_sm90<Slots, kTokens>,
                                cudaFuncAttributeMaxDynamicSharedMemorySize, rooms.bytes),
           "shared memory of layers");
-    launch_dependent("decode_layers", decode_layers_sm90<kTokens>,
+    launch_dependent("decode_layers", decode_layers_sm90<Slots, kTokens>,
                      dim3(static_cast<unsigned>(n_multiprocessors)), kThreads + kCopyThreads,
                      static_cast<std::size_t>(rooms.bytes), stream, batch, view, rooms.n_slots,
                      rooms.room_bytes);
@@ -324,6 +327,8 @@ bool decode_layers_supports(const LayersView& view, int n_tokens, int n_multipro
         return n_rows % unit == 0 && most * unit * n_each <= layers::kRowsMax;
     };
     const int heads = view.n_heads * layers::kDim;
+    const int qkv_unit =
+        view.format == exact::Format::e4 ? layers::E4Slots::kQkvUnit : layers::E8Slots::kQkvUnit;
     return n_tokens <= kLayersTokensMax && view.n_layers <= kLayersMax &&
            view.kv.head_dim == layers::kDim && view.n_heads % view.kv.n_kv_heads == 0 &&
            view.n_heads / view.kv.n_kv_heads <= kDecodeHeadsMax && heads % layers::kStep == 0 &&
@@ -332,7 +337,7 @@ bool decode_layers_supports(const LayersView& view, int n_tokens, int n_multipro
            layers::rotates(view.hidden_dim, view.hidden_block) &&
            view.hidden_dim <= kLayersColumnsMax && 2 * view.rope.n_pairs == layers::kDim &&
            view.rope.block == layers::kDim &&
-           fits(heads + 2 * view.kv.n_kv_heads * layers::kDim, layers::kQkvUnit, 1) &&
+           fits(heads + 2 * view.kv.n_kv_heads * layers::kDim, qkv_unit, 1) &&
            fits(view.dim, 1 << layers::kDimUnitBits, 1) &&
            fits(view.hidden_dim, 1 << layers::kHiddenUnitBits, 2);
 }
@@ -340,8 +345,15 @@ bool decode_layers_supports(const LayersView& view, int n_tokens, int n_multipro
 void launch_decode_layers(const BatchView& batch, const LayersView& view, int n_multiprocessors,
                           Stream stream) {
     ETALON_ASSERT(decode_layers_supports(view, batch.n_tokens, n_multiprocessors));
-    if (batch.n_tokens == 1) return layers::launch<1>(batch, view, n_multiprocessors, stream);
-    layers::launch<kLayersTokensMax>(batch, view, n_multiprocessors, stream);
+    const auto run = [&](auto launcher) { launcher(batch, view, n_multiprocessors, stream); };
+    const bool one = batch.n_tokens == 1;
+    if (view.format == exact::Format::e4) {
+        run(one ? layers::launch<layers::E4Slots, 1>
+                : layers::launch<layers::E4Slots, kLayersTokensMax>);
+    } else {
+        run(one ? layers::launch<layers::E8Slots, 1>
+                : layers::launch<layers::E8Slots, kLayersTokensMax>);
+    }
 }
 
 }  // namespace etalon::backend::cuda

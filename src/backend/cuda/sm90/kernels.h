@@ -85,9 +85,9 @@ inline constexpr int kLayersTokensMax = 2;
 inline constexpr int kLayersMax = 128;
 inline constexpr int kLayersColumnsMax = 16384;
 inline constexpr int kLayersHeadDim = 128;
-/// E8 weights with rows of n_cols bytes.
+/// Weights: E8 in rows of n_cols bytes, E4 in groups (sm80/e4.cuh).
 struct MatrixView {
-    const std::int8_t* q = nullptr;
+    const std::byte* weights = nullptr;
     const float* d = nullptr;
     const float* bias = nullptr;  ///< or null
 };
@@ -99,6 +99,8 @@ struct LayerView {
     MatrixView matrices[kLayerMatrices];
 };
 struct LayersView {
+    exact::Format format = exact::Format::e8;  ///< of all matrices: e8 or e4
+    E4Table table{};                           ///< e4
     int n_layers = 0;
     int dim = 0;
     int hidden_dim = 0;

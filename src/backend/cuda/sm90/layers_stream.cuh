@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stream of weights of decode_layers.cu: a block's part of every matrix, the ring through which
-// it comes, and its products with the codes of the tokens (spec LIN-2).
+// it comes, and its products with the codes of the tokens (spec LIN-2). E8Slots and E4Slots say
+// what a slot of the ring holds.
 #pragma once
 
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/barrier.cuh"
 #include "backend/cuda/ptx/tensor_copy.cuh"
-#include "backend/cuda/sm80/kernels.h"
+#include "backend/cuda/sm80/e4.cuh"
 #include "backend/cuda/sm90/kernels.h"
 
 namespace etalon::backend::cuda::layers {
@@ -18,15 +19,6 @@ inline constexpr int kComputeRegisters = 224;
 inline constexpr int kCopyRegisters = 56;
 inline constexpr int kComputeBarrier = 1;
 
-inline constexpr int kSlotRows = 4;
-inline constexpr int kPartMax = 4096;  // bytes of a row in a slot
-inline constexpr int kSlotBytes = kSlotRows * kPartMax;
-/// Slots that are copied at the same time: while a block multiplies; between matrices, when what
-/// the blocks write and read would wait behind more; and around attention, which takes longer than
-/// the ring takes to fill.
-inline constexpr int kUnderWay = 3;
-inline constexpr int kUnderWayBetween = 2;
-inline constexpr int kUnderWayAttention = 2;
 inline constexpr int kStep = kWarpLanes * static_cast<int>(sizeof(int4));  // of a warp along a row
 
 inline constexpr int kMine = 16;                 // elements of a thread
@@ -37,7 +29,6 @@ inline constexpr int kSharedMax = 227 * 1024;
 
 // The blocks take whole units of rows, so that who makes them can do the first strides of the
 // butterfly that comes next: units of 2^kDimUnitBits rows of h, of 2^kHiddenUnitBits pairs.
-inline constexpr int kQkvUnit = 4;
 inline constexpr int kDimUnitBits = 4;
 inline constexpr int kHiddenUnitBits = 4;
 inline constexpr int kLaneBits = 5;  // of a lane's number
@@ -56,14 +47,15 @@ inline constexpr int kRoundBytes = place_of(kRound) * static_cast<int>(sizeof(fl
 /// The part of a matrix that a block multiplies; the same in every layer.
 struct Share {
     int n_cols;
-    int first;       // row
-    int n;           // rows, or pairs of rows
-    int second;      // pairs: rows from one of a pair to the other; 0: no pairs
-    int n_rows;      // of all
-    int n_parts;     // of a row
-    int part_bytes;  // of each but the last
+    int first;         // row
+    int n;             // rows, or pairs of rows
+    int second;        // pairs: rows from one of a pair to the other; 0: no pairs
+    int n_rows;        // of all
+    int n_parts;       // of a row
+    int part_columns;  // of each but the last
     int n_slots;
 
+    template <typename Slots>
     __device__ void set(int n_units, int unit, int columns, int to_second) {
         const auto begin = [&](unsigned i) {
             return unit * static_cast<int>(static_cast<std::uint64_t>(n_units) * i / gridDim.x);
@@ -73,11 +65,149 @@ struct Share {
         n = begin(blockIdx.x + 1) - first;
         second = to_second;
         n_rows = second == 0 ? n : 2 * n;
-        n_parts = (n_cols + kPartMax - 1) / kPartMax;
-        part_bytes = (n_cols / n_parts + kStep - 1) / kStep * kStep;
-        n_slots = (n_rows + kSlotRows - 1) / kSlotRows * n_parts;
+        n_parts = (n_cols + Slots::kPartMax - 1) / Slots::kPartMax;
+        part_columns = (n_cols / n_parts + kStep - 1) / kStep * kStep;
+        n_slots = (n_rows + Slots::kRows - 1) / Slots::kRows * n_parts;
     }
     __device__ int row(int i) const { return i < n ? first + i : first + i - n + second; }
+};
+
+/// A slot with so many columns of 4 rows of int8.
+struct E8Slots {
+    static constexpr int kRows = 4;
+    static constexpr int kPartMax = 4096;  // columns
+    static constexpr int kBytes = kRows * kPartMax;
+    static constexpr int kMax = 14;  // slots of a ring
+    /// Slots that are copied at the same time: while a block multiplies; between matrices, when
+    /// what the blocks write and read would wait behind more; and around attention, which takes
+    /// longer than the ring takes to fill.
+    static constexpr int kUnderWay = 3;
+    static constexpr int kUnderWayBetween = 2;
+    static constexpr int kUnderWayAttention = 2;
+    static constexpr int kQkvUnit = 4;  // rows
+    struct Table {};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    __device__ static void load(const LayersView&, Table&) {}
+
+    __device__ static int bytes(int n_rows, int columns) {
+        return n_rows * columns;
+    }
+
+    /// A lane copies a row.
+    __device__ static void copy(std::int8_t* slot, const std::byte* weights, const Share& share,
+                                int row, int column, int columns, int lane, Barrier& full) {
+        if (lane >= min(kRows, share.n_rows - row)) return;
+        const auto at = static_cast<std::size_t>(share.row(row + lane));
+        copy_bytes_once(slot + lane * columns,
+                        weights + at * static_cast<std::size_t>(share.n_cols) + column, columns,
+                        full);
+    }
+
+    /// The products of a slot's rows with each token; the sums go to `to`.
+    template <int kTokens, typename Release>
+    __device__ static void multiply(const std::int8_t* slot, Table&, const std::int8_t* x,
+                                    int x_stride, int columns, int n_rows, int lane,
+                                    int (*to)[kRowsMax], const Release& release) {
+        int sums[kRows][kTokens] = {};
+        const auto* w = reinterpret_cast<const int4*>(slot);
+        const int row = columns / static_cast<int>(sizeof(int4));
+#pragma unroll 4
+        for (int i = lane; i < row; i += kWarpLanes) {
+            int4 words[kRows];
+#pragma unroll
+            for (int r = 0; r < kRows; ++r)
+                words[r] = w[r * row + i];
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t) {
+                const int4 v = reinterpret_cast<const int4*>(x + t * x_stride)[i];
+#pragma unroll
+                for (int r = 0; r < kRows; ++r) {
+                    int sum = sums[r][t];
+                    sum = __dp4a(words[r].x, v.x, sum);
+                    sum = __dp4a(words[r].y, v.y, sum);
+                    sum = __dp4a(words[r].z, v.z, sum);
+                    sums[r][t] = __dp4a(words[r].w, v.w, sum);
+                }
+            }
+        }
+        release();
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t) {
+                const int sum = __reduce_add_sync(kFullWarp, sums[r][t]);
+                if (lane == r * kTokens + t && r < n_rows) atomicAdd(&to[t][r], sum);
+            }
+        }
+    }
+#endif
+};
+
+/// A slot with up to eight groups of a tile of 16 rows of E4, which stand together in memory.
+struct E4Slots {
+    static constexpr int kRows = kE4TileRows;
+    static constexpr int kPartMax = 8 * kE4Columns;
+    static constexpr int kBytes = 8 * kE4GroupBytes;
+    static constexpr int kMax = 12;
+    static constexpr int kUnderWay = 2;
+    static constexpr int kUnderWayBetween = 1;
+    static constexpr int kUnderWayAttention = 1;
+    static constexpr int kQkvUnit = kRows;
+    using Table = E4Room;
+    static_assert(kStep % kE4Columns == 0, "a part of a row is whole groups");
+    static_assert((1 << kDimUnitBits) == kRows && (1 << kHiddenUnitBits) == kRows,
+                  "the rows of a block are whole tiles");
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    __device__ static void load(const LayersView& view, Table& table) {
+        load_e4_rows<E4Form::sum>(view.table, table.rows());
+    }
+
+    __device__ static int bytes(int, int columns) {
+        return columns / kE4Columns * kE4GroupBytes;
+    }
+
+    __device__ static void copy(std::int8_t* slot, const std::byte* weights, const Share& share,
+                                int row, int column, int columns, int lane, Barrier& full) {
+        if (lane != 0) return;
+        const int group =
+            share.row(row) / kRows * (share.n_cols / kE4Columns) + column / kE4Columns;
+        copy_bytes_once(slot, weights + static_cast<std::size_t>(group) * kE4GroupBytes,
+                        bytes(kRows, columns), full);
+    }
+
+    template <int kTokens, typename Release>
+    __device__ static void multiply(const std::int8_t* slot, Table& table, const std::int8_t* x,
+                                    int x_stride, int columns, int, int lane, int (*to)[kRowsMax],
+                                    const Release& release) {
+        const int token = lane / 4;  // of a column of the product
+        const auto* from =
+            reinterpret_cast<const int4*>(x + token * x_stride + lane % 4 * kE4LaneColumns);
+        const E4Lookup lookup(table.rows());
+        E4Sums sums{};
+#pragma unroll 2
+        for (int i = 0; i < columns / kE4Columns; ++i) {
+            E4Words words;
+            words.load_shared(slot + i * kE4GroupBytes, lane);
+            int4 v[kE4Chunks];
+#pragma unroll
+            for (int chunk = 0; chunk < kE4Chunks; ++chunk)
+                v[chunk] = token < kTokens ? from[(i * kE4Chunks + chunk) * 4] : int4{};
+#pragma unroll
+            for (int chunk = 0; chunk < kE4Chunks; ++chunk)
+                sums.add(words, lookup, chunk, v[chunk]);
+        }
+        release();
+        int total[4];
+        sums.total(total);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const int t = lane % 4 * 2 + i % 2;
+            if (t < kTokens) atomicAdd(&to[t][lane / 4 + i / 2 * 8], total[i]);
+        }
+    }
+#endif
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -103,9 +233,10 @@ struct Cursor {
 };
 
 /// Copies the block's rows of every matrix in their order, as far ahead as the ring has room: a
-/// warp, of which a lane starts the copy of a row.
-__device__ inline void stream_weights(const LayersView& view, const Share (&shares)[kLayerMatrices],
-                                      const Ring& ring, const volatile int& under_way_max) {
+/// warp.
+template <typename Slots>
+__device__ void stream_weights(const LayersView& view, const Share (&shares)[kLayerMatrices],
+                               const Ring& ring, const volatile int& under_way_max) {
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int n_ring = ring.n_slots;
     Cursor to{0, 0};
@@ -114,19 +245,17 @@ __device__ inline void stream_weights(const LayersView& view, const Share (&shar
     for (int i = 0; i < view.n_layers; ++i) {
 #pragma unroll 1
         for (int m = 0; m < kLayerMatrices; ++m) {
-            const std::int8_t* q = view.layers[i].matrices[m].q;
-            const int n_rows = shares[m].n_rows;
-            const int n_cols = shares[m].n_cols;
-            const int part_bytes = shares[m].part_bytes;
+            const std::byte* weights = view.layers[i].matrices[m].weights;
+            const Share& share = shares[m];
+            const int n_rows = share.n_rows;
+            const int n_cols = share.n_cols;
+            const int part_columns = share.part_columns;
 #pragma unroll 1
-            for (int row = 0; row < n_rows; row += kSlotRows) {
-                const int n = min(kSlotRows, n_rows - row);
-                const auto at =
-                    static_cast<std::size_t>(shares[m].row(min(row + lane, n_rows - 1)));
-                const std::int8_t* from = q + at * static_cast<std::size_t>(n_cols);
+            for (int row = 0; row < n_rows; row += Slots::kRows) {
+                const int n = min(Slots::kRows, n_rows - row);
 #pragma unroll 1
-                for (int begin = 0; begin < n_cols; begin += part_bytes) {
-                    const int bytes = min(part_bytes, n_cols - begin);
+                for (int column = 0; column < n_cols; column += part_columns) {
+                    const int columns = min(part_columns, n_cols - column);
                     Barrier& full = ring.full[to.slot];
                     barrier_wait(ring.empty[to.slot], to.parity ^ 1);  // the first turn waits not
                     const int limit = __shfl_sync(kFullWarp, under_way_max, 0);
@@ -135,11 +264,10 @@ __device__ inline void stream_weights(const LayersView& view, const Share (&shar
                         landed.next(n_ring);
                         --under_way;
                     }
-                    if (lane == 0) barrier_arrive_expect(full, n * bytes);
+                    if (lane == 0) barrier_arrive_expect(full, Slots::bytes(n, columns));
                     __syncwarp();
-                    if (lane < n)
-                        copy_bytes_once(ring.slots + to.slot * kSlotBytes + lane * bytes,
-                                        from + begin, bytes, full);
+                    Slots::copy(ring.slots + to.slot * Slots::kBytes, weights, share, row, column,
+                                columns, lane, full);
                     to.next(n_ring);
                     ++under_way;
                 }
@@ -152,33 +280,6 @@ __device__ inline void sync() {
     named_sync(kComputeBarrier, kThreads);
 }
 
-/// The products of a slot's rows with each token.
-template <int kTokens>
-__device__ void multiply(const std::int8_t* slot, const std::int8_t* x, int x_stride, int bytes,
-                         int lane, int (&sums)[kSlotRows][kTokens]) {
-    const auto* w = reinterpret_cast<const int4*>(slot);
-    const int row = bytes / static_cast<int>(sizeof(int4));
-#pragma unroll 4
-    for (int i = lane; i < row; i += kWarpLanes) {
-        int4 words[kSlotRows];
-#pragma unroll
-        for (int r = 0; r < kSlotRows; ++r)
-            words[r] = w[r * row + i];
-#pragma unroll
-        for (int t = 0; t < kTokens; ++t) {
-            const int4 v = reinterpret_cast<const int4*>(x + t * x_stride)[i];
-#pragma unroll
-            for (int r = 0; r < kSlotRows; ++r) {
-                int sum = sums[r][t];
-                sum = __dp4a(words[r].x, v.x, sum);
-                sum = __dp4a(words[r].y, v.y, sum);
-                sum = __dp4a(words[r].z, v.z, sum);
-                sums[r][t] = __dp4a(words[r].w, v.w, sum);
-            }
-        }
-    }
-}
-
 /// The slots of a warp: every kWarps-th of all.
 struct Place {
     int i;       // slot of the matrix
@@ -189,13 +290,14 @@ struct Place {
 
 /// Adds to `to` the products of the block's rows with the codes x; `place` goes on to the next
 /// matrix.
-template <int kTokens>
+template <typename Slots, int kTokens>
 __device__ void multiply_share(const Share& share, const Ring& ring, Place& place,
-                               const std::int8_t* x, int (&to)[kTokens][kRowsMax]) {
+                               typename Slots::Table& table, const std::int8_t* x,
+                               int (&to)[kTokens][kRowsMax]) {
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int n_cols = share.n_cols;
     const int n_parts = share.n_parts;
-    const int part_bytes = share.part_bytes;
+    const int part_columns = share.part_columns;
     const int n_rows = share.n_rows;
     const int n_slots = share.n_slots;
     int group = place.i / n_parts;
@@ -203,26 +305,19 @@ __device__ void multiply_share(const Share& share, const Ring& ring, Place& plac
     const int group_step = kWarps / n_parts;
     const int part_step = kWarps % n_parts;
     for (; place.i < n_slots; place.i += kWarps) {
-        const int begin = part * part_bytes;
-        const int bytes = min(part_bytes, n_cols - begin);
-        int sums[kSlotRows][kTokens] = {};
+        const int begin = part * part_columns;
+        const int columns = min(part_columns, n_cols - begin);
+        const int row = group * Slots::kRows;
+        int(*rows)[kRowsMax] = reinterpret_cast<int(*)[kRowsMax]>(&to[0][row]);
         // Another warp had the slot before. While that has not read it, the parity of `full` says
         // nothing about this turn.
         if (!place.first_turn) barrier_wait(ring.empty[place.slot], place.parity ^ 1);
         barrier_wait(ring.full[place.slot], place.parity);
-        multiply<kTokens>(ring.slots + place.slot * kSlotBytes, x + begin, n_cols, bytes, lane,
-                          sums);
-        __syncwarp();
-        if (lane == 0) barrier_arrive(ring.empty[place.slot]);
-        const int row = group * kSlotRows;
-#pragma unroll
-        for (int r = 0; r < kSlotRows; ++r) {
-#pragma unroll
-            for (int t = 0; t < kTokens; ++t) {
-                const int sum = __reduce_add_sync(kFullWarp, sums[r][t]);
-                if (lane == r * kTokens + t && row + r < n_rows) atomicAdd(&to[t][row + r], sum);
-            }
-        }
+        Slots::template multiply<kTokens>(ring.slots + place.slot * Slots::kBytes, table, x + begin,
+                                          n_cols, columns, n_rows - row, lane, rows, [&] {
+                                              __syncwarp();
+                                              if (lane == 0) barrier_arrive(ring.empty[place.slot]);
+                                          });
         group += group_step;
         part += part_step;
         if (part >= n_parts) {

@@ -103,11 +103,13 @@ struct Place {
     }
 };
 
-/// The thread that copies. Weights do not depend on the kernels before: the ring is full of them
-/// when x is there.
+/// The thread that copies. Weights that are not fresh do not depend on the kernels before: the ring
+/// is full of them when x is there.
 template <int kTokens, bool kGate>
 __device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const CUtensorMap& w,
-                           const Block& block, int n_stages, int n_tokens) {
+                           const Block& block, const Work& work, bool fresh) {
+    const int n_stages = work.n_stages;
+    const int n_tokens = work.n_copied;
     const auto copy_w = [&](int stage, int step) {
         barrier_arrive_expect(shared.full[stage], (kTileRows + n_tokens) * kStep);
         std::int8_t* to = shared.stages[stage].w;
@@ -123,6 +125,7 @@ __device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const 
                   shared.full[stage]);
     };
     const int n_first = min(block.n_steps, n_stages);
+    if (fresh) wait_for_kernels_before();
     for (int step = 0; step < n_first; ++step)
         copy_w(step, step);
     wait_for_kernels_before();
@@ -376,7 +379,7 @@ __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
     int* to = reinterpret_cast<int*>(shared.stages);
     if (threadIdx.x >= kMultiplyThreads) {
         if (threadIdx.x == kMultiplyThreads)
-            copy_steps<kTokens, kGate>(shared, x_map, w_map, block, work.n_stages, work.n_copied);
+            copy_steps<kTokens, kGate>(shared, x_map, w_map, block, work, w.fresh);
         __syncwarp();
         if (!alone) cluster_sync();
     } else {

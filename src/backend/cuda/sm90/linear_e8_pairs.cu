@@ -111,9 +111,9 @@ struct Piece {
 };
 
 /// The thread that copies: the block's rows of w to itself, half of the tokens to both blocks.
-/// Weights do not depend on the kernels before.
+/// Weights that are not fresh do not depend on the kernels before.
 __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
-                            const Work& work, int pair, int rank) {
+                            const Work& work, int pair, int rank, bool fresh) {
     constexpr std::uint16_t kBoth = 3;
     const int begin = cut(work, pair);
     const int end = cut(work, pair + 1);
@@ -130,6 +130,7 @@ __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensor
                             kBoth);
     };
     const int n_first = min(end - begin, kStages);
+    if (fresh) wait_for_kernels_before();
     for (int i = 0; i < n_first; ++i)
         copy_w(i, begin + i);
     wait_for_kernels_before();
@@ -389,7 +390,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     let_next_kernel_start();
     if (threadIdx.x >= kMultiplyThreads) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
-        if (threadIdx.x == kMultiplyThreads) copy_pieces(shared, x_map, w_map, work, pair, rank);
+        if (threadIdx.x == kMultiplyThreads)
+            copy_pieces(shared, x_map, w_map, work, pair, rank, w.fresh);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kMultiplyRegisters));
         multiply_pieces(shared, w, row_scales, out, work, exchange, pair, rank);
