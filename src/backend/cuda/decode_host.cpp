@@ -58,6 +58,7 @@ std::optional<LayersView> layers_view(const Layers& layers, const RopeView& rope
         n_layers < 1 || n_layers > kLayersMax || layers.dim_rotation.dct ||
         layers.hidden_rotation.dct)
         return std::nullopt;
+    if (layers.all.front().experts != nullptr) return std::nullopt;
     LayersView view;
     const auto& parts = static_cast<const CudaLinear&>(*layers.all.front().down).parts;
     if (!parts.empty() && parts.front().format == exact::Format::e4) {
