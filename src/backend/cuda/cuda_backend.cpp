@@ -17,6 +17,7 @@
 #include "backend/cuda/draws.h"
 #include "backend/cuda/experts.h"
 #include "backend/cuda/graphs.h"
+#include "backend/cuda/layers_trial.h"
 #include "backend/cuda/linear.h"
 #include "backend/cuda/read_back.h"
 #include "backend/cuda/results.h"
@@ -247,9 +248,6 @@ class CudaBackend final : public Backend {
 
     const DeviceRope& rope_of(const RopeTables& rope);
     RopeView rope_view(const RopeTables& rope, int head_dim);
-    struct Tried;
-    Tried tried(const Batch& batch, const BatchView& view, const KvCache& kv, const FloatBuffer& h,
-                int dim);
     void run_pairs(const CudaExperts& experts, const ExpertsLayer& layer,
                    const RoutingView& routing, int n_tokens);
     void try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
@@ -725,65 +723,21 @@ void CudaBackend::layers(const Batch& batch, const Layers& layers, KvCache& cach
     scope.close();
 }
 
-/// What a trial compares.
-struct CudaBackend::Tried {
-    std::vector<float> h;
-    std::vector<std::uint8_t> failed;
-    std::vector<HostVector> written;  ///< keys and values of the tokens
-
-    /// Values of a token that failed are read by nobody.
-    bool operator==(const Tried& other) const {
-        if (failed != other.failed) return false;
-        const std::size_t dim = h.size() / failed.size();
-        const std::size_t n_written = written.size() / failed.size();
-        const auto same = [](float a, float b) {
-            return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
-        };
-        for (std::size_t i = 0; i < h.size(); ++i) {
-            if (failed[i / dim] == 0 && !same(h[i], other.h[i])) return false;
-        }
-        for (std::size_t i = 0; i < written.size(); ++i) {
-            if (failed[i / n_written] != 0) continue;
-            if (written[i].q != other.written[i].q) return false;
-            if (!same(written[i].scale, other.written[i].scale)) return false;
-        }
-        return true;
-    }
-};
-
-CudaBackend::Tried CudaBackend::tried(const Batch& batch, const BatchView& view, const KvCache& kv,
-                                      const FloatBuffer& h, int dim) {
-    wait();
-    Tried result;
-    result.h.resize(size_of(view.n_tokens) * size_of(dim));
-    result.failed.resize(size_of(view.n_tokens));
-    copy_to_host(result.h.data(), h.data(), result.h.size() * sizeof(float));
-    copy_to_host(result.failed.data(), view.failed, result.failed.size());
-    for (std::size_t t = 0; t < result.failed.size(); ++t) {
-        const int position = batch.positions[t];
-        const auto& table = batch.page_tables[size_of(batch.sequence_of[t])];
-        const int page = table[size_of(position / kPageTokens)];
-        for (int i = 0; i < kv.shape.n_layers * kv.shape.n_kv_heads; ++i) {
-            const int layer = i / kv.shape.n_kv_heads;
-            const int head = i % kv.shape.n_kv_heads;
-            const int slot = position % kPageTokens;
-            result.written.push_back(read_key(kv, layer, page, slot, head));
-            result.written.push_back(read_value(kv, layer, page, slot, head));
-        }
-    }
-    return result;
-}
-
 /// The kernel, and then from the same h the operations, whose results stay.
 void CudaBackend::try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
                              const Layers& operations, KvCache& cache, FloatBuffer& h) {
-    const Tried before = tried(batch, view, cache, h, layers.dim);
+    const auto result = [&] {
+        wait();
+        return read_layers_result(batch, view, static_cast<const CudaKvCache&>(cache), h,
+                                  layers.dim);
+    };
+    const LayersResult before = result();
     launch_decode_layers(view, layers, device_.n_multiprocessors(), device_.stream());
-    const Tried by_kernel = tried(batch, view, cache, h, layers.dim);
+    const LayersResult by_kernel = result();
     copy_to_device(h.data(), before.h.data(), before.h.size() * sizeof(float));
     copy_to_device(view.failed, before.failed.data(), before.failed.size());
     Backend::layers(batch, operations, cache, h);
-    const bool equal = by_kernel == tried(batch, view, cache, h, layers.dim);
+    const bool equal = by_kernel == result();
     trials_.add(layers, equal);
     if (!equal) {
         fmt::print(stderr,
