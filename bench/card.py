@@ -1,26 +1,33 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Measures a card with random weights of a known shape and prints the tables of
+"""Measures a card with random weights of known shapes and prints the tables of
 docs/performance.md: tokens a second of prompts, streams and many requests, and each operation of a
 layer alone.
 
-usage: bench/card.py [--etalon build/release/etalon] [--shape mistral-7b] [--device cuda:0]
+usage: bench/card.py [--etalon build/release/etalon] [--device cuda:0] [--peer]
 
-The model is written once, to a file that is removed afterwards. Medians of five runs, of three
-where the engine has many requests.
+Weights are made in memory, one layer for all, and copied to places of their own on the card. Medians
+of five runs, of three where the engine has many requests. --peer times the products of a layer in
+PyTorch too (bench/peer/torch_products.py).
 """
 import argparse
 import json
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMPT = 2048
-# (streams, tokens before, generated tokens)
-GENERATIONS = [(1, 0, 128), (1, 2048, 128), (8, 0, 128), (16, 0, 128), (32, 512, 128),
-               (64, 512, 128), (256, 512, 128)]
+# (shape, format, (streams, tokens before, generated tokens)...)
+MODELS = [
+    ("mistral-7b", "e8", (1, 0, 128), (1, 2048, 128), (8, 0, 128), (16, 0, 128), (32, 512, 128),
+     (64, 512, 128), (256, 512, 128)),
+    ("mistral-7b", "e4", (1, 0, 128), (8, 0, 128), (64, 512, 128), (256, 512, 128)),
+    ("mixtral-8x7b", "e8", (1, 0, 128), (8, 0, 128), (64, 512, 64)),
+    ("mistral-large-2", "e8", (1, 0, 32)),
+    ("mistral-large-2", "e4", (1, 0, 32)),
+]
+# Of the first of them.
 REQUESTS, REQUEST_PROMPT, REQUEST_ANSWER = 512, 512, 256
 # (tokens of a prompt, streams, tokens before them)
 OPERATIONS = [(PROMPT, 1, 575), (0, 64, 575), (0, 256, 575)]
@@ -65,39 +72,54 @@ def print_operations(result):
         print(f"| all | {1e6 * sum(one['seconds'] for one in table['layer']):.1f} | | |")
 
 
+def print_machine(result):
+    read = result["read_bytes_per_second"] / 1e9
+    peak = result["integer_operations_per_second"] / 1e12
+    print(f"{result['card']}, reads {read:,.0f} GB/s, int8 peak {peak:,.0f} TOPS")
+
+
+def print_model(options, shape, form, *generations):
+    made = ["--synthetic", shape, "--as", form]
+    prompt = bench(options, made, "--prompt", str(PROMPT), "--generate", "0")
+    if (shape, form) == MODELS[0][:2]:
+        print_machine(prompt)
+    print(f"\n{prompt['model']}, {form.upper()}:\n")
+    print("| what | tokens/s | of the runs | of the limit |")
+    print("|---|---|---|---|")
+    tops = prompt["prompt"]["tokens_per_second"] * prompt["operations_per_prompt_token"] / 1e12
+    row(f"prompt {PROMPT:,}", prompt["prompt"], f"{tops:,.0f} TOPS in linear layers")
+    for streams, context, tokens in generations:
+        result = bench(options, made, "--prompt", "0", "--generate", str(tokens),
+                       "--streams", str(streams), "--context", str(context))
+        row(f"{streams} streams, {tokens} tokens behind {context:,}", result["generation"],
+            f"{100 * result['read_share']:.0f} % of the read speed")
+
+
+def print_requests(options, made):
+    many = bench(options, made, "--requests", str(REQUESTS), "--prompt", str(REQUEST_PROMPT),
+                 "--generate", str(REQUEST_ANSWER), "--repetitions", "3")
+    row(f"{REQUESTS} requests of {REQUEST_PROMPT} + {REQUEST_ANSWER} tokens, engine",
+        {"tokens_per_second": many["answer_tokens_per_second"], **many}, f"{many['steps']:,} steps")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--etalon", default=str(ROOT / "build/release/etalon"))
-    parser.add_argument("--shape", default="mistral-7b")
     parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--peer", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(pathlib.Path(folder) / "model.safetensors")
-        made = ["--synthetic", options.shape, "--keep", path]
-        prompt = bench(options, made, "--prompt", str(PROMPT), "--generate", "0")
-        read = prompt["read_bytes_per_second"] / 1e9
-        peak = prompt["integer_operations_per_second"] / 1e12
-        load = prompt["load_bytes_per_second"] / 1e9
-        print(f"{prompt['card']}, reads {read:,.0f} GB/s, int8 peak {peak:,.0f} TOPS; "
-              f"{prompt['model']}, E8; loaded at {load:.1f} GB/s\n")
-        print("| what | tokens/s | of the runs | of the limit |")
-        print("|---|---|---|---|")
-        tops = prompt["prompt"]["tokens_per_second"] * prompt["operations_per_prompt_token"] / 1e12
-        row(f"prompt {PROMPT:,}", prompt["prompt"], f"{tops:,.0f} TOPS in linear layers")
-        for streams, context, tokens in GENERATIONS:
-            result = bench(options, [path], "--prompt", "0", "--generate", str(tokens),
-                           "--streams", str(streams), "--context", str(context))
-            row(f"{streams} streams, {tokens} tokens behind {context:,}", result["generation"],
-                f"{100 * result['read_share']:.0f} % of the read speed")
-        many = bench(options, [path], "--requests", str(REQUESTS), "--prompt", str(REQUEST_PROMPT),
-                     "--generate", str(REQUEST_ANSWER), "--repetitions", "3")
-        row(f"{REQUESTS} requests of {REQUEST_PROMPT} + {REQUEST_ANSWER} tokens, engine",
-            {"tokens_per_second": many["answer_tokens_per_second"], **many},
-            f"{many['steps']:,} steps")
+    for shape, form, *generations in MODELS:
+        print_model(options, shape, form, *generations)
+        if (shape, form) != MODELS[0][:2]:
+            continue
+        made = ["--synthetic", shape, "--as", form]
+        print_requests(options, made)
         for prompt_tokens, streams, context in OPERATIONS:
-            print_operations(bench(options, [path], "--operations", "--prompt", str(prompt_tokens),
+            print_operations(bench(options, made, "--operations", "--prompt", str(prompt_tokens),
                                    "--streams", str(streams), "--context", str(context)))
-    print(f"\n{clocks()}")
+    print(f"\n{clocks()}\n", flush=True)
+    if options.peer:
+        subprocess.run([sys.executable, ROOT / "bench/peer/torch_products.py"], check=True)
 
 
 if __name__ == "__main__":
