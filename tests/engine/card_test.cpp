@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the engine does with a card that has no memory left, and with one that is lost. Skipped
 // where there is no card.
+#include <bit>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -54,7 +55,7 @@ Request some_request() {
             (void)engine.step({});
         // A kernel that reads where there is no memory: from then on the driver refuses
         // everything, as it does when the card has fallen off the bus.
-        auto* nowhere = reinterpret_cast<const std::byte*>(std::uintptr_t{kBadReadBytes});
+        const auto* nowhere = std::bit_cast<const std::byte*>(std::uintptr_t{kBadReadBytes});
         backend::cuda::launch_read(nowhere, kBadReadBytes, nullptr, nullptr);
         for (int i = 0; i < kStepsBehind; ++i)
             (void)engine.step({});
