@@ -63,17 +63,14 @@ Engine::Engine(model::Transformer& transformer, const text::Tokenizer& tokenizer
 }
 
 Engine::~Engine() {
-    const auto if_device_lives = [](const auto& act) {
-        try {
-            act();
-        } catch (const Error&) {
-            // It is lost, and with it the pass and what the pages held.
-        }
-    };
-    if (pass_) if_device_lives([&] { transformer_->finish(pass_->batch.view()); });
+    try {
+        if (pass_) transformer_->finish(pass_->batch.view());
+    } catch (const Error&) {  // the device is lost, and with it the pass
+        pass_.reset();
+    }
     for (const auto& [id, active] : requests_) {
         for (const auto& sequence : active->choices)
-            if_device_lives([&] { scheduler_.remove(*sequence); });
+            scheduler_.remove(*sequence);
     }
 }
 

@@ -13,7 +13,7 @@ PagePool::PagePool(backend::Backend& device, backend::KvCache& kv)
 }
 
 std::optional<std::int32_t> PagePool::take() {
-    ETALON_ASSERT(clears_);
+    if (lost_) std::rethrow_exception(lost_);
     if (free_.empty()) return std::nullopt;
     const std::int32_t page = free_.back();
     free_.pop_back();
@@ -22,15 +22,17 @@ std::optional<std::int32_t> PagePool::take() {
     return page;
 }
 
-void PagePool::give_back(std::int32_t page) {
+void PagePool::give_back(std::int32_t page) noexcept {
     ETALON_ASSERT(page >= 0 && page < n_pages());
     ETALON_ASSERT(taken_[static_cast<std::size_t>(page)]);
     taken_[static_cast<std::size_t>(page)] = false;
     free_.push_back(page);
-    if (!clears_) return;
-    clears_ = false;
-    device_->clear_page(*kv_, page);
-    clears_ = true;
+    if (lost_) return;
+    try {
+        device_->clear_page(*kv_, page);
+    } catch (const Error&) {
+        lost_ = std::current_exception();
+    }
 }
 
 }  // namespace etalon::engine

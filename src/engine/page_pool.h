@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <vector>
 
@@ -18,18 +19,18 @@ class PagePool {
     int n_pages() const noexcept { return static_cast<int>(taken_.size()); }
     int n_free() const noexcept { return static_cast<int>(free_.size()); }
 
-    /// nullopt when none is free.
+    /// nullopt when none is free. Errors: those of the device, once it is lost.
     std::optional<std::int32_t> take();
-    /// `page` was taken and is not held any more. Throws what the device throws when it is lost;
-    /// from then on it is not asked any more, so that what holds pages can end, and none is taken.
-    void give_back(std::int32_t page);
+    /// `page` was taken and is not held any more. A device that is lost is not asked again: what
+    /// holds pages ends as usual, and the next take() says why there is none.
+    void give_back(std::int32_t page) noexcept;
 
   private:
     backend::Backend* device_;
     backend::KvCache* kv_;
     std::vector<std::int32_t> free_;  // taken from the back
     std::vector<bool> taken_;         // [n_pages]
-    bool clears_ = true;              // the device is there
+    std::exception_ptr lost_;         // what the device said when it could not clear a page
 };
 
 }  // namespace etalon::engine

@@ -128,6 +128,7 @@ void Draws::start(const float* logits, int vocab_size, std::span<const Draw> dra
         check(cudaStreamSynchronize(stream), "forward pass");
         input_.grow(bytes);
         drawn_.grow(std::max(rows_.size(), kRowsRoomMin));
+        sums_.grow(drawn_.size());
     }
     // The copy of the pass before has left: its finish() waited for the stream.
     sent_.reserve(input_.size());
@@ -142,10 +143,6 @@ void Draws::start(const float* logits, int vocab_size, std::span<const Draw> dra
                 reinterpret_cast<const std::uint32_t*>(input_.data() + row_bytes), adjusted_.data(),
                 drawn_.data(), stream);
     if (!wants_sums_) return;
-    if (rows_.size() > sums_.size()) {
-        check(cudaStreamSynchronize(stream), "forward pass");
-        sums_.grow(rows_.size());
-    }
     received_sums_.reserve(sums_.size() * sizeof(RowSums));
     launch_logprobs(logits, vocab_size, rows, n_rows, drawn_.data(), sums_.data(), stream);
 }
