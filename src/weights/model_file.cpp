@@ -2,6 +2,7 @@
 // Opening a model file of any kind.
 #include "weights/model_file.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fmt/format.h>
 #include <unordered_map>
@@ -103,6 +104,10 @@ ModelFile::ModelFile(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ModelFile::ModelFile(ModelFile&&) noexcept = default;
 ModelFile& ModelFile::operator=(ModelFile&&) noexcept = default;
 ModelFile::~ModelFile() = default;
+
+bool is_of_expert(std::string_view tensor_name) noexcept {
+    return std::count(tensor_name.begin(), tensor_name.end(), '.') == 4;
+}
 
 ModelFile ModelFile::open(const fs::path& path, const FileCheck& check) {
     Opened opened = open_path(path, check);

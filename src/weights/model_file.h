@@ -40,6 +40,9 @@ struct Tensor {
 /// What the file is; decides how the transformer quantises (spec ROT-1).
 enum class FileKind : std::uint8_t { gguf, safetensors, etalon_e8, etalon_e4 };
 
+/// Whether this is a matrix of one expert: "blk.3.ffn_up.5.weight".
+bool is_of_expert(std::string_view tensor_name) noexcept;
+
 class ModelFile {
   public:
     /// Opens a .gguf file, a .safetensors file, a model.safetensors.index.json, or a folder that

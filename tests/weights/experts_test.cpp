@@ -11,6 +11,7 @@
 #include "weights/import.h"
 #include "weights/internal/etalon_config.h"
 #include "weights/internal/hf_config.h"
+#include "weights/internal/limits.h"
 #include "weights/model_file.h"
 
 namespace etalon::weights {
@@ -179,6 +180,18 @@ TEST_F(Experts, stacks_that_are_refused) {
     expect_refused_after(
         [](auto& g) { g.tensor("blk.1.ffn_up_exps.weight").name = "blk.0.ffn_up.0.weight"; },
         {"tensor blk.0.ffn_up.0.weight", "dimension 2 is 5"}, true);
+    // Few stacks in a file, more tensors than a model may have.
+    expect_refused_after(
+        [](GgufBuilder& g) {
+            g.set("llama.expert_count", GgufBuilder::u32(256));
+            g.tensors.resize(1);  // the embedding
+            for (std::uint64_t i = 0; i <= kTensorsMax / 256; ++i)
+                g.tensors.push_back({std::to_string(i) + ".ffn_up_exps.weight",
+                                     {1, 1, 256},
+                                     1,  // F16
+                                     std::string(512, '\0')});
+        },
+        {"ffn_up_exps.weight", "its experts make more than 524288 tensors"}, true);
 }
 
 /// Row `r` of an E8 matrix in tiles times the inverse of its scale.

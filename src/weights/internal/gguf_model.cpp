@@ -11,6 +11,7 @@
 #include "weights/internal/contents.h"
 #include "weights/internal/gguf.h"
 #include "weights/internal/gguf_fields.h"
+#include "weights/internal/limits.h"
 
 namespace etalon::weights {
 
@@ -186,8 +187,13 @@ std::vector<Tensor> take_tensors(std::vector<GgufTensor>& from, const ModelConfi
             out.push_back(static_cast<Tensor&&>(tensor));
             continue;
         }
-        const std::size_t bytes = tensor.data.size() / static_cast<std::size_t>(tensor.n_stacked);
-        for (std::size_t e = 0; e < static_cast<std::size_t>(tensor.n_stacked); ++e) {
+        const auto n_stacked = static_cast<std::size_t>(tensor.n_stacked);
+        if (out.size() + n_stacked > kTensorsMax) {
+            refuse(file, "tensor " + tensor.name,
+                   fmt::format("its experts make more than {} tensors", kTensorsMax));
+        }
+        const std::size_t bytes = tensor.data.size() / n_stacked;
+        for (std::size_t e = 0; e < n_stacked; ++e) {
             out.push_back({fmt::format("{}.{}.weight", *stem, e),
                            tensor.format,
                            tensor.n_rows,

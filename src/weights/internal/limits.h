@@ -11,9 +11,9 @@ namespace etalon::weights {
 
 /// Pairs of metadata in a GGUF file: converters write some dozens.
 inline constexpr std::uint64_t kGgufPairsMax = 1 << 16;
-/// Tensors of a model: 1,024 layers of 16, the experts, the scales of all; and some more.
-inline constexpr std::uint64_t kTensorsMax = 1 << 18;
-static_assert(2 * (kLayersMax * 16 + kExpertsAllMax * 3) < std::int64_t{kTensorsMax});
+/// Tensors of a model: 1,024 layers of 16 and the experts, scales and indices of all; some more.
+inline constexpr std::uint64_t kTensorsMax = 1 << 19;
+static_assert(3 * (kLayersMax * 16 + kExpertsAllMax * 3) < std::int64_t{kTensorsMax});
 /// Bytes of a GGUF key: the format's own limit.
 inline constexpr std::uint64_t kKeyBytesMax = 65535;
 /// Bytes of a tensor's name: GGUF allows 64, safetensors more.
