@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "base/error.h"
 
@@ -63,12 +66,28 @@ std::uint64_t needed_memory(const weights::ModelFile& file, const backend::Backe
     return memory_plan(file, backend, n_tokens_max, n_batch_max).all();
 }
 
+namespace {
+
+/// One name for all tensors that are loaded as one matrix.
+std::string stack_of(std::string name) {
+    for (const auto& [part, stack] : {std::pair{".attn_k.", ".attn_q."},
+                                      {".attn_v.", ".attn_q."},
+                                      {".ffn_up.", ".ffn_gate."}}) {
+        const std::size_t at = name.find(part);
+        if (at != std::string::npos) return name.replace(at, std::string_view(part).size(), stack);
+    }
+    return name;
+}
+
+}  // namespace
+
 MemoryPlan memory_plan(const weights::ModelFile& file, const backend::Backend& backend,
                        int n_tokens_max, int n_batch_max) {
     const weights::ModelConfig& config = file.config();
     const bool own_head = file.has("output.weight");
     std::uint64_t weights_bytes = 0;
     std::uint64_t room_bytes = 0;
+    std::map<std::string, std::uint64_t> stack_bytes;  // rooms of q, k and v, of gate and up
     for (const weights::Tensor& tensor : file.tensors()) {
         const bool embedding = tensor.name == "token_embd.weight";
         // Vectors are read where they are mapped; a tied head is a copy beside the embedding.
@@ -76,8 +95,9 @@ MemoryPlan memory_plan(const weights::ModelFile& file, const backend::Backend& b
         if (!embedding && tensor.n_rows == 1) weights_bytes += tensor.data.size();
         if (tensor.n_rows > 1 && !(embedding && own_head)) {
             weights_bytes += backend.linear_bytes(tensor);
-            // The largest stack has two of the largest matrices: gate and up.
-            room_bytes = std::max(room_bytes, 2 * backend.linear_room_bytes(tensor));
+            std::uint64_t& stack = stack_bytes[stack_of(tensor.name)];
+            stack += backend.linear_room_bytes(tensor);
+            room_bytes = std::max(room_bytes, stack);
         }
     }
     const auto u = [](int n) { return static_cast<std::uint64_t>(n); };

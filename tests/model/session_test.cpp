@@ -2,11 +2,13 @@
 // What a session and the memory check refuse, with which words and numbers; what callers are given.
 #include "model/session.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <string>
 #include <vector>
 
+#include "backend/forwarding.h"
 #include "backend/operations.h"
 #include "base/error.h"
 #include "exact/digest.h"
@@ -83,6 +85,34 @@ TEST_F(SessionTest, ERR_1_names_the_token) {  // ERR-1
     EXPECT_EQ(error.code(), ExitCode::failure);
     EXPECT_EQ(error.message(), "token 0: a value is not finite (ERR-1)");
     EXPECT_TRUE(session.tokens().empty());
+}
+
+/// A device that wants a byte of room for each weight of a matrix.
+class RoomyDevice final : public backend::Forwarding {
+  public:
+    using Forwarding::Forwarding;
+    std::uint64_t linear_room_bytes(const weights::Tensor& tensor) const override {
+        return static_cast<std::uint64_t>(tensor.n_rows * tensor.n_cols);
+    }
+};
+
+TEST_F(SessionTest, the_largest_stack_has_its_room_in_the_plan) {
+    const RoomyDevice roomy(backend::make_exact_backend(1));
+    const auto workspace = [&](const weights::ModelConfig& config, const backend::Backend& device) {
+        return memory_plan(tiny::make_e8(config)->file(), device, 64, 64).workspace;
+    };
+    weights::ModelConfig config = tiny::config();
+    const auto room = [&] { return workspace(config, roomy) - workspace(config, *roomy.inner); };
+    const auto heads = [&] {
+        return static_cast<std::uint64_t>((config.n_heads + 2 * config.n_kv_heads) *
+                                          config.head_dim * config.dim);
+    };
+    EXPECT_EQ(room(), heads());  // q, k and v
+    config.hidden_dim = 1024;
+    EXPECT_EQ(room(), 2U * 1024 * static_cast<unsigned>(config.dim));  // gate and up
+    config = tiny::experts_config();
+    EXPECT_EQ(room(), std::max<std::uint64_t>(
+                          heads(), 2U * static_cast<unsigned>(config.hidden_dim * config.dim)));
 }
 
 TEST_F(SessionTest, memory_is_refused_with_both_numbers) {
