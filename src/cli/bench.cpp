@@ -62,15 +62,22 @@ TokenCost token_cost(const weights::ModelFile& file, const BenchOptions& options
     const weights::ModelConfig& config = file.config();
     const bool own_head = file.has("output.weight");
     TokenCost cost;
+    // Which experts the streams use is not known: as many as there can be.
+    const double n_used = config.n_experts_used;
+    const double read_share =
+        config.n_experts == 0 ? 1.0 : std::min(1.0, options.streams * n_used / config.n_experts);
+    const double multiplied_share = config.n_experts == 0 ? 1.0 : n_used / config.n_experts;
     for (const weights::Tensor& tensor : file.tensors()) {
         const bool embedding = tensor.name == "token_embd.weight";
         const bool head = tensor.name == "output.weight" || (embedding && !own_head);
         if (embedding && !head) continue;  // one row is read
-        cost.bytes_read += static_cast<double>(tensor.bytes());
+        const bool of_expert = weights::is_of_expert(tensor.name);
+        cost.bytes_read += static_cast<double>(tensor.bytes()) * (of_expert ? read_share : 1.0);
         // A prompt computes logits of its last token only.
         if (!head && tensor.n_rows > 1) {
-            cost.prompt_operations +=
-                2.0 * static_cast<double>(tensor.n_rows) * static_cast<double>(tensor.n_cols);
+            cost.prompt_operations += 2.0 * static_cast<double>(tensor.n_rows) *
+                                      static_cast<double>(tensor.n_cols) *
+                                      (of_expert ? multiplied_share : 1.0);
         }
     }
     const double kv_token_bytes =
