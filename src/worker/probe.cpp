@@ -26,7 +26,6 @@ namespace etalon::worker {
 namespace {
 
 constexpr const char* kDone = "done\n";
-constexpr const char* kComputes = "computes behind the locks";
 constexpr std::size_t kReportBytesMax = 65536;  // some dozens of lines
 /// Lines of /proc/PID/status that speak of locks.
 constexpr std::array kStatusKeys{"CapEff",  "CapBnd",          "NoNewPrivs",
@@ -48,7 +47,7 @@ std::unique_ptr<backend::Backend> open_card_or_tell(const std::string& device,
     }
 }
 
-/// Quantises one row on the card; says what came of it.
+/// Quantises one row on the card; says that it did.
 std::string compute(backend::Backend& card) {
     constexpr std::array<float, 4> kRow{127.0F, -3.0F, 0.0F, 64.0F};
     const std::array<std::int32_t, 1> zero{0};
@@ -61,7 +60,10 @@ std::string compute(backend::Backend& card) {
     const std::vector<std::int8_t> codes = card.read(*x, 1).row_q;
     const bool right = std::equal(codes.begin(), codes.end(), kRow.begin(), kRow.end(),
                                   [](std::int8_t code, float value) { return code == value; });
-    return fmt::format("{}: {}", card.name(), right && failed == 0 ? kComputes : "wrong numbers");
+    if (!right || failed != 0) {
+        throw Error(ExitCode::invalid, fmt::format("{} computes wrong numbers", card.name()));
+    }
+    return fmt::format("{}: computes behind the locks", card.name());
 }
 
 /// What the child does; it never returns into the caller's code.
