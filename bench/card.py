@@ -6,9 +6,9 @@ layer alone.
 
 usage: bench/card.py [--etalon build/release/etalon] [--device cuda:0] [--peer]
 
-Weights are made in memory, one layer for all, and copied to places of their own on the card. Medians
-of five runs, of three where the engine has many requests. --peer times the products of a layer in
-PyTorch too (bench/peer/torch_products.py).
+Weights are made in memory, one layer for all, and copied to places of their own on the card.
+Medians of five runs, of three where the engine has many requests. --peer times the products of a
+layer in PyTorch too (bench/peer/torch_products.py).
 """
 import argparse
 import json

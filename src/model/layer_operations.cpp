@@ -49,6 +49,7 @@ std::vector<LayerOperation> Transformer::layer_operations(const backend::Batch& 
 }
 
 /// Which experts the tokens use is not known: their bytes are those of the most that there can be.
+/// Those of the router, a thousandth of them, are left out.
 LayerOperation Transformer::experts_operation(const backend::Batch& batch) {
     const int n_read = static_cast<int>(std::min<std::int64_t>(
         config_.n_experts, std::int64_t{batch.n_tokens()} * config_.n_experts_used));

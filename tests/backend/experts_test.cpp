@@ -45,7 +45,7 @@ struct ExpertsShape {
         if (fill != Fill::usual) out += fmt::format("_{}", fill_name(fill));
         return out;
     }
-    bool rotated() const { return formats.front() == Format::e8; }
+    bool rotated() const { return formats.front() == Format::e8 || formats.front() == Format::e4; }
     exact::Rotation rotation_of(int n) const {
         return rotated() ? exact::rotation_for(n) : exact::Rotation{n, 1, n, false};
     }
@@ -154,6 +154,7 @@ void add_experts(const ExpertsShape& shape) {
 
 const std::vector<std::vector<Format>> kFormats{
     {Format::e8},
+    {Format::e4},
     {Format::q4_0},
     {Format::q8_0},
     {Format::q4_k},
@@ -216,6 +217,17 @@ void add_all() {
     for (const int n_tokens : {1, 2, 8, 20})
         add_experts({.n_tokens = n_tokens, .dim = 1024, .hidden = 3584});
     add_experts({.n_tokens = 300, .n_experts = 8, .dim = 512, .hidden = 256});
+    for (const int n_tokens : {1, 20, 70, 200})
+        add_experts({.n_tokens = n_tokens,
+                     .n_experts = 5,
+                     .n_used = 3,
+                     .dim = 96,
+                     .hidden = 160,
+                     .formats = {Format::e4},
+                     .router = Router::ties});
+    for (const Fill fill : {Fill::usual, Fill::bad})
+        for (const int n_tokens : {1, 20})
+            add_experts({.n_tokens = n_tokens, .dim = 4096, .hidden = 256, .fill = fill});
     add_experts(
         {.n_tokens = 130, .n_experts = 8, .dim = 256, .hidden = 256, .formats = {Format::q4_k}});
 }

@@ -134,6 +134,9 @@ void add_long_rows(const char* subject, Run run, bool can_rotate) {
         add_shape(subject, run, {9, 4096, kRowInt8, can_rotate, fill});
         add_shape(subject, run, {5, 14336, kRowInt8, can_rotate, fill});
         add_shape(subject, run, {5, 5120, kRowInt8, can_rotate, fill});
+        // With floats too, as a router reads them.
+        add_shape(subject, run, {5, 4096, kRowInt8 | kFloating, can_rotate, fill});
+        add_shape(subject, run, {3, 6144, kRowInt8 | kFloating, can_rotate, fill});
     }
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "backend/conformance.h"
 #include "backend/cuda/buffers.h"
@@ -27,13 +28,23 @@ class CardWeights : public testing::TestWithParam<std::string> {
         if (!backend::conformance::why_no_card().empty()) {
             GTEST_SKIP() << backend::conformance::why_no_card();
         }
-        model_ = GetParam() == "e8"
-                     ? tiny::make_e8(tiny::config(), {})
-                     : tiny::make_gguf(tiny::config(),
-                                       [](const std::string&) { return exact::Format::q8_0; }, {});
+        model_ = make_model();
         device_ = backend::make_cuda_backend(0);
         transformer_ = std::make_unique<Transformer>(model_->file(), *device_, kCardTokensMax);
         want_ = transformer_->live_digest(kCardNonce);
+    }
+
+    std::unique_ptr<tiny::TemporaryModel> make_model() const {
+        weights::ModelConfig config = tiny::config();
+        if (GetParam() == "e8_experts") {
+            config.n_experts = 4;
+            config.n_experts_used = 2;
+        }
+        if (GetParam() == "gguf") {
+            const auto q8_0 = [](const std::string&) { return exact::Format::q8_0; };
+            return tiny::make_gguf(config, q8_0, {});
+        }
+        return GetParam() == "e4" ? tiny::make_e4(config, {}) : tiny::make_e8(config, {});
     }
 
     std::size_t below(std::size_t n) {
@@ -56,10 +67,14 @@ class CardWeights : public testing::TestWithParam<std::string> {
 
     void try_part(const backend::cuda::LinearPart& part, int n_cols) {
         const auto n_rows = static_cast<std::size_t>(part.n_rows);
-        const std::size_t stride = part.data.size() / n_rows;
-        // Behind the columns of a row there is room that belongs to nobody.
-        const std::size_t used = part.d.empty() ? stride : static_cast<std::size_t>(n_cols);
-        try_bit(part.data, below(n_rows) * stride + below(used), "weights");
+        if (part.format == exact::Format::e8) {
+            // Behind the columns of a row there is room that belongs to nobody.
+            const std::size_t stride = part.data.size() / n_rows;
+            try_bit(part.data, below(n_rows) * stride + below(static_cast<std::size_t>(n_cols)),
+                    "weights");
+        } else {
+            try_bit(part.data, below(part.data.size()), "weights");  // whole tiles, whole groups
+        }
         if (!part.d.empty()) try_bit(part.d, below(n_rows * sizeof(float)), "row scales");
     }
 
@@ -75,14 +90,22 @@ TEST_P(CardWeights, a_bit_that_changes_on_the_card_is_seen) {
         for (const auto* norm : {layer.attn_norm, layer.ffn_norm})
             try_bit(static_cast<const CudaFloats*>(norm)->storage,
                     below(norm->size() * sizeof(float)), "norm");
-        for (const auto* matrix : {layer.qkv, layer.attn_output, layer.gate_up, layer.down}) {
+        std::vector<const backend::LinearWeights*> matrices{layer.qkv, layer.attn_output};
+        if (layer.experts == nullptr) {
+            matrices.insert(matrices.end(), {layer.gate_up, layer.down});
+        } else {
+            const backend::ExpertMatrices& experts = layer.experts->matrices;
+            matrices.insert(matrices.end(), {experts.router.get(), experts.gate_up[1].get(),
+                                             experts.down[2].get()});
+        }
+        for (const auto* matrix : matrices) {
             for (const auto& part : static_cast<const CudaLinear*>(matrix)->parts)
                 try_part(part, matrix->n_cols);
         }
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, CardWeights, testing::Values("e8", "gguf"),
+INSTANTIATE_TEST_SUITE_P(Models, CardWeights, testing::Values("e8", "e4", "e8_experts", "gguf"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -8,10 +8,13 @@
 #include "backend/cuda/linear.h"
 #include "backend/cuda/sm90/kernels.h"
 #include "base/error.h"
+#include "weights/model_config.h"
 
 namespace etalon::backend::cuda {
 
 namespace {
+
+static_assert(weights::kExpertsMax <= kExpertsMax);
 
 constexpr std::size_t kWordBytes = sizeof(std::uint32_t);
 
@@ -125,6 +128,8 @@ void run_experts(const ExpertTable& table, std::span<const std::unique_ptr<Linea
             n_tokens <= kDecodeTokensMax ? launch_experts_e8_decode : launch_experts_e8_stream;
         return launch(groups, x.view(), out, device.stream());
     }
+    // The host does not know which experts have pairs: a launch for each, and for E4 above
+    // kE4StreamTokensMax tokens its rows made anew, whether it has some or none.
     for (std::size_t e = 0; e < matrices.size(); ++e) {
         run_linear(static_cast<const CudaLinear&>(*matrices[e]), x.view(), x.forms, token_of,
                    n_tokens, Store::replace, y, device, routing.begin + e);

@@ -44,7 +44,8 @@ inline constexpr int kAttentionWideTokens = 128;
 /// Quantised input of linear layers (operations.h). A row of codes has `stride` bytes, a multiple
 /// of kRowAlignment, zero from n_cols on. Forms that are absent are null.
 struct ActivationsView {
-    std::int8_t* row_q = nullptr;       ///< [T, stride]
+    /// [T, stride]; weights behind n_cols are any (E8View), so the zeros there decide.
+    std::int8_t* row_q = nullptr;
     float* row_scales = nullptr;        ///< [T]
     std::int8_t* block_q = nullptr;     ///< [T, stride]
     float* block_scales = nullptr;      ///< [T, n_cols / 32]
@@ -153,12 +154,12 @@ struct LinearOut {
     int n_tokens = 0;
     bool add = false;  ///< RES-1
     /// [2]: y has the rows [group[0], group[1]) alone, n_tokens at most, which the card knows; or
-    /// null. For linear_e8, linear_blocked and linear_floats.
+    /// null. For linear_e8, linear_e4_stream, linear_blocked and linear_floats.
     const std::int32_t* group = nullptr;
     int first = 0;  ///< of the group, which the kernel sets
 };
 struct E8View {
-    const std::int8_t* q = nullptr;  ///< [n_rows, stride], zero from n_cols on
+    const std::int8_t* q = nullptr;  ///< [n_rows, stride]; from n_cols on any, in [-127, 127]
     const float* d = nullptr;        ///< [n_rows]
     int n_rows = 0;
     int stride = 0;

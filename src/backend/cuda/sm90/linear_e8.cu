@@ -377,8 +377,8 @@ __device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row
 
 /// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3); kGate: y[t][row] is SwiGLU of this
 /// for row and for R / 2 + row (SWI-1).
-///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, zero from K on; w.d
-///        binary32 [R]; row_scales binary32 [T]
+///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, x zero from K on;
+///        w.d binary32 [R]; row_scales binary32 [T]
 ///   out: out.y
 ///   tile: 128 tokens x 256 rows; a warpgroup copies, two multiply 64 tokens each; stages of 128
 ///         bytes of K, 4 of them; shared: 195 KB; a block a multiprocessor, which goes on to the

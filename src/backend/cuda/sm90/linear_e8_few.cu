@@ -347,8 +347,8 @@ __device__ void finish(const LinearOut& out, const Rows<kGate>& rows, const floa
 
 /// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3); kGate: y[t][row] is SwiGLU of this
 /// for row and for R / 2 + row (SWI-1).
-///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, zero from K on; w.d
-///        binary32 [R]; row_scales binary32 [T]
+///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, x zero from K on;
+///        w.d binary32 [R]; row_scales binary32 [T]
 ///   out: out.y
 ///   tile: 128 rows x all tokens of a part of K; a warp copies, two warpgroups multiply 64 rows
 ///         each, with the weights as the left matrix; stages of 128 bytes of K; the blocks of a

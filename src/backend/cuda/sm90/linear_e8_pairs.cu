@@ -360,8 +360,8 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
 #endif
 
 /// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3).
-///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, zero from K on; w.d
-///        binary32 [R]; row_scales binary32 [T]; exchange, for the launch alone
+///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, x zero from K on;
+///        w.d binary32 [R]; row_scales binary32 [T]; exchange, for the launch alone
 ///   out: out.y
 ///   tile: 256 rows x all tokens, by two blocks of a cluster that take 128 rows each and share the
 ///         tokens: each copies half of them to both; a warpgroup copies, two multiply 64 rows each,
