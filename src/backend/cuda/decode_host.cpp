@@ -12,8 +12,6 @@ namespace etalon::backend::cuda {
 
 namespace {
 
-/// Tokens from which on kernels of their own are the faster ones.
-constexpr int kTokensMax = 1;
 /// Passes that a shape is tried with.
 constexpr int kTrials = 4;
 
@@ -54,7 +52,7 @@ std::optional<LayersView> layers_view(const Layers& layers, const RopeView& rope
                                       const CudaKvCache& kv, int n_tokens, int n_chunks,
                                       const Device& device) {
     const auto n_layers = static_cast<int>(layers.all.size());
-    if (!device.has_sm90() || n_tokens > kTokensMax || n_chunks > kLayersChunksMax ||
+    if (!device.has_sm90() || n_tokens > kLayersTokensMax || n_chunks > kLayersChunksMax ||
         n_layers < 1 || n_layers > kLayersMax || layers.dim_rotation.dct ||
         layers.hidden_rotation.dct)
         return std::nullopt;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layers of a pass of few tokens as one kernel (sm90/decode_layers.cu): whether it takes them.
+// The layers of a pass of one token as one kernel (sm90/decode_layers.cu): whether it takes them.
 // Its blocks wait for one another, so all of them have to run at once: several processes that share
 // a card take turns on it, but must not run side by side (MPS).
 #pragma once

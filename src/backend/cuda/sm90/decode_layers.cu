@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// All layers of a pass of 1 or 2 tokens of an E8 or E4 model as one kernel: the weights stream
+// All layers of a pass of one token of an E8 or E4 model as one kernel: the weights stream
 // through shared memory without a pause, and what lies between them is done while they do (spec
 // FWD-2, FWD-3).
 #include <algorithm>
@@ -346,14 +346,8 @@ void launch_decode_layers(const BatchView& batch, const LayersView& view, int n_
                           Stream stream) {
     ETALON_ASSERT(decode_layers_supports(view, batch.n_tokens, n_multiprocessors));
     const auto run = [&](auto launcher) { launcher(batch, view, n_multiprocessors, stream); };
-    const bool one = batch.n_tokens == 1;
-    if (view.format == exact::Format::e4) {
-        run(one ? layers::launch<layers::E4Slots, 1>
-                : layers::launch<layers::E4Slots, kLayersTokensMax>);
-    } else {
-        run(one ? layers::launch<layers::E8Slots, 1>
-                : layers::launch<layers::E8Slots, kLayersTokensMax>);
-    }
+    run(view.format == exact::Format::e4 ? layers::launch<layers::E4Slots, kLayersTokensMax>
+                                         : layers::launch<layers::E8Slots, kLayersTokensMax>);
 }
 
 }  // namespace etalon::backend::cuda

@@ -79,9 +79,9 @@ void launch_attention_tile_sm90(const BatchView& batch, const QueriesView& queri
 /// Adds to `wrong` how many sums of a trial of the tensor cores are not exact.
 void launch_half_products_sm90(std::uint32_t* wrong, Stream stream);
 
-/// --- decode_layers.cu --- The layers of a pass of a few tokens as one kernel.
+/// --- decode_layers.cu --- The layers of a pass of one token as one kernel.
 /// Most tokens, layers and columns of a matrix, and the head_dim that it takes.
-inline constexpr int kLayersTokensMax = 2;
+inline constexpr int kLayersTokensMax = 1;  // two are faster one operation after the other
 inline constexpr int kLayersMax = 128;
 inline constexpr int kLayersColumnsMax = 16384;
 inline constexpr int kLayersHeadDim = 128;
