@@ -16,6 +16,9 @@ inline void write_rows(const LinearOutput& out, std::size_t token, std::size_t f
 // E8. In: lines int8 [K / 4][16][4] (any int8 is safe); x [K / 4][tokens] quads, |q| <= 127. Sums
 // stay in registers over the whole of K. Floor: one read of the lines.
 
+/// How far ahead of a tile's line the next ones are asked for.
+inline constexpr std::size_t kE8AheadBytes = 8192;
+
 // Every loop over sums is unrolled: an index that is not a constant would keep them in memory.
 template <int kTiles, int kTokens>
 inline void e8_group(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
@@ -32,6 +35,13 @@ inline void e8_group(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
     const std::byte* line = w.lines;
     const std::int8_t* q = x.q;
     for (std::size_t quad = 0; quad < n_cols / 4; ++quad) {  // LIN-2
+        // With one token the processor's own prefetcher keeps up.
+        if constexpr (kTokens > 1) {
+#pragma GCC unroll 16
+            for (int tile = 0; tile < kTiles; ++tile)
+                __builtin_prefetch(line + static_cast<std::size_t>(tile) * tile_bytes +
+                                   kE8AheadBytes);
+        }
         E8Line lines[kVectors];
 #pragma GCC unroll 16
         for (int v = 0; v < kVectors; ++v) {
