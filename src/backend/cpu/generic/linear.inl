@@ -16,8 +16,11 @@ inline void write_rows(const LinearOutput& out, std::size_t token, std::size_t f
 // E8. In: lines int8 [K / 4][16][4] (any int8 is safe); x [K / 4][tokens] quads, |q| <= 127. Sums
 // stay in registers over the whole of K. Floor: one read of the lines.
 
-/// How far ahead of a tile's line the next ones are asked for.
+/// How far ahead weights are asked for, where a kernel has more than one token. With one the
+/// processor's own prefetcher keeps up.
 inline constexpr std::size_t kE8AheadBytes = 8192;
+inline constexpr std::size_t kRecordsAheadBytes = 4096;
+inline constexpr std::size_t kCacheLineBytes = 64;
 
 // Every loop over sums is unrolled: an index that is not a constant would keep them in memory.
 template <int kTiles, int kTokens>
@@ -35,7 +38,6 @@ inline void e8_group(const E8Tiles& w, std::size_t n_cols, const RowPanel& x,
     const std::byte* line = w.lines;
     const std::int8_t* q = x.q;
     for (std::size_t quad = 0; quad < n_cols / 4; ++quad) {  // LIN-2
-        // With one token the processor's own prefetcher keeps up.
         if constexpr (kTokens > 1) {
 #pragma GCC unroll 16
             for (int tile = 0; tile < kTiles; ++tile)
@@ -174,6 +176,11 @@ inline void blocked_group(const std::byte* record, std::size_t n_cols, const Qua
         acc[t] = broadcast(0.0F);
     const std::size_t n_records = n_cols / (kLayout.n_blocks * exact::kBlock);
     for (std::size_t r = 0; r < n_records; ++r, record += kLayout.record_bytes) {
+        if constexpr (kTokens > 1) {
+#pragma GCC unroll 64
+            for (std::size_t at = 0; at < kLayout.record_bytes; at += kCacheLineBytes)
+                __builtin_prefetch(record + kRecordsAheadBytes + at);
+        }
         const Floats d = load_f16(record);
         const Floats m = kForm.has_minimum ? load_f16(record + kLayout.m) : broadcast(0.0F);
         const std::byte* block = record + kLayout.blocks;
