@@ -364,18 +364,22 @@ void add_bench(CLI::App& app) {
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
     add_device_options(*command, options->device);
-    command
-        ->add_option(
-            "--synthetic", options->synthetic,
-            "random weights of a named shape; without --keep a card gets them from memory, "
-            "one layer for all")
-        ->check(CLI::IsMember(weights::synthetic_names()));
+    CLI::Option* synthetic =
+        command
+            ->add_option("--synthetic", options->synthetic,
+                         "random weights of a named shape: a processor reads them from a file, by "
+                         "default one that is removed afterwards, a card gets them from memory, "
+                         "one layer for all")
+            ->check(CLI::IsMember(weights::synthetic_names()));
     command->add_option("--layers", options->layers, "of the synthetic model; 0: all of the shape")
-        ->check(CLI::Range(0, 1024));
+        ->check(CLI::Range(0, 1024))
+        ->needs(synthetic);
     command->add_option("--as", options->format, "format of the synthetic weights")
         ->check(CLI::IsMember({"e8", "e4"}))
+        ->needs(synthetic)
         ->capture_default_str();
-    command->add_option("--keep", options->keep, "write the synthetic model here and keep it");
+    command->add_option("--keep", options->keep, "write the synthetic model here and keep it")
+        ->needs(synthetic);
     command->add_flag("--operations", options->operations,
                       "each operation of a layer alone: a prompt of --prompt tokens, and a token "
                       "of --streams sequences behind --context");

@@ -28,11 +28,12 @@ void print_row(const std::string& name, const std::string& value) {
     print(fmt::format("  {:<24}{}\n", name, value));
 }
 
-void print_plain(const worker::ProbeReport& report) {
+void print_plain(const std::string& device, const worker::ProbeReport& report) {
     for (const worker::Layer& layer : report.sandbox.layers()) {
         print_field(layer.name, fmt::format("{} ({})", layer.on ? "on" : "missing", layer.detail));
     }
     if (!report.computed.empty()) print_field("device", report.computed);
+    if (device == "auto" && report.computed.empty()) print_field("device", "no card can be used");
     print("\n/proc/PID/status of a process inside\n");
     for (const auto& [key, value] : report.status)
         print_row(key, value);
@@ -74,7 +75,7 @@ void report_sandbox(const std::string& device, bool json) {
     if (json) {
         print_json(to_json(report));
     } else {
-        print_plain(report);
+        print_plain(device, report);
     }
     if (const worker::Canary* escaped = report.escaped()) {
         throw Error(ExitCode::invalid, fmt::format("the sandbox does not hold: {}: {}",

@@ -85,6 +85,10 @@ ModelConfig config_of(std::string_view name, int n_layers) {
     if (shape == kShapes.end()) {
         throw Error(ExitCode::usage, fmt::format("no shape is called {}", printable(name)));
     }
+    if (n_layers > shape->n_layers) {
+        throw Error(ExitCode::usage,
+                    fmt::format("{} has {} layers, not {}", name, shape->n_layers, n_layers));
+    }
     ModelConfig config;
     config.n_layers = n_layers == 0 ? shape->n_layers : n_layers;
     config.name = fmt::format("{} shape, {} layers, random weights", name, config.n_layers);

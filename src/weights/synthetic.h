@@ -17,15 +17,15 @@ namespace etalon::weights {
 std::vector<std::string> synthetic_names();
 
 /// Writes an Etalon file of the shape `name` with `n_layers` layers (0: as many as the shape has)
-/// in `format`, e8 or e4. The bytes depend on these three alone. Errors: usage (unknown name),
-/// failure (cannot write).
+/// in `format`, e8 or e4. The bytes depend on these three alone. Errors: usage (unknown name, more
+/// layers than the shape has), failure (cannot write).
 void write_synthetic(std::string_view name, exact::Format format, int n_layers,
                      const std::filesystem::path& destination);
 
 /// The same shape without a file: every layer has the bytes that the first has in the file. For
 /// devices that copy the weights, each to its own place. One that reads them in place would find
 /// the one layer in its caches and look faster than it is: it needs the file. Errors: usage
-/// (unknown name).
+/// (likewise).
 ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers);
 
 }  // namespace etalon::weights

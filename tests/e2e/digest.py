@@ -33,6 +33,7 @@ LONG_PROMPT = "The quick brown fox jumps over the lazy dog. " * 115
 def run(etalon, *arguments, isa=None, stdin=None):
     environment = {k: v for k, v in os.environ.items() if k != "ETALON_ISA"}
     environment["XDG_DATA_HOME"] = DATA.name
+    environment["XDG_CONFIG_HOME"] = DATA.name
     if isa:
         environment["ETALON_ISA"] = isa
     done = subprocess.run([str(a) for a in (etalon, *arguments)], env=environment, check=False,

@@ -41,6 +41,7 @@ class Program:
         self.folder = folder
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("ETALON_")}
         self.environment["XDG_DATA_HOME"] = str(folder / "data")
+        self.environment["XDG_CONFIG_HOME"] = str(folder / "config")
 
     def run(self, *arguments, isa=None, **variables):
         environment = self.environment | variables
