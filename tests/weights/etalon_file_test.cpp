@@ -42,6 +42,14 @@ class EtalonFile : public testing::Test {
         expect_refused([&] { return ModelFile::open(path); }, parts);
     }
 
+    /// With other bytes from byte `at` of a tensor on.
+    void expect_bytes_refused(const std::string& tensor, std::size_t at, const std::string& bytes,
+                              const std::string& reason) const {
+        expect_refused_after(
+            [&](Parts& p) { p.data.replace(begin_of(p, tensor) + at, bytes.size(), bytes); },
+            {"tensor ", reason});
+    }
+
     /// Where the bytes of a tensor begin in the data.
     static std::size_t begin_of(const Parts& parts, const std::string& name) {
         return parts.header.at(name).at("data_offsets").at(0).get<std::size_t>();
@@ -205,19 +213,13 @@ TEST_F(E8File, wrong_alignment) {
 
 TEST_F(E8File, wrong_numbers) {
     const std::string name = "blk.1.ffn_down.weight";
-    const auto put = [&](const std::string& tensor, std::size_t at, const std::string& bytes,
-                         const std::string& reason) {
-        expect_refused_after(
-            [&](Parts& p) { p.data.replace(begin_of(p, tensor) + at, bytes.size(), bytes); },
-            {"tensor ", reason});
-    };
-    put(name, 100, "\x80", "holds -128 or a scale");
-    put("token_embd.weight", 274 * 64, "\x80", "holds -128 or a scale");
+    expect_bytes_refused(name, 100, "\x80", "holds -128 or a scale");
+    expect_bytes_refused("token_embd.weight", 274 * 64, "\x80", "holds -128 or a scale");
     for (const std::uint32_t bits : {0x7F800000U, 0x7FC00000U, 0xFF800000U, 0xBF800000U})
-        put(name + ".scale", 63 * 4, raw(bits), "row 63 or one near it");
-    put("output_norm.weight", 0, raw(0x7FC00000U), "row 0 holds infinity or NaN");
+        expect_bytes_refused(name + ".scale", 63 * 4, raw(bits), "row 63 or one near it");
+    expect_bytes_refused("output_norm.weight", 0, raw(0x7FC00000U), "row 0 holds infinity or NaN");
     // -0 would be a second way to write a scale of zero.
-    put(name + ".scale", 0, raw(0x80000000U), "row 0 or one near it");
+    expect_bytes_refused(name + ".scale", 0, raw(0x80000000U), "row 0 or one near it");
 }
 
 TEST_F(E8File, every_cut_is_refused) {
@@ -351,16 +353,12 @@ TEST_F(E4File, wrong_alignment) {
 
 TEST_F(E4File, wrong_numbers) {
     const std::string name = "blk.1.ffn_down.weight";
-    const auto put = [&](const std::string& tensor, std::size_t at, const std::string& bytes,
-                         const std::string& reason) {
-        expect_refused_after(
-            [&](Parts& p) { p.data.replace(begin_of(p, tensor) + at, bytes.size(), bytes); },
-            {"tensor ", reason});
-    };
     for (const std::uint32_t bits : {0x7F800000U, 0x7FC00000U, 0xFF800000U, 0xBF800000U})
-        put(name + ".scale", 63 * 4, raw(bits), "row 63 has a scale that is negative or not");
-    put(name + ".scale", 0, raw(0x80000000U), "row 0 has a scale that is negative");
-    put("output.weight", 100, "\x80", "holds -128 or a scale");
+        expect_bytes_refused(name + ".scale", 63 * 4, raw(bits),
+                             "row 63 has a scale that is negative or not");
+    expect_bytes_refused(name + ".scale", 0, raw(0x80000000U),
+                         "row 0 has a scale that is negative");
+    expect_bytes_refused("output.weight", 100, "\x80", "holds -128 or a scale");
     // Every byte of codes and of indices is a weight.
     Parts all = parts_;
     for (const std::string& tensor : {name, name + ".index"}) {

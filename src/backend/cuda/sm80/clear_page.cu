@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A page of the cache in every layer to zeros. One launch: a page that is given back is cleared
-// between two passes, and a memset for each layer and array would take as long as the pass.
+// between two passes, and a memset for each layer and array would keep the card waiting.
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/kv_address.cuh"
