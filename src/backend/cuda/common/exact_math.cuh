@@ -113,6 +113,14 @@ __device__ inline std::uint32_t magnitude_bits(float x) {
     return __float_as_uint(x) & kMagnitudeMask;
 }
 
+/// The larger magnitude, or a NaN where one of both is NaN: magnitude_bits() of it is that of the
+/// larger one, or of some NaN.
+__device__ inline float larger_magnitude(float a, float b) {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(fabsf(a)), "f"(fabsf(b)));
+    return larger;
+}
+
 /// How a vector with this largest magnitude is quantised (QNT-2, QNT-4, ERR-1).
 struct Quantizer {
     float inverse;  ///< 0: every code is 0

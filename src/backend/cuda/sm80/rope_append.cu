@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Heads of queries, keys and values: RoPE, rotation, quantisation, into the cache (spec RPE-5,
 // RPE-6, ROT-6, QNT-2, ERR-1).
+#include <algorithm>
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/exact_math.cuh"
@@ -112,13 +113,19 @@ __global__ void __launch_bounds__(kThreads)
 /// --- heads of 64 or 128 elements, all of them turned ---
 
 constexpr int kFastWarps = 8;
+constexpr int kFastThreads = kFastWarps * kWarpLanes;
 constexpr int kFastPairsMax = 64;
-constexpr int kSplitTokensMax = 512;  // below, the heads of a token are spread over blocks
+constexpr int kFewTokens = 128;  // up to here a warp has a head of one token, else of four
+/// The heads of four tokens are spread over blocks as long as there are no more than this: four on
+/// each multiprocessor of a large card.
+constexpr int kTokensBlocks = 512;
+constexpr int kTokensBlocksOfOne = 4;
 
-/// As rope_append_sm80, for heads of 32 kMine elements that are turned and rotated whole.
-///   tile: the heads of a token, one a warp at a time, 8 warps; the turns of the token once a block
+/// As rope_append_sm80, for few tokens and heads of 32 kMine elements that are turned and rotated
+/// whole.
+///   tile: one head a warp, 8 warps; the turns of the token once a block
 template <int kMine>
-__global__ void __launch_bounds__(kFastWarps* kWarpLanes)
+__global__ void __launch_bounds__(kFastThreads)
     rope_append_whole_sm80(BatchView batch, const float* qkv, RopeView rope, int layer, KvView kv,
                            QueriesView queries) {
     __shared__ float2 turns[kFastPairsMax];
@@ -138,73 +145,267 @@ __global__ void __launch_bounds__(kFastWarps* kWarpLanes)
     const int slot = position % kPageSlots;
     __syncthreads();
     wait_for_kernels_before();
-    for (int head = static_cast<int>(blockIdx.x) * kFastWarps + warp; head < n_heads;
-         head += static_cast<int>(gridDim.x) * kFastWarps) {
-        const int kv_head = head - queries.n_heads;
-        float v[kMine];
-        const auto* from = reinterpret_cast<const float2*>(
-            qkv + (t * n_heads + head) * (kMine * kWarpLanes) + kMine * lane);
+    const int head = static_cast<int>(blockIdx.x) * kFastWarps + warp;
+    if (head >= n_heads) return;
+    const int kv_head = head - queries.n_heads;
+    float v[kMine];
+    const auto* from = reinterpret_cast<const float2*>(
+        qkv + (t * n_heads + head) * (kMine * kWarpLanes) + kMine * lane);
 #pragma unroll
-        for (int i = 0; i < kMine; i += 2) {
-            const float2 two = from[i / 2];
-            v[i] = two.x;
-            v[i + 1] = two.y;
+    for (int i = 0; i < kMine; i += 2) {
+        const float2 two = from[i / 2];
+        v[i] = two.x;
+        v[i + 1] = two.y;
+    }
+    if (kv_head < kv.n_kv_heads) {  // queries and keys
+        turn_lane<kMine>(v, turns, rope.interleaved, lane);
+        butterfly_lane<kMine>(v, lane);
+    }
+    std::uint32_t amax = 0;
+#pragma unroll
+    for (int i = 0; i < kMine; ++i)
+        amax = max(amax, magnitude_bits(v[i]));
+    const Quantizer quantizer(__reduce_max_sync(kFullWarp, amax));
+    if (!quantizer.finite && lane == 0) batch.failed[t] = 1;  // ERR-1
+    std::int8_t* to = nullptr;
+    int stride = 1;  // from one element of the lane to the next
+    float* scale = nullptr;
+    if (kv_head < 0) {
+        const std::size_t row = t * queries.n_heads + head;
+        to = queries.q + row * queries.dim_stride + kMine * lane;
+        scale = queries.scales + row;
+    } else {
+        const bool is_key = kv_head < kv.n_kv_heads;
+        const std::size_t index =
+            head_page(kv, layer, page, is_key ? kv_head : kv_head - kv.n_kv_heads);
+        if (is_key) {
+            to = kv.keys + key_address(kv, index, slot, kMine * lane);
+        } else {
+            to = kv.values + value_address(kv, index, slot, kMine * lane);
+            stride = kValueRun;
         }
-        if (kv_head < kv.n_kv_heads) {  // queries and keys
-            turn_lane<kMine>(v, turns, rope.interleaved, lane);
-            butterfly_lane<kMine>(v, lane);
-        }
-        std::uint32_t amax = 0;
+        scale = (is_key ? kv.key_scales : kv.value_scales) + index * kPageSlots + slot;
+    }
+    int codes[kMine];
+#pragma unroll
+    for (int i = 0; i < kMine; ++i)
+        codes[i] = quantizer.code(v[i]);
+    if (stride == 1) {
+#pragma unroll
+        for (int i = 0; i < kMine; i += 2)
+            reinterpret_cast<std::uint16_t*>(to)[i / 2] =
+                static_cast<std::uint16_t>((codes[i] & 0xFF) | (codes[i + 1] & 0xFF) << 8);
+    } else {
 #pragma unroll
         for (int i = 0; i < kMine; ++i)
-            amax = max(amax, magnitude_bits(v[i]));
-        const Quantizer quantizer(__reduce_max_sync(kFullWarp, amax));
-        if (!quantizer.finite && lane == 0) batch.failed[t] = 1;  // ERR-1
-        std::int8_t* to = nullptr;
-        int stride = 1;  // from one element of the lane to the next
-        float* scale = nullptr;
-        if (kv_head < 0) {
-            const std::size_t row = t * queries.n_heads + head;
-            to = queries.q + row * queries.dim_stride + kMine * lane;
-            scale = queries.scales + row;
-        } else {
-            const bool is_key = kv_head < kv.n_kv_heads;
-            const std::size_t index =
-                head_page(kv, layer, page, is_key ? kv_head : kv_head - kv.n_kv_heads);
-            if (is_key) {
-                to = kv.keys + key_address(kv, index, slot, kMine * lane);
-            } else {
-                to = kv.values + value_address(kv, index, slot, kMine * lane);
-                stride = kValueRun;
-            }
-            scale = (is_key ? kv.key_scales : kv.value_scales) + index * kPageSlots + slot;
-        }
-        int codes[kMine];
+            to[i * stride] = static_cast<std::int8_t>(codes[i]);
+    }
+    if (lane == 0) *scale = quantizer.scale;
+}
+
+/// Codes of four elements (Quantizer::code), in order from the lowest byte. abs(x * inverse) <=
+/// 127.5, so that the sum has the nearest integer in its lowest bits.
+__device__ std::uint32_t codes_of(const Quantizer& quantizer, const float* x) {
+    constexpr float kMagic = 0x1.8p23F;  // as in rne()
+    constexpr unsigned kLowBytes = 0x0040;
+    constexpr unsigned kLowHalves = 0x5410;
+    std::uint32_t bits[kQuad];
 #pragma unroll
-        for (int i = 0; i < kMine; ++i)
-            codes[i] = quantizer.code(v[i]);
-        if (stride == 1) {
+    for (int k = 0; k < kQuad; ++k)
+        bits[k] = __float_as_uint(add(mul(x[k], quantizer.inverse), kMagic));
+    const std::uint32_t word = __byte_perm(__byte_perm(bits[0], bits[1], kLowBytes),
+                                           __byte_perm(bits[2], bits[3], kLowBytes), kLowHalves);
+    return quantizer.inverse == 0.0F ? 0 : word;
+}
+
+/// The largest magnitude of a head, for each of its lanes (QNT-1).
+template <int kMine>
+__device__ std::uint32_t head_magnitude(const float (&v)[kMine]) {
+    float largest[kQuad] = {v[0], v[1], v[2], v[3]};
 #pragma unroll
-            for (int i = 0; i < kMine; i += 2)
-                reinterpret_cast<std::uint16_t*>(to)[i / 2] =
-                    static_cast<std::uint16_t>((codes[i] & 0xFF) | (codes[i + 1] & 0xFF) << 8);
-        } else {
+    for (int i = kQuad; i < kMine; ++i)
+        largest[i % kQuad] = larger_magnitude(largest[i % kQuad], v[i]);
+    std::uint32_t bits = magnitude_bits(larger_magnitude(larger_magnitude(largest[0], largest[1]),
+                                                         larger_magnitude(largest[2], largest[3])));
 #pragma unroll
-            for (int i = 0; i < kMine; ++i)
-                to[i * stride] = static_cast<std::int8_t>(codes[i]);
-        }
-        if (lane == 0) *scale = quantizer.scale;
+    for (int mask = 1; mask < kHeadLanes; mask *= 2)
+        bits = max(bits, __shfl_xor_sync(kFullWarp, bits, mask));
+    return bits;
+}
+
+constexpr int kWarpTokens = kWarpLanes / kHeadLanes;
+static_assert(kWarpTokens == kValueRun);
+
+/// The token of a lane.
+struct LaneToken {
+    int t;
+    int page;
+    int slot;
+    int in_warp;  ///< which of the warp's tokens
+    bool run;     ///< the warp's tokens fill a run of slots
+
+    /// Lanes behind the last token have it once more: they write what it writes, where it does.
+    __device__ LaneToken(const BatchView& batch, int first, int lane)
+        : t(min(first + lane / kHeadLanes, batch.n_tokens - 1)), in_warp(lane / kHeadLanes) {
+        const std::int32_t position = batch.positions[t];
+        page = page_of(batch, static_cast<std::size_t>(t), position);
+        slot = static_cast<int>(static_cast<unsigned>(position) % kPageSlots);
+        const int first_page = __shfl_sync(kFullWarp, page, 0);
+        const int first_slot = __shfl_sync(kFullWarp, slot, 0);
+        run = __all_sync(kFullWarp, page == first_page && slot == first_slot + in_warp &&
+                                        slot % kValueRun == in_warp) != 0;
+    }
+};
+
+/// Codes of a value of each token to head page `index`, which is that of the lane's token. A lane
+/// has four elements of one token in a word; lanes 8 and 16 apart change bytes until it has one
+/// element of four tokens, as a word of the page has.
+template <int kQuads>
+__device__ void append_values(const KvView& kv, std::size_t index, const LaneToken& token, int r,
+                              std::uint32_t (&words)[kQuads]) {
+    const bool odd = (token.in_warp & 1) != 0;
+    const bool high = (token.in_warp & 2) != 0;
+    const unsigned halves = high ? 0x3276 : 0x5410;
+    const unsigned bytes = odd ? 0x3715 : 0x6240;
+#pragma unroll
+    for (std::uint32_t& word : words) {
+        word = __byte_perm(word, __shfl_xor_sync(kFullWarp, word, 2 * kHeadLanes), halves);
+        word = __byte_perm(word, __shfl_xor_sync(kFullWarp, word, kHeadLanes), bytes);
+    }
+    const int element = kQuad * r + token.in_warp;         // of the first word
+    constexpr int kNext = kQuad * kHeadLanes * kValueRun;  // bytes to the next word
+    const std::size_t head = value_address(kv, index, token.slot, 0);
+    if (token.run) {
+        std::int8_t* to = kv.values + head - token.in_warp + element * kValueRun;
+#pragma unroll
+        for (int i = 0; i < kQuads; ++i)
+            *reinterpret_cast<std::uint32_t*>(to + i * kNext) = words[i];
+        return;
+    }
+#pragma unroll
+    for (int b = 0; b < kWarpTokens; ++b) {
+        std::int8_t* to =
+            kv.values + __shfl_sync(kFullWarp, head, b * kHeadLanes) + element * kValueRun;
+#pragma unroll
+        for (int i = 0; i < kQuads; ++i)
+            to[i * kNext] = static_cast<std::int8_t>(words[i] >> (8 * b) & 0xFFU);
     }
 }
 
-template <int kMine>
+/// Codes and scale of the lane's share of a head to where they belong (QNT-2).
+template <int kQuads>
+__device__ void append_codes(const float (&v)[kQuad * kQuads], const Quantizer& quantizer, int head,
+                             const LaneToken& token, int r, int layer, const KvView& kv,
+                             const QueriesView& queries) {
+    std::uint32_t words[kQuads];
+#pragma unroll
+    for (int i = 0; i < kQuads; ++i)
+        words[i] = codes_of(quantizer, v + kQuad * i);
+    const auto put = [&](std::int8_t* to, int next) {
+#pragma unroll
+        for (int i = 0; i < kQuads; ++i)
+            *reinterpret_cast<std::uint32_t*>(to + i * next) = words[i];
+    };
+    constexpr int kApart = kQuad * kHeadLanes;  // of the lane's quads in the head
+    const int kv_head = head - queries.n_heads;
+    if (kv_head < 0) {
+        const std::size_t row = static_cast<std::size_t>(token.t) * queries.n_heads + head;
+        put(queries.q + row * queries.dim_stride + kQuad * r, kApart);
+        if (r == 0) queries.scales[row] = quantizer.scale;
+        return;
+    }
+    const bool is_key = kv_head < kv.n_kv_heads;
+    const std::size_t index =
+        head_page(kv, layer, token.page, is_key ? kv_head : kv_head - kv.n_kv_heads);
+    if (is_key) {
+        put(kv.keys + key_address(kv, index, token.slot, kQuad * r), kApart * kPageSlots);
+    } else {
+        append_values<kQuads>(kv, index, token, r, words);
+    }
+    if (r == 0)
+        (is_key ? kv.key_scales : kv.value_scales)[index * kPageSlots + token.slot] =
+            quantizer.scale;
+}
+
+/// As rope_append_sm80, for many tokens and heads of 32 kQuads elements that are turned and rotated
+/// whole.
+///   tile: one head of four successive tokens a warp at a time, eight lanes a head, 8 warps; the
+///         turns of the tokens once a block
+///   floor: 5 bytes an element, of the read speed
+///   supported: kQuads 2 or 4; tokens of any sequences, those that fill a run of slots are fastest
+template <int kQuads>
+__global__ void __launch_bounds__(kFastThreads, kTokensBlocksOfOne)
+    rope_append_tokens_sm80(BatchView batch, const float* qkv, RopeView rope, int layer, KvView kv,
+                            QueriesView queries) {
+    constexpr int kDim = kQuad * kHeadLanes * kQuads;
+    constexpr int kPairs = kDim / 2;
+    static_assert(kWarpTokens * kPairs <= kFastThreads);
+    __shared__ float2 turns[kWarpTokens][kPairs];
+    const auto thread = static_cast<int>(threadIdx.x % kFastThreads);
+    const int lane = thread % kWarpLanes;
+    const int r = lane % kHeadLanes;
+    const int first = static_cast<int>(blockIdx.y) * kWarpTokens;
+    const int n_heads = queries.n_heads + 2 * kv.n_kv_heads;
+    let_next_kernel_start();
+    // The batch was sent before the first kernel of the forward pass: it can be read already.
+    if (thread < kWarpTokens * kPairs) {
+        const int t = min(first + thread / kPairs, batch.n_tokens - 1);
+        const SinCos turn = sincos_turn(rope.turns[thread % kPairs] *
+                                        static_cast<std::uint64_t>(batch.positions[t]));
+        turns[thread / kPairs][thread % kPairs] = {mul(turn.cos, rope.magnitude),
+                                                   mul(turn.sin, rope.magnitude)};  // RPE-5
+    }
+    const LaneToken token(batch, first, lane);
+    __syncthreads();
+    float2 mine[2 * kQuads];
+    load_turns<kQuads>(mine, turns[token.in_warp], rope.interleaved, r);
+    wait_for_kernels_before();
+    bool finite = true;
+    for (int head = static_cast<int>(blockIdx.x) * kFastWarps + thread / kWarpLanes; head < n_heads;
+         head += static_cast<int>(gridDim.x) * kFastWarps) {
+        float v[kQuad * kQuads];
+        const auto* from = reinterpret_cast<const float4*>(
+                               qkv + (static_cast<std::size_t>(token.t) * n_heads + head) * kDim) +
+                           r;
+#pragma unroll
+        for (int i = 0; i < kQuads; ++i) {
+            const float4 quad = from[i * kHeadLanes];
+            v[kQuad * i] = quad.x;
+            v[kQuad * i + 1] = quad.y;
+            v[kQuad * i + 2] = quad.z;
+            v[kQuad * i + 3] = quad.w;
+        }
+        const int kv_head = head - queries.n_heads;
+        if (kv_head < kv.n_kv_heads) {  // queries and keys
+            rope.interleaved ? turn_quads<true, kQuads>(v, mine)
+                             : turn_quads<false, kQuads>(v, mine);
+            butterfly_quads<kQuads>(v, r);
+        }
+        const Quantizer quantizer(head_magnitude(v));
+        finite = finite && quantizer.finite;
+        append_codes<kQuads>(v, quantizer, head, token, r, layer, kv, queries);
+    }
+    if (!finite && r == 0) batch.failed[token.t] = 1;  // ERR-1
+}
+
+dim3 grid_of(int x, int y) {
+    return dim3(static_cast<unsigned>(x), static_cast<unsigned>(y));
+}
+
+template <int kQuads>
 void launch_whole(const BatchView& batch, const float* qkv, const RopeView& rope, int layer,
                   const KvView& kv, const QueriesView& queries, Stream stream) {
     const int n_heads = queries.n_heads + 2 * kv.n_kv_heads;
-    const int blocks =
-        batch.n_tokens <= kSplitTokensMax ? (n_heads + kFastWarps - 1) / kFastWarps : 1;
-    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(batch.n_tokens));
-    launch_dependent("rope_append", rope_append_whole_sm80<kMine>, grid, kFastWarps * kWarpLanes, 0,
+    const int parts = (n_heads + kFastWarps - 1) / kFastWarps;
+    if (batch.n_tokens <= kFewTokens) {
+        launch_dependent("rope_append", rope_append_whole_sm80<kQuads>,
+                         grid_of(parts, batch.n_tokens), kFastThreads, 0, stream, batch, qkv, rope,
+                         layer, kv, queries);
+        return;
+    }
+    const int blocks = (batch.n_tokens + kWarpTokens - 1) / kWarpTokens;
+    launch_dependent("rope_append", rope_append_tokens_sm80<kQuads>,
+                     grid_of(std::clamp(kTokensBlocks / blocks, 1, parts), blocks), kFastThreads, 0,
                      stream, batch, qkv, rope, layer, kv, queries);
 }
 
