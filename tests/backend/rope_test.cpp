@@ -148,17 +148,32 @@ void add_batches(RopePairing pairing) {
     add({64, 64, 3, 1, pairing, {{0, 20}, {63, 1}, {64, 1}, {1000, 3}, {127, 2}}});
     add({80, 80, 2, 2, pairing, {{200000, 1}, {0, 1}, {62, 4}}});
     add({128, 128, 12, 4, pairing, {{0, 3}, {63, 2}}});
-    add({64, 64, 9, 3, pairing, {{60, 66}}});  // a block for all heads of a token
+    add({64, 64, 9, 3, pairing, {{60, 66}}});
     for (const Fill fill : kFills)
         add({128, 128, 3, 2, pairing, {{0, 9}, {60, 8}}, fill});
     for (const Fill fill : kFills)
         add({80, 48, 3, 2, pairing, {{0, 9}, {60, 8}}, fill});
 }
 
+/// More tokens than 128: cards take four at a time, whose values fill runs of slots or do not.
+void add_prompts(RopePairing pairing) {
+    for (const int d : {64, 128}) {
+        add({d, d, 5, 2, pairing, {{0, 133}}});
+        add({d, d, 3, 1, pairing, {{61, 1}, {4, 6}, {127, 3}, {1000, 125}}});
+        add({d, d, 32, 8, pairing, {{62, 130}}});
+    }
+    for (const Fill fill : kFills)
+        add({128, 128, 3, 2, pairing, {{2, 3}, {64, 130}}, fill});
+    for (const Fill fill : kFills)
+        add({128, 128, 3, 2, pairing, {{4, 4}, {64, 130}}, fill});
+    add({128, 128, 7, 1, pairing, {{8, 2050}}});  // a warp has more than one head in turn
+}
+
 const bool kRegistered = [] {
     for (const RopePairing pairing : {RopePairing::interleaved, RopePairing::halves}) {
         add_dims(pairing);     // RPE-5 to RPE-7, ROT-6
         add_batches(pairing);  // QNT-2, ERR-1, ATT-2
+        add_prompts(pairing);
     }
     return true;
 }();
