@@ -5,6 +5,7 @@
 #include <array>
 #include <fmt/format.h>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/conformance.h"
@@ -25,11 +26,14 @@ class Matrices {
     Matrices(Backend& backend, Random& random, bool biased)
         : backend_(&backend), random_(&random), biased_(biased) {}
 
-    std::unique_ptr<LinearWeights> load(std::span<const int> parts, int n_cols, Format format) {
+    /// `first_scale`: of the first row of each part, where it is not zero.
+    std::unique_ptr<LinearWeights> load(std::span<const int> parts, int n_cols, Format format,
+                                        float first_scale = 0.0F) {
         std::vector<const weights::Tensor*> tensors;
         int n_rows = 0;
         for (const int n : parts) {
             tensors_.push_back(random_matrix(*random_, format, n, n_cols, Weights::model));
+            if (first_scale != 0.0F) tensors_.back()->scales.front() = first_scale;
             tensors.push_back(&tensors_.back()->tensor);
             n_rows += n;
         }
@@ -61,10 +65,12 @@ struct Shape {
     Format format = Format::e8;
     Fill fill = Fill::usual;
     bool biased = false;
+    bool overflows = false;  // SwiGLU of those tokens whose first product with gate is positive
 
     std::string name() const {
-        return fmt::format("{}_t{}_k{}_n{}_{}{}", exact::format_info(format).name, n_tokens, dim,
-                           rows, fill_name(fill), biased ? "_biased" : "");
+        return fmt::format("{}_t{}_k{}_n{}_{}{}{}", exact::format_info(format).name, n_tokens, dim,
+                           rows, fill_name(fill), biased ? "_biased" : "",
+                           overflows ? "_overflows" : "");
     }
 };
 
@@ -105,7 +111,8 @@ void run_quantize_linear(const Shape& shape, Backend& backend, Random& random, O
 void run_feed_forward(const Shape& shape, Backend& backend, Random& random, Outcome& outcome) {
     Matrices matrices(backend, random, shape.biased);
     const int hidden = shape.rows;
-    const auto gate_up = matrices.load(std::array{hidden, hidden}, shape.dim, shape.format);
+    const auto gate_up = matrices.load(std::array{hidden, hidden}, shape.dim, shape.format,
+                                       shape.overflows ? 1e18F : 0.0F);
     const auto down = matrices.load(std::array{shape.dim}, hidden, shape.format);
     const auto norm = matrices.vector(shape.dim);
     const auto h = uploaded(backend, random_floats(random, shape.n_tokens, shape.dim, shape.fill));
@@ -355,6 +362,16 @@ const bool kRegistered = [] {
     }
     for (const int n_tokens : {65, 130, 300})  // E4 that becomes E8, with SwiGLU in the product
         add_shape("FeedForward", run_feed_forward, {n_tokens, 1024, 2048, Format::e4});
+    // Many rows with butterflies over 2,048 elements, also more than a card takes at once.
+    for (const bool overflows : {false, true}) {
+        for (const auto& [n_tokens, hidden] : {std::pair{513, 2048}, {1030, 6144}, {520, 14336}})
+            add_shape("FeedForward", run_feed_forward,
+                      {.n_tokens = n_tokens,
+                       .dim = 64,
+                       .rows = hidden,
+                       .fill = overflows ? Fill::usual : Fill::bad,
+                       .overflows = overflows});
+    }
     add_layers_of_blocks();
     return true;
 }();

@@ -248,6 +248,8 @@ class CudaBackend final : public Backend {
 
     const DeviceRope& rope_of(const RopeTables& rope);
     RopeView rope_view(const RopeTables& rope, int head_dim);
+    void rotate_quantize(const BatchView& view, const float* s, const RotationView& rotation,
+                         const ActivationsView& x);
     void run_pairs(const CudaExperts& experts, const ExpertsLayer& layer,
                    const RoutingView& routing, int n_tokens);
     void try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
@@ -417,6 +419,15 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
     if (batch_.holds(batch)) results_.fetch(logits.data(), n, head.n_rows, device_.stream());
 }
 
+/// R and int8 of rows s, which takes_rotate_quantize_e8() takes on a card with kernels of sm90/.
+void CudaBackend::rotate_quantize(const BatchView& view, const float* s,
+                                  const RotationView& rotation, const ActivationsView& x) {
+    const bool launched = view.n_tokens >= kManyRows &&
+                          launch_rotate_rows_sm90(view, s, rotation, x, device_.n_multiprocessors(),
+                                                  device_.stream());
+    if (!launched) launch_rotate_quantize_e8(view, s, rotation, x, true, device_.stream());
+}
+
 /// SwiGLU is made where the products with gate and up are summed: the room has s [T, hidden_dim].
 void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h) {
     const auto& gate_up = static_cast<const CudaLinear&>(*layer.gate_up);
@@ -436,8 +447,7 @@ void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, Flo
     Scope scope(*this, batch);
     results_.forget(s.data());
     run_gate_up(gate_up, x_dim.view(), batch.n_tokens(), s.data(), device_);
-    launch_rotate_quantize_e8(scope.view(), s.data(), rotation, x_hidden.view(), true,
-                              device_.stream());
+    rotate_quantize(scope.view(), s.data(), rotation, x_hidden.view());
     scope.close();
     linear(batch, x_hidden, *layer.down, Store::add, h);
 }
@@ -457,7 +467,7 @@ void CudaBackend::run_pairs(const CudaExperts& experts, const ExpertsLayer& laye
         takes_rotate_quantize_e8(rotation, x_hidden.view(), true)) {
         run_experts_together(experts.gate_up, gathered(x_dim, routing.token_of, n_pairs), routing,
                              n_pairs, room, device_);
-        launch_rotate_quantize_e8(pairs, room, rotation, x_hidden.view(), true, device_.stream());
+        rotate_quantize(pairs, room, rotation, x_hidden.view());
     } else {
         run_experts(experts.gate_up, experts.matrices.gate_up, x_dim, routing, routing.token_of,
                     n_tokens, room, device_);

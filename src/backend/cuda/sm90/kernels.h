@@ -51,6 +51,13 @@ bool launch_gate_up_e8_sm90(const E8View& w, const ActivationsView& x, const Lin
 void launch_gate_up_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                 int n_multiprocessors, Stream stream);
 
+/// As launch_rotate_quantize_e8, for rows that takes_rotate_quantize_e8 takes; the faster one from
+/// kManyRows tokens on. False: the rotation is another one than butterflies over 2,048 elements, 16
+/// of them at most; nothing was launched.
+inline constexpr int kManyRows = 512;
+bool launch_rotate_rows_sm90(const BatchView& batch, const float* s, const RotationView& rotation,
+                             const ActivationsView& x, int n_multiprocessors, Stream stream);
+
 /// Experts whose tokens follow each other in x, out.n_tokens of them in all: those of expert e are
 /// the rows [begin[e], begin[e + 1]) of x and of y. n_slots is the number of experts, `active` is
 /// not read. `maps` is what experts_maps_e8_sm90() gave, on the card, with the same gate_up: true
