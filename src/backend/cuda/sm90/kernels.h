@@ -36,7 +36,7 @@ struct SplitSums {
 constexpr std::size_t split_sums_ints(int n_blocks) noexcept {
     return static_cast<std::size_t>(n_blocks) * 128 * 256;
 }
-/// Whether launch_linear_e8_pairs_sm90 is the faster one.
+/// Whether launch_linear_e8_pairs_sm90 is the faster one, and for gate and up its like.
 bool pairs_are_faster(int n_tokens, int n_rows, int stride) noexcept;
 /// As launch_linear_e8_few_sm90.
 void launch_linear_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
@@ -47,9 +47,12 @@ void launch_linear_e8_pairs_sm90(const E8View& w, const ActivationsView& x, cons
 /// of 16, or `out` has token_of or add; nothing was launched.
 bool launch_gate_up_e8_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                             int n_multiprocessors, Stream stream);
-/// The same for what it takes, up to kFewTokensMax tokens.
+/// The same for what it takes, up to kFewTokensMax tokens: as launch_linear_e8_few_sm90, and as
+/// launch_linear_e8_pairs_sm90.
 void launch_gate_up_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                 int n_multiprocessors, Stream stream);
+void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                                  int n_multiprocessors, Stream stream);
 
 /// --- rotate_rows.cu --- Tokens from which on these are the faster ones.
 inline constexpr int kManyRows = 512;

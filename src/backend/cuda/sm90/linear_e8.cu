@@ -505,7 +505,9 @@ bool launch_gate_up_e8_sm90(const E8View& w, const ActivationsView& x, const Lin
     constexpr int kTurn = 16;  // rows: eight of gate and the same of up
     if (w.n_rows % kTurn != 0 || out.add || out.token_of != nullptr) return false;
     ETALON_ASSERT(out.n_tokens >= 1 && w.n_rows >= kTurn && w.stride == x.stride);
-    if (out.n_tokens <= kFewTokensMax) {
+    if (pairs_are_faster(out.n_tokens, w.n_rows, w.stride)) {
+        launch_gate_up_e8_pairs_sm90(w, x, out, n_multiprocessors, stream);
+    } else if (out.n_tokens <= kFewTokensMax) {
         launch_gate_up_e8_few_sm90(w, x, out, n_multiprocessors, stream);
     } else {
         launch<kClusterTokens, true>(w, x, out, n_multiprocessors, stream);

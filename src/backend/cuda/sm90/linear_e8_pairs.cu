@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // E8 linear layers of up to 256 tokens, all tokens in one tile, where the tensor cores count as
-// much as the weights' way from memory (spec LIN-2, LIN-3).
+// much as the weights' way from memory (spec LIN-2, LIN-3, SWI-1).
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -112,6 +112,7 @@ struct Piece {
 
 /// The thread that copies: the block's rows of w to itself, half of the tokens to both blocks.
 /// Weights that are not fresh do not depend on the kernels before.
+template <bool kGate>
 __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
                             const Work& work, int pair, int rank, bool fresh) {
     constexpr std::uint16_t kBoth = 3;
@@ -122,7 +123,12 @@ __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensor
         barrier_arrive_expect(shared.full[stage],
                               kTileRows * kStep + kPair * work.half_tokens * kStep);
         const int row = (piece.tile * kPair + rank) * kTileRows;
-        copy_tile_once(shared.stages[stage].w, w, piece.first * kStep, row, shared.full[stage]);
+        std::int8_t* to = shared.stages[stage].w;
+        if constexpr (kGate) {
+            copy_gate_up_once(to, w, piece.first * kStep, row, shared.full[stage]);
+        } else {
+            copy_tile_once(to, w, piece.first * kStep, row, shared.full[stage]);
+        }
     };
     const auto copy_x = [&](int stage, int at) {
         copy_tile_to_blocks(shared.stages[stage].x + rank * work.half_tokens * kStep, x,
@@ -204,20 +210,24 @@ __device__ void wait_for_sums(std::uint32_t* count, std::uint32_t n) {
     __threadfence();
 }
 
-/// Rows of a thread.
+/// Rows of a thread. kGate: those of a tile are gate and up in turns of eight, so that the two of a
+/// thread are one of gate and the same of up.
+template <bool kGate>
 struct Rows {
-    int row[2];
+    int row[2];  // of w.d and bias; kGate: the first one is also that of y
     bool there[2];
     float d[2];
     float bias[2];
 
     __device__ Rows(const E8View& w, const LinearOut& out, int first_row) {
         const int thread = static_cast<int>(threadIdx.x);
-        row[0] = first_row + thread / 32 * 16 + thread % 32 / 4;
-        row[1] = row[0] + 8;
+        const int in_turn = thread % 32 / 4;
+        row[0] = kGate ? first_row / 2 + thread / 32 * 8 + in_turn
+                       : first_row + thread / 32 * 16 + in_turn;
+        row[1] = row[0] + (kGate ? w.n_rows / 2 : 8);
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            there[i] = row[i] < w.n_rows;
+            there[i] = kGate ? row[0] < w.n_rows / 2 : row[i] < w.n_rows;
             d[i] = there[i] ? w.d[row[i]] : 0.0F;
             bias[i] = there[i] && out.bias != nullptr ? out.bias[row[i]] : 0.0F;
         }
@@ -227,7 +237,7 @@ struct Rows {
 /// LIN-3, bias (LIN-1), residual (RES-1) and the store of quads
 /// [kFirst, kFirst + kCount) with the sums that `n_others` blocks left; loads many at a time.
 template <bool kAdd, int kOthers, int kFirst, int kCount>
-__device__ void finish(const LinearOut& out, const Rows& rows, const float* a,
+__device__ void finish(const LinearOut& out, const Rows<false>& rows, const float* a,
                        const int4* const (&others)[kPiecesMax - 1], const int (&sums)[128]) {
     const int thread = static_cast<int>(threadIdx.x);
     const int first_token = thread % 4 * 2;
@@ -287,7 +297,7 @@ __device__ void finish(const LinearOut& out, const Rows& rows, const float* a,
 }
 
 template <int kOthers, int kFirst, int kCount>
-__device__ void finish_quads(const LinearOut& out, const Rows& rows, const float* a,
+__device__ void finish_quads(const LinearOut& out, const Rows<false>& rows, const float* a,
                              const int4* const (&others)[kPiecesMax - 1], const int (&sums)[128]) {
     out.add ? finish<true, kOthers, kFirst, kCount>(out, rows, a, others, sums)
             : finish<false, kOthers, kFirst, kCount>(out, rows, a, others, sums);
@@ -296,7 +306,7 @@ __device__ void finish_quads(const LinearOut& out, const Rows& rows, const float
 /// A piece of kPieces of a tile: leaves the sums of the tokens that others finish, finishes its
 /// own.
 template <int kPieces>
-__device__ void finish_part(const LinearOut& out, const Rows& rows, const float* a,
+__device__ void finish_part(const LinearOut& out, const Rows<false>& rows, const float* a,
                             const Exchange& exchange, int block, int (&sums)[128]) {
     constexpr int kCount = kQuads / kPieces;
     const int tile = block / (kPair * kPieces);
@@ -330,6 +340,37 @@ __device__ void finish_part(const LinearOut& out, const Rows& rows, const float*
     if (threadIdx.x == 0 && atomicAdd(count, 1U) == 2 * kPieces - 1) atomicExch(count, 0U);
 }
 
+/// LIN-3, bias (LIN-1), SwiGLU (SWI-1) and the store of a whole tile.
+__device__ void finish_gate(const LinearOut& out, const Rows<true>& rows, const float* a,
+                            const int (&sums)[128]) {
+    const int first_token = static_cast<int>(threadIdx.x) % 4 * 2;
+    const auto stride = static_cast<std::uint32_t>(out.y_stride);
+    float* const first = out.y + static_cast<std::uint32_t>(first_token) * stride + rows.row[0];
+    const int n_tokens = rows.there[0] ? out.n_tokens - first_token : 0;
+#pragma unroll
+    for (int begin = 0; begin < kQuads; begin += kQuadsAtOnce) {
+        if (8 * begin >= out.n_tokens) break;
+#pragma unroll
+        for (int j = begin; j < begin + kQuadsAtOnce; ++j) {
+            const int token = 8 * j;
+            const float2 scale = *reinterpret_cast<const float2*>(a + token + first_token);
+            float v[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                v[i] = mul(static_cast<float>(sums[4 * j + i]),
+                           mul(i % 2 == 0 ? scale.x : scale.y, rows.d[i / 2]));  // LIN-3
+                if (out.bias != nullptr) v[i] = add(v[i], rows.bias[i / 2]);
+            }
+            const float low = swiglu(v[0], v[2]);
+            const float high = swiglu(v[1], v[3]);
+            float* y = first + static_cast<std::uint32_t>(token) * stride;
+            if (token < n_tokens) y[0] = low;
+            if (token + 1 < n_tokens) y[stride] = high;
+        }
+    }
+}
+
+template <bool kGate>
 __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* row_scales,
                                 const LinearOut& out, const Work& work, const Exchange& exchange,
                                 int pair, int rank) {
@@ -344,10 +385,12 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
     for (int at = cut(work, pair); at < end;) {
         const Piece piece(work, at, end);
         at += piece.n;
-        const Rows rows(w, out, (piece.tile * kPair + rank) * kTileRows);
+        const Rows<kGate> rows(w, out, (piece.tile * kPair + rank) * kTileRows);
         int sums[128];
         multiply(shared, group, piece.n, place, sums);
-        if (work.n_pieces == 1) {
+        if constexpr (kGate) {
+            finish_gate(out, rows, shared.a, sums);
+        } else if (work.n_pieces == 1) {
             finish_quads<0, 0, kQuads>(out, rows, shared.a, {}, sums);
         } else if (work.n_pieces == 2) {
             finish_part<2>(out, rows, shared.a, exchange, block, sums);
@@ -359,17 +402,19 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
 
 #endif
 
-/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3).
+/// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3); kGate: y[t][row] is SwiGLU of this
+/// for row and for R / 2 + row (SWI-1).
 ///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, x zero from K on;
 ///        w.d binary32 [R]; row_scales binary32 [T]; exchange, for the launch alone
 ///   out: out.y
 ///   tile: 256 rows x all tokens, by two blocks of a cluster that take 128 rows each and share the
 ///         tokens: each copies half of them to both; a warpgroup copies, two multiply 64 rows each,
 ///         with the weights as the left matrix; stages of 128 bytes of K, 4 of them; shared:
-///         194 KB; pairs go on to the next tile; few tiles are cut into pieces of K
+///         194 KB; pairs go on to the next tile; few tiles are cut into pieces of K, but for kGate
 ///   floor: stride + 4 bytes a row, of the read speed, or 512 R K operations, of the int8 peak
 ///   supported: out.n_tokens <= 256, any R, stride a multiple of 16, out.token_of null; all blocks
-///              run at the same time
+///              run at the same time; kGate: R a multiple of 16, n_pieces 1, out.add false
+template <bool kGate>
 __global__ void __launch_bounds__(kThreads, 1)
     linear_e8_pairs_sm90(const __grid_constant__ CUtensorMap x_map,
                          const __grid_constant__ CUtensorMap w_map, E8View w,
@@ -391,10 +436,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x >= kMultiplyThreads) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
         if (threadIdx.x == kMultiplyThreads)
-            copy_pieces(shared, x_map, w_map, work, pair, rank, w.fresh);
+            copy_pieces<kGate>(shared, x_map, w_map, work, pair, rank, w.fresh);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kMultiplyRegisters));
-        multiply_pieces(shared, w, row_scales, out, work, exchange, pair, rank);
+        multiply_pieces<kGate>(shared, w, row_scales, out, work, exchange, pair, rank);
     }
     // A block that ended could not take the copies and arrivals of the other one.
     __syncwarp();
@@ -416,7 +461,9 @@ Work cut_work(int n_rows, int n_steps, int n_tokens, int n_pairs_max, bool may_s
     return work;
 }
 
-/// Pairs that the current card runs at the same time; their shared memory is allowed already.
+/// Pairs that the current card runs at the same time. The same kernel is asked for whose shared
+/// memory is allowed already: for another one the answer is none.
+template <bool kGate>
 int pairs_at_once(int n_multiprocessors) {
     constexpr int kDevicesMax = 64;
     static std::array<std::atomic<int>, kDevicesMax> known{};  // 0: not asked yet
@@ -437,11 +484,31 @@ int pairs_at_once(int n_multiprocessors) {
         config.attrs = &attribute;
         config.numAttrs = 1;
         int n = 0;
-        check(cudaOccupancyMaxActiveClusters(&n, linear_e8_pairs_sm90, &config),
+        check(cudaOccupancyMaxActiveClusters(&n, linear_e8_pairs_sm90<kGate>, &config),
               "pairs of linear_e8_pairs");
         pairs.store(std::max(1, std::min(n, n_multiprocessors / kPair)), std::memory_order_relaxed);
     }
     return pairs.load(std::memory_order_relaxed);
+}
+
+template <bool kGate>
+void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int n_multiprocessors,
+            const SplitSums& split, Stream stream) {
+    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kTileTokens && w.n_rows >= 1);
+    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && n_multiprocessors >= kPair);
+    check(cudaFuncSetAttribute(linear_e8_pairs_sm90<kGate>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)),
+          "shared memory of linear_e8_pairs");
+    const int n_pairs = pairs_at_once<kGate>(n_multiprocessors);
+    const Work work = cut_work(w.n_rows, (w.stride + kStep - 1) / kStep, out.n_tokens, n_pairs,
+                               !kGate && split.n_blocks >= n_pairs * kPair);
+    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, work.half_tokens);
+    const CUtensorMap w_map = kGate ? tensor_map_gate_up(w.q, w.n_rows, w.stride, kTileRows)
+                                    : tensor_map(w.q, w.n_rows, w.stride, kTileRows);
+    const Exchange exchange{reinterpret_cast<int4*>(split.sums), split.counts};
+    launch_cluster("linear_e8_pairs", linear_e8_pairs_sm90<kGate>,
+                   dim3(static_cast<unsigned>(work.n_pairs * kPair)), kThreads, kPair,
+                   sizeof(Shared), stream, x_map, w_map, w, x.row_scales, out, work, exchange);
 }
 
 }  // namespace
@@ -457,20 +524,13 @@ bool pairs_are_faster(int n_tokens, int n_rows, int stride) noexcept {
 
 void launch_linear_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                  int n_multiprocessors, const SplitSums& split, Stream stream) {
-    ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kTileTokens && w.n_rows >= 1);
-    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && n_multiprocessors >= kPair);
-    check(cudaFuncSetAttribute(linear_e8_pairs_sm90, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               sizeof(Shared)),
-          "shared memory of linear_e8_pairs");
-    const int n_pairs = pairs_at_once(n_multiprocessors);
-    const Work work = cut_work(w.n_rows, (w.stride + kStep - 1) / kStep, out.n_tokens, n_pairs,
-                               split.n_blocks >= n_pairs * kPair);
-    const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, work.half_tokens);
-    const CUtensorMap w_map = tensor_map(w.q, w.n_rows, w.stride, kTileRows);
-    const Exchange exchange{reinterpret_cast<int4*>(split.sums), split.counts};
-    launch_cluster("linear_e8_pairs", linear_e8_pairs_sm90,
-                   dim3(static_cast<unsigned>(work.n_pairs * kPair)), kThreads, kPair,
-                   sizeof(Shared), stream, x_map, w_map, w, x.row_scales, out, work, exchange);
+    launch<false>(w, x, out, n_multiprocessors, split, stream);
+}
+
+void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
+                                  int n_multiprocessors, Stream stream) {
+    ETALON_ASSERT(w.n_rows % 16 == 0 && !out.add);
+    launch<true>(w, x, out, n_multiprocessors, {}, stream);
 }
 
 }  // namespace etalon::backend::cuda
