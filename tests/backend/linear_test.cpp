@@ -233,6 +233,26 @@ void add_parts() {
     add_linear({{{Format::e8, 33}, {Format::q8_0, 18}, {Format::e8, 300}}, 40, 1024});
 }
 
+/// So large that pairs of blocks take them: tiles cut into four pieces of K and into two, and whole
+/// ones, of which some pairs have two. Only cards have a kernel of its own for them.
+void add_large() {
+    constexpr std::array<std::array<int, 3>, 3> kShapes{
+        {{4072, 131, 8260}, {8008, 129, 4300}, {17000, 130, 1980}}};
+    for (const auto& [n_rows, n_tokens, n_cols] : kShapes) {
+        const Shape shape{{{Format::e8, n_rows}}, n_tokens, n_cols};
+        add_card_test("Linear", fmt::format("e8/{}", shape_name(shape)),
+                      [shape](Backend& backend, Random& random, Outcome& outcome) {
+                          const Loaded loaded = load(backend, random, shape, outcome);
+                          const auto before =
+                              random_floats(random, shape.n_tokens, shape.n_rows(), Fill::usual);
+                          const auto y = uploaded(backend, before);
+                          OwnedBatch batch(shape.n_tokens);
+                          backend.linear(batch.view(), *loaded.x, *loaded.biased, Store::add, *y);
+                          outcome.add("y", std::span<const float>(downloaded(backend, *y)));
+                      });
+    }
+}
+
 /// Logits of some tokens: none, one, all, backwards, one twice.
 void run_logits_case(const Shape& shape, Backend& backend, Random& random, Outcome& outcome) {
     const Loaded loaded = load(backend, random, shape, outcome);
@@ -310,6 +330,7 @@ const bool kRegistered = [] {
     add_long_rows();
     add_tiles();
     add_parts();
+    add_large();
     add_logits();  // LIN-3, LIN-5, FWD-4
     return true;
 }();

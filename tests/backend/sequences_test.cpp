@@ -372,6 +372,12 @@ const bool kRegistered = [] {
                        .fill = overflows ? Fill::usual : Fill::bad,
                        .overflows = overflows});
     }
+    // Gate and up so large that pairs of blocks take them, two tiles each.
+    const Shape large{131, 1408, 12288, Format::e8, Fill::usual, true};
+    add_card_test("FeedForward", large.name(),
+                  [large](Backend& backend, Random& random, Outcome& outcome) {
+                      run_feed_forward(large, backend, random, outcome);
+                  });
     add_layers_of_blocks();
     return true;
 }();
