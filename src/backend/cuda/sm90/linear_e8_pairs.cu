@@ -340,7 +340,9 @@ __device__ void finish_part(const LinearOut& out, const Rows<false>& rows, const
     if (threadIdx.x == 0 && atomicAdd(count, 1U) == 2 * kPieces - 1) atomicExch(count, 0U);
 }
 
-/// LIN-3, bias (LIN-1), SwiGLU (SWI-1) and the store of a whole tile.
+/// LIN-3, bias (LIN-1), SwiGLU (SWI-1) and the store of a whole tile. Without a branch, so that
+/// the values of kQuadsAtOnce quads are made at once.
+template <bool kBiased>
 __device__ void finish_gate(const LinearOut& out, const Rows<true>& rows, const float* a,
                             const int (&sums)[128]) {
     const int first_token = static_cast<int>(threadIdx.x) % 4 * 2;
@@ -359,7 +361,7 @@ __device__ void finish_gate(const LinearOut& out, const Rows<true>& rows, const 
             for (int i = 0; i < 4; ++i) {
                 v[i] = mul(static_cast<float>(sums[4 * j + i]),
                            mul(i % 2 == 0 ? scale.x : scale.y, rows.d[i / 2]));  // LIN-3
-                if (out.bias != nullptr) v[i] = add(v[i], rows.bias[i / 2]);
+                if constexpr (kBiased) v[i] = add(v[i], rows.bias[i / 2]);
             }
             const float low = swiglu(v[0], v[2]);
             const float high = swiglu(v[1], v[3]);
@@ -389,7 +391,8 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
         int sums[128];
         multiply(shared, group, piece.n, place, sums);
         if constexpr (kGate) {
-            finish_gate(out, rows, shared.a, sums);
+            out.bias == nullptr ? finish_gate<false>(out, rows, shared.a, sums)
+                                : finish_gate<true>(out, rows, shared.a, sums);
         } else if (work.n_pieces == 1) {
             finish_quads<0, 0, kQuads>(out, rows, shared.a, {}, sums);
         } else if (work.n_pieces == 2) {
