@@ -242,6 +242,10 @@ __device__ inline void quantize_attention(const LayersView& view, const Visible&
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) {
         const int first = round * kRound + kMine * thread;
+        // Values that are not set on some path would keep their registers through all layers.
+#pragma unroll
+        for (float& value : v[round])
+            value = 0.0F;
         if (first >= k) continue;
         const int head = t * view.n_heads + first / kDim;
         const float* from =
