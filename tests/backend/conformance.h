@@ -89,7 +89,8 @@ std::string difference(const Outcome& reference, const Outcome& tested);
 using Body = std::function<void(Backend& backend, Random& random, Outcome& outcome)>;
 /// Registers SUBJECT/ISA.NAME for each instruction set. The seed comes from subject and name.
 void add_test(const std::string& subject, const std::string& name, Body body);
-/// The same for cards alone: an operation that the CPU backend does not have.
+/// The same for cards alone: an operation that the CPU backend does not have, or large shapes that
+/// only cards tell apart.
 void add_card_test(const std::string& subject, const std::string& name, Body body);
 
 /// Owns what a Batch points to. Without sequences: `n_tokens` tokens at positions 0, 1, ...

@@ -342,9 +342,33 @@ void add_layers(Format format) {
          {1025, 1, -1, 2},
          {1026, 1, -1, 27}},
         "_chunks");
+    // More query heads of a KV head than a unit attends for: 6 and 6, 5 and 4; several turns of
+    // pages.
+    add({.n_layers = 2, .hidden = 1024, .n_heads = 12, .n_kv_heads = 1}, kUsual);
+    add({.hidden = 1024, .n_heads = 36, .n_kv_heads = 4}, {{0, 2}, {2, 1}, {3, 1}});
+    add({.hidden = 1024, .n_heads = 12, .n_kv_heads = 1}, {{0, 330}, {330, 1}}, "_pages");
+    add({.hidden = 1024, .n_heads = 12, .n_kv_heads = 1, .fill = Fill::bad},
+        {{0, 1}, {1, 2}, {3, 1}, {4, 1}});
     // What no kernel takes together.
     add({.dim = 576, .hidden = 1536, .n_heads = 9, .n_kv_heads = 3, .head_dim = 64}, kUsual);
     add({.dim = 1024, .hidden = 2048, .n_heads = 2, .n_kv_heads = 1, .head_dim = 64}, kUsual);
+}
+
+/// Shapes for which a card has other arrays: many columns of h, of the heads and of down in blocks
+/// of each size, many rows. To the CPU they are as any other.
+void add_wide_layers(Format format) {
+    for (Stack shape : {Stack{.dim = 12288, .hidden = 1024, .n_heads = 4, .n_kv_heads = 1},
+                        Stack{.dim = 9216, .hidden = 1024},
+                        Stack{.dim = 1024, .hidden = 2048, .n_heads = 96, .n_kv_heads = 8},
+                        Stack{.dim = 1024, .hidden = 17408}, Stack{.dim = 1024, .hidden = 18432},
+                        Stack{.dim = 1024, .hidden = 28672, .n_heads = 12, .n_kv_heads = 1}}) {
+        shape.format = format;
+        add_card_test("Layers", shape.name() + "_wide",
+                      [shape](Backend& backend, Random& random, Outcome& outcome) {
+                          constexpr std::array kParts = {Part{0, 2}, Part{2, 1}, Part{3, 1}};
+                          run_layers(shape, kParts, backend, random, outcome);
+                      });
+    }
 }
 
 void add_layers_of_blocks() {
@@ -359,6 +383,7 @@ const bool kRegistered = [] {
     for (const Format format : {Format::e8, Format::e4}) {
         add_shape("FeedForward", run_feed_forward, {2, 512, 14336, format});
         add_layers(format);
+        add_wide_layers(format);
     }
     for (const int n_tokens : {65, 130, 300})  // E4 that becomes E8, with SwiGLU in the product
         add_shape("FeedForward", run_feed_forward, {n_tokens, 1024, 2048, Format::e4});

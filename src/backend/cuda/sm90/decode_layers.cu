@@ -19,19 +19,23 @@ namespace etalon::backend::cuda::layers {
 namespace {
 
 /// What a block shares beside the ring and the rows of codes.
-template <typename Slots, int kTokens>
+template <typename Slots, typename Size, int kTokens>
 struct Shared {
     typename Slots::Table table;
     Barrier full[Slots::kMax];
     Barrier empty[Slots::kMax];
     float2 turns[kTokens][kDim / 2];
-    int sums[kTokens][kRowsMax];
+    int sums[kTokens][Size::kRowsMax];
     float lanes[kTokens][kLanes];
     std::uint32_t words[kTokens][kWarps];
     float scales[kTokens];  // of the tokens' codes; NaN: the token has failed
     Share shares[kLayerMatrices];
     int under_way_max;  // slots that are copied at the same time
 };
+
+/// Slots that are copied at the same time while a block multiplies.
+template <typename Slots, typename Size>
+constexpr int kUnderWay = Size::kWide ? Slots::kUnderWayWide : Slots::kUnderWay;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -58,9 +62,9 @@ __device__ float product(int& sum, float a, float d, const float* bias, int row)
 
 /// What the warps that compute do. Each step is written once: what a layer runs through has to fit
 /// in the caches of instructions.
-template <typename Slots, int kTokens>
+template <typename Slots, typename Size, int kTokens>
 __device__ void compute(const BatchView& batch, const LayersView& view, const Ring& ring,
-                        std::int8_t* room, Shared<Slots, kTokens>& shared) {
+                        std::int8_t* room, Shared<Slots, Size, kTokens>& shared) {
     const int thread = static_cast<int>(threadIdx.x);
     const int warp = thread / kWarpLanes;
     const int lane = thread % kWarpLanes;
@@ -70,7 +74,8 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
     const int heads = view.n_heads * kDim;
     const int qkv = heads + 2 * view.kv.n_kv_heads * kDim;
     const int dim_bits = 31 - __clz(view.dim_block);
-    const int n_units = n_tokens * view.kv.n_kv_heads * view.attention.n_chunks;
+    const int n_parts = Size::kWide ? HeadParts(view.n_heads / view.kv.n_kv_heads).n : 1;
+    const int n_units = n_tokens * view.kv.n_kv_heads * view.attention.n_chunks * n_parts;
     const auto n_blocks = gridDim.x;
     const std::uint32_t n_attending = min(n_blocks, static_cast<unsigned>(n_units));
     std::uint32_t* meeting = view.meetings;
@@ -78,7 +83,7 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
     std::uint32_t n_met = 0;
     Place place{warp, warp, 0, true};
     volatile int& limit = shared.under_way_max;
-    const auto unit_of = [&](int u) { return Unit(u, n_tokens, view.kv.n_kv_heads); };
+    const auto unit_of = [&](int u) { return Unit(u, n_tokens, view.kv.n_kv_heads, n_parts); };
     // The block's rows of h, a thread each, and for the norm that comes next z.
     const Share& rows = shared.shares[kDown];
     const int h_row = rows.first + thread;
@@ -126,8 +131,8 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
             if (blockIdx.x < n_attending) {
                 for (int u = static_cast<int>(blockIdx.x); u < n_units;
                      u += static_cast<int>(n_blocks))
-                    attend<kTokens>(batch, view, layer, unit_of(u), shared.turns,
-                                    *reinterpret_cast<AttentionRoom*>(room));
+                    attend<Size, kTokens>(batch, view, layer, unit_of(u), shared.turns,
+                                          *reinterpret_cast<AttentionRoom*>(room));
                 Meetings::arrive(attended);
             }
             Meetings::wait(attended, static_cast<std::uint32_t>(layer + 1) * n_attending);
@@ -139,21 +144,22 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
             std::uint8_t* failed = batch.failed + t;
             if (m == kAttnOutput) {
                 const Visible visible(batch.positions[t], view.attention.sliding_window);
-                quantize_attention(view, visible, t, room + t * heads, words, scale, failed);
+                quantize_attention<Size::kRounds>(view, visible, t, room + t * heads, words, scale,
+                                                  failed);
             } else if (m == kDown) {
                 const float* from = view.hidden + t * hidden;
                 std::int8_t* codes = room + t * hidden;
                 if (view.hidden_block == 1024) {
-                    rotate_quantize<5>(from, hidden, codes, words, scale, failed);
+                    rotate_quantize<Size, 5>(from, hidden, codes, words, scale, failed);
                 } else if (view.hidden_block == 2048) {
-                    rotate_quantize<6>(from, hidden, codes, words, scale, failed);
+                    rotate_quantize<Size, 6>(from, hidden, codes, words, scale, failed);
                 } else {
-                    rotate_quantize<7>(from, hidden, codes, words, scale, failed);
+                    rotate_quantize<Size, 7>(from, hidden, codes, words, scale, failed);
                 }
             } else {
                 const std::uint32_t amax =
-                    norm_quantize(view.h + t * dim, view.z + t * dim, dim, dim_bits, room + t * dim,
-                                  shared.lanes[t], words);
+                    norm_quantize<Size::kRounds>(view.h + t * dim, view.z + t * dim, dim, dim_bits,
+                                                 room + t * dim, shared.lanes[t], words);
                 // The scale is needed behind the products.
                 if (warp != kWarps - 1 - t) continue;
                 const float norm = norm_scale(shared.lanes[t], dim, view.eps, lane);
@@ -166,7 +172,7 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
         }
         sync();
         // Phase 2: the products.
-        if (thread == 0) limit = Slots::kUnderWay;
+        if (thread == 0) limit = kUnderWay<Slots, Size>;
         multiply_share<Slots>(share, ring, place, shared.table, room, shared.sums);
         sync();
         if (thread == 0) limit = m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween;
@@ -220,17 +226,17 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
 ///   tile: a block a multiprocessor. One warp copies the block's rows of every matrix, E8Slots or
 ///         E4Slots, as far ahead as the ring has room; 8 warps multiply, a slot each. Between
 ///         matrices the blocks meet, and each of them makes the codes of the next input for itself,
-///         while the ring fills
+///         while the ring fills. Size: Usual where it has room
 ///   floor: the bytes of all weights, of the read speed
 ///   supported: decode_layers_supports(); every block runs at the same time
-template <typename Slots, int kTokens>
+template <typename Slots, typename Size, int kTokens>
 __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
     decode_layers_sm90(BatchView batch, const __grid_constant__ LayersView view, int n_slots,
                        int room_bytes) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     extern __shared__ __align__(128) std::int8_t bytes[];
     std::int8_t* room = bytes + n_slots * Slots::kBytes;
-    auto& shared = *reinterpret_cast<Shared<Slots, kTokens>*>(room + room_bytes);
+    auto& shared = *reinterpret_cast<Shared<Slots, Size, kTokens>*>(room + room_bytes);
     const Ring ring{bytes, shared.full, shared.empty, n_slots};
     const int thread = static_cast<int>(threadIdx.x);
     if (thread == 0) {
@@ -239,7 +245,7 @@ __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
             barrier_init(ring.empty[i], 1);
         }
         barrier_init_fence();
-        shared.under_way_max = Slots::kUnderWay;
+        shared.under_way_max = kUnderWay<Slots, Size>;
         const int heads = view.n_heads * kDim;
         const int qkv = heads + 2 * view.kv.n_kv_heads * kDim;
         const auto set = [&](LayerMatrix m, int n_rows, int unit, int n_cols, int to_second) {
@@ -251,7 +257,7 @@ __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
         set(kDown, view.dim, 1 << kDimUnitBits, view.hidden_dim, 0);
     }
     Slots::load(view, shared.table);
-    for (int i = thread; i < kTokens * kRowsMax; i += kThreads + kCopyThreads)
+    for (int i = thread; i < kTokens * Size::kRowsMax; i += kThreads + kCopyThreads)
         (&shared.sums[0][0])[i] = 0;
     // The batch was sent before the first kernel of the forward pass: it can be read already.
     for (int i = thread; i < batch.n_tokens * view.rope.n_pairs; i += kThreads + kCopyThreads) {
@@ -270,7 +276,7 @@ __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kComputeRegisters));
         wait_for_kernels_before();
-        compute<Slots, kTokens>(batch, view, ring, room, shared);
+        compute<Slots, Size, kTokens>(batch, view, ring, room, shared);
     }
 #endif
 }
@@ -282,29 +288,28 @@ struct Rooms {
     int bytes;
 };
 
-template <typename Slots, int kTokens>
+template <typename Slots, typename Size, int kTokens>
 Rooms rooms_of(const LayersView& view) {
+    constexpr int kShared = static_cast<int>(sizeof(Shared<Slots, Size, kTokens>));
+    static_assert(kSharedMax - kTokens * Size::kHiddenMax - kShared >= kWarps * Slots::kBytes,
+                  "a slot a warp");
     const int k = std::max({view.dim, view.hidden_dim, view.n_heads * kDim});
-    const int group = view.n_heads / view.kv.n_kv_heads;
-    const int pages = group <= 4 ? kWarps : kWarps / 2;
-    const int attention = static_cast<int>(sizeof(AttentionRoom)) +
-                          pages * group * kDim * static_cast<int>(sizeof(int));
     Rooms rooms{};
     rooms.room_bytes =
-        std::max({kTokens * k, (kTokens - 1) * k + kRoundBytes, attention + 127}) / 128 * 128;
-    const int rest = rooms.room_bytes + static_cast<int>(sizeof(Shared<Slots, kTokens>));
+        std::max({kTokens * k, (kTokens - 1) * k + kRoundBytes, kAttentionBytes + 127}) / 128 * 128;
+    const int rest = rooms.room_bytes + kShared;
     rooms.n_slots = std::min((kSharedMax - rest) / Slots::kBytes, Slots::kMax);
     rooms.bytes = rooms.n_slots * Slots::kBytes + rest;
     return rooms;
 }
 
-template <typename Slots, int kTokens>
+template <typename Slots, typename Size, int kTokens>
 void launch(const BatchView& batch, const LayersView& view, int n_multiprocessors, Stream stream) {
-    const Rooms rooms = rooms_of<Slots, kTokens>(view);
-    check(cudaFuncSetAttribute(decode_layers_sm90<Slots, kTokens>,
+    const Rooms rooms = rooms_of<Slots, Size, kTokens>(view);
+    check(cudaFuncSetAttribute(decode_layers_sm90<Slots, Size, kTokens>,
                                cudaFuncAttributeMaxDynamicSharedMemorySize, rooms.bytes),
           "shared memory of layers");
-    launch_dependent("decode_layers", decode_layers_sm90<Slots, kTokens>,
+    launch_dependent("decode_layers", decode_layers_sm90<Slots, Size, kTokens>,
                      dim3(static_cast<unsigned>(n_multiprocessors)), kThreads + kCopyThreads,
                      static_cast<std::size_t>(rooms.bytes), stream, batch, view, rooms.n_slots,
                      rooms.room_bytes);
@@ -314,6 +319,33 @@ bool rotates(int k, int block) {
     return (block == 1024 || block == 2048 || block == 4096) && k % block == 0;
 }
 
+/// Whether the arrays have room for the rows, columns and heads of the matrices.
+template <typename Size>
+bool has_room(const LayersView& view, int n_multiprocessors) {
+    const auto fits = [&](int n_rows, int unit, int n_each) {
+        const int n_units = n_rows / unit;
+        const int most = (n_units + n_multiprocessors - 1) / n_multiprocessors * unit;
+        return n_rows % unit == 0 && most <= kThreads && most * n_each <= Size::kRowsMax;
+    };
+    const int heads = view.n_heads * kDim;
+    const int group = view.n_heads / view.kv.n_kv_heads;
+    const int qkv_unit = view.format == exact::Format::e4 ? E4Slots::kQkvUnit : E8Slots::kQkvUnit;
+    return (Size::kWide || group <= kDecodeHeadsMax) && heads <= Size::kRounds * kRound &&
+           view.dim <= Size::kRounds * kRound && view.hidden_dim <= Size::kHiddenMax &&
+           fits(heads + 2 * view.kv.n_kv_heads * kDim, qkv_unit, 1) &&
+           fits(view.dim, 1 << kDimUnitBits, 1) && fits(view.hidden_dim, 1 << kHiddenUnitBits, 2);
+}
+
+template <typename Slots>
+void launch_sized(const BatchView& batch, const LayersView& view, int n_multiprocessors,
+                  Stream stream) {
+    if (has_room<Usual>(view, n_multiprocessors)) {
+        launch<Slots, Usual, kLayersTokensMax>(batch, view, n_multiprocessors, stream);
+    } else {
+        launch<Slots, Wide, kLayersTokensMax>(batch, view, n_multiprocessors, stream);
+    }
+}
+
 }  // namespace
 
 }  // namespace etalon::backend::cuda::layers
@@ -321,33 +353,22 @@ bool rotates(int k, int block) {
 namespace etalon::backend::cuda {
 
 bool decode_layers_supports(const LayersView& view, int n_tokens, int n_multiprocessors) {
-    const auto fits = [&](int n_rows, int unit, int n_each) {
-        const int n_units = n_rows / unit;
-        const int most = (n_units + n_multiprocessors - 1) / n_multiprocessors;
-        return n_rows % unit == 0 && most * unit * n_each <= layers::kRowsMax;
-    };
-    const int heads = view.n_heads * layers::kDim;
-    const int qkv_unit =
-        view.format == exact::Format::e4 ? layers::E4Slots::kQkvUnit : layers::E8Slots::kQkvUnit;
     return n_tokens <= kLayersTokensMax && view.n_layers <= kLayersMax &&
            view.kv.head_dim == layers::kDim && view.n_heads % view.kv.n_kv_heads == 0 &&
-           view.n_heads / view.kv.n_kv_heads <= kDecodeHeadsMax && heads % layers::kStep == 0 &&
-           heads <= layers::kRounds * layers::kRound && layers::rotates(view.dim, view.dim_block) &&
-           view.dim <= layers::kRounds * layers::kRound &&
+           view.n_heads * layers::kDim % layers::kStep == 0 &&
+           layers::rotates(view.dim, view.dim_block) &&
            layers::rotates(view.hidden_dim, view.hidden_block) &&
-           view.hidden_dim <= kLayersColumnsMax && 2 * view.rope.n_pairs == layers::kDim &&
-           view.rope.block == layers::kDim &&
-           fits(heads + 2 * view.kv.n_kv_heads * layers::kDim, qkv_unit, 1) &&
-           fits(view.dim, 1 << layers::kDimUnitBits, 1) &&
-           fits(view.hidden_dim, 1 << layers::kHiddenUnitBits, 2);
+           2 * view.rope.n_pairs == layers::kDim && view.rope.block == layers::kDim &&
+           (layers::has_room<layers::Usual>(view, n_multiprocessors) ||
+            layers::has_room<layers::Wide>(view, n_multiprocessors));
 }
 
 void launch_decode_layers(const BatchView& batch, const LayersView& view, int n_multiprocessors,
                           Stream stream) {
     ETALON_ASSERT(decode_layers_supports(view, batch.n_tokens, n_multiprocessors));
-    const auto run = [&](auto launcher) { launcher(batch, view, n_multiprocessors, stream); };
-    run(view.format == exact::Format::e4 ? layers::launch<layers::E4Slots, kLayersTokensMax>
-                                         : layers::launch<layers::E8Slots, kLayersTokensMax>);
+    view.format == exact::Format::e4
+        ? layers::launch_sized<layers::E4Slots>(batch, view, n_multiprocessors, stream)
+        : layers::launch_sized<layers::E8Slots>(batch, view, n_multiprocessors, stream);
 }
 
 }  // namespace etalon::backend::cuda

@@ -94,10 +94,9 @@ void launch_attention_tile_sm90(const BatchView& batch, const QueriesView& queri
 void launch_half_products_sm90(std::uint32_t* wrong, Stream stream);
 
 /// --- decode_layers.cu --- The layers of a pass of one token as one kernel.
-/// Most tokens, layers and columns of a matrix, and the head_dim that it takes.
+/// Most tokens and layers, and the head_dim that it takes.
 inline constexpr int kLayersTokensMax = 1;  // two are faster one operation after the other
 inline constexpr int kLayersMax = 128;
-inline constexpr int kLayersColumnsMax = 16384;
 inline constexpr int kLayersHeadDim = 128;
 /// Weights: E8 in rows of n_cols bytes, E4 in groups (sm80/e4.cuh).
 struct MatrixView {

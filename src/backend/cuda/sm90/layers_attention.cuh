@@ -10,6 +10,20 @@
 
 namespace etalon::backend::cuda::layers {
 
+/// The query heads of a KV head in parts that a unit attends for.
+struct HeadParts {
+    int n;
+    int each;  // heads of all but the last, which has at least one
+
+    __host__ __device__ explicit HeadParts(int n_heads)
+        : n((n_heads + kDecodeHeadsMax - 1) / kDecodeHeadsMax), each((n_heads + n - 1) / n) {}
+};
+
+/// Pages that the room holds for so many heads.
+__host__ __device__ constexpr int pages_at_once(int n_heads) {
+    return n_heads <= 4 ? kWarps : kWarps / 2;
+}
+
 /// What attention keeps where the codes lie otherwise.
 struct AttentionRoom {
     PageSums sums[kWarps][kDecodeHeadsMax];
@@ -17,19 +31,40 @@ struct AttentionRoom {
     std::int8_t queries[kDecodeHeadsMax][kDim];
     int4 a[];  // [pages][heads][kDim / 4]
 };
+inline constexpr int kAttentionBytes =
+    static_cast<int>(sizeof(AttentionRoom)) +
+    pages_at_once(kDecodeHeadsMax) * kDecodeHeadsMax * kDim * static_cast<int>(sizeof(int));
+static_assert(pages_at_once(4) * 4 <= pages_at_once(kDecodeHeadsMax) * kDecodeHeadsMax);
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// A (token, KV head, chunk).
+/// A (token, KV head, chunk), and a part of the query heads.
 struct Unit {
     int t;
     int kv_head;
     int chunk;  // of those that the token sees
+    int part;
 
-    __device__ Unit(int number, int n_tokens, int n_kv_heads)
-        : t(number / n_kv_heads % n_tokens),
-          kv_head(number % n_kv_heads),
-          chunk(number / n_kv_heads / n_tokens) {}
+    __device__ Unit(int number, int n_tokens, int n_kv_heads, int n_parts)
+        : t(number / n_parts / n_kv_heads % n_tokens),
+          kv_head(number / n_parts % n_kv_heads),
+          chunk(number / n_parts / n_kv_heads / n_tokens),
+          part(number % n_parts) {}
+};
+
+/// The query heads of a unit.
+struct UnitHeads {
+    int first;
+    int n;
+
+    template <typename Size>
+    __device__ static UnitHeads of(const LayersView& view, const Unit& unit) {
+        const int group = view.n_heads / view.kv.n_kv_heads;
+        if constexpr (!Size::kWide) return {unit.kv_head * group, group};
+        const HeadParts parts(group);
+        const int begin = unit.part * parts.each;
+        return {unit.kv_head * group + begin, min(parts.each, group - begin)};
+    }
 };
 
 /// Brings the pages of a unit to the second cache.
@@ -55,20 +90,20 @@ __device__ inline void prefetch_unit(const BatchView& batch, const LayersView& v
 /// The heads that a unit needs: its queries to `room`; keys and values of the tokens of the batch
 /// that it sees in its chunk to the cache (RPE-6, ROT-6, QNT-2, ERR-1). Units of one KV head may
 /// write the same bytes.
-template <int kTokens>
+template <typename Size, int kTokens>
 __device__ void turn_heads(const BatchView& batch, const LayersView& view, int layer,
                            const Unit& unit, int chunk, const float2 (&turns)[kTokens][kDim / 2],
                            AttentionRoom& room) {
     const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
-    const int group = view.n_heads / view.kv.n_kv_heads;
+    const UnitHeads mine = UnitHeads::of<Size>(view, unit);
     const int n_heads = view.n_heads + 2 * view.kv.n_kv_heads;
-    for (int i = warp; i < group + 2 * batch.n_tokens; i += kWarps) {
-        const bool is_query = i < group;
-        const bool is_value = !is_query && (i - group) % 2 == 1;
-        const int t = is_query ? unit.t : (i - group) / 2;
+    for (int i = warp; i < mine.n + 2 * batch.n_tokens; i += kWarps) {
+        const bool is_query = i < mine.n;
+        const bool is_value = !is_query && (i - mine.n) % 2 == 1;
+        const int t = is_query ? unit.t : (i - mine.n) / 2;
         const std::int32_t position = batch.positions[t];
-        int head = unit.kv_head * group + i;
+        int head = mine.first + i;
         if (!is_query) {
             if (batch.sequence_of[t] != batch.sequence_of[unit.t] ||
                 position > batch.positions[unit.t] ||
@@ -120,7 +155,7 @@ __device__ void turn_heads(const BatchView& batch, const LayersView& view, int l
 }
 
 /// The state of a chunk for the heads of a unit (ATT-1 to ATT-9, ATT-12).
-template <int kTokens>
+template <typename Size, int kTokens>
 __device__ void attend(const BatchView& batch, const LayersView& view, int layer, const Unit& unit,
                        const float2 (&turns)[kTokens][kDim / 2], AttentionRoom& room) {
     const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
@@ -129,13 +164,13 @@ __device__ void attend(const BatchView& batch, const LayersView& view, int layer
     const Visible visible(batch.positions[t], view.attention.sliding_window);
     const int chunk = visible.first_chunk() + unit.chunk;
     if (chunk > visible.last_chunk()) return;
-    turn_heads<kTokens>(batch, view, layer, unit, chunk, turns, room);
+    turn_heads<Size, kTokens>(batch, view, layer, unit, chunk, turns, room);
     sync();
-    const int group = view.n_heads / view.kv.n_kv_heads;
-    const int at_once = group <= 4 ? kWarps : kWarps / 2;  // pages that the room holds
+    const UnitHeads heads = UnitHeads::of<Size>(view, unit);
+    const int at_once = pages_at_once(heads.n);
     const int first = max(chunk * kChunkPages, visible.first / kPageSlots);
     const int last = min(chunk * kChunkPages + kChunkPages - 1, visible.last / kPageSlots);
-    const int row = min(lane / 4, group - 1);  // rows without a head repeat the last one
+    const int row = min(lane / 4, heads.n - 1);  // rows without a head repeat the last one
     const float c = mul(room.query_scales[row], view.attention.constant);  // ATT-3
     const auto* q = reinterpret_cast<const int4*>(room.queries[row]);
     State<kLaneDims> state;  // of head `warp`
@@ -146,14 +181,14 @@ __device__ void attend(const BatchView& batch, const LayersView& view, int layer
             const std::size_t index =
                 head_page(view.kv, layer, page_of(batch, t, page * kPageSlots), unit.kv_head);
             attend_page<kDim>(
-                view.kv, index, [&](int run) { return q[run]; }, c, Slots(visible, page), group,
-                lane, room.sums[warp], room.a + warp * group * (kDim / 4));
+                view.kv, index, [&](int run) { return q[run]; }, c, Slots(visible, page), heads.n,
+                lane, room.sums[warp], room.a + warp * heads.n * (kDim / 4));
         }
         sync();
-        if (warp < group) {
+        if (warp < heads.n) {
             for (int place = 0; place < min(at_once, last - begin + 1); ++place) {
                 const PageSums sums = room.sums[place][warp];
-                const int4 a = room.a[(place * group + warp) * (kDim / 4) + lane];
+                const int4 a = room.a[(place * heads.n + warp) * (kDim / 4) + lane];
                 const int mine[kLaneDims] = {a.x, a.y, a.z, a.w};
                 join_page(sums, mine, state);
                 ok = ok && sums.ok;
@@ -161,8 +196,8 @@ __device__ void attend(const BatchView& batch, const LayersView& view, int layer
         }
         sync();
     }
-    if (warp >= group) return;
-    const int head = unit.t * view.n_heads + unit.kv_head * group + warp;
+    if (warp >= heads.n) return;
+    const int head = unit.t * view.n_heads + heads.first + warp;
     float* to = view.states +
                 (static_cast<std::size_t>(head) * view.attention.n_chunks + unit.chunk) * kState;
     *reinterpret_cast<float4*>(to + kLaneDims * lane) = {state.o[0], state.o[1], state.o[2],

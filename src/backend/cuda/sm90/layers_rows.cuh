@@ -93,6 +93,22 @@ __device__ float square_sum(const float* row, float sum) {
     return sum;
 }
 
+/// A lane of SUM-1 of up to kCount elements, which are all under way before the first is added: a
+/// long row would wait for the second cache once more for each part of it.
+template <int kCount>
+__device__ float square_sum_at_once(const float* row, int k) {
+    float v[kCount];
+#pragma unroll
+    for (int j = 0; j < kCount; ++j)
+        v[j] =
+            j / 4 * (4 * kLanes) < k ? __ldcg(row + j * kLanes) : 0.0F;  // k is a multiple of 1,024
+    float sum = 0.0F;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j)
+        sum = fused(v[j], v[j], sum);  // squares of +0 behind k change no bit
+    return sum;
+}
+
 /// NRM-1 from the lanes of SUM-1, by a warp for itself.
 __device__ inline float norm_scale(const float (&lanes)[kLanes], int k, float eps, int lane) {
     float part[kLanes / kWarpLanes];
@@ -112,9 +128,10 @@ __device__ inline float norm_scale(const float (&lanes)[kLanes], int k, float ep
 
 /// h to codes: `z` has w h after the strides of a unit (NRM-2, ROT-3, QNT-2). `codes` has room for
 /// a round of floats, too; `lanes` are those of SUM-1. Returns the largest magnitude.
-__device__ inline std::uint32_t norm_quantize(const float* h, const float* z, int k, int n_bits,
-                                              std::int8_t* codes, float (&lanes)[kLanes],
-                                              std::uint32_t (&words)[kWarps]) {
+template <int kRounds>
+__device__ std::uint32_t norm_quantize(const float* h, const float* z, int k, int n_bits,
+                                       std::int8_t* codes, float (&lanes)[kLanes],
+                                       std::uint32_t (&words)[kWarps]) {
     static_assert(kThreads == kLanes && kLanes % kMine == 0);
     const int thread = static_cast<int>(threadIdx.x);
     auto* room = reinterpret_cast<float*>(codes);
@@ -130,13 +147,17 @@ __device__ inline std::uint32_t norm_quantize(const float* h, const float* z, in
         for (int j = 0; j < kMine; ++j)
             v[round][j] = __ldcg(z + first + kMine * j);
     }
-    float sum = 0.0F;
-    int begin = thread;
-    for (; begin + (kMine - 1) * kLanes < k; begin += kMine * kLanes)
-        sum = square_sum<kMine>(h + begin, sum);
-    for (; begin < k; begin += 4 * kLanes)  // k is a multiple of 1,024
-        sum = square_sum<4>(h + begin, sum);
-    lanes[thread] = sum;
+    if constexpr (kRounds > 2) {
+        lanes[thread] = square_sum_at_once<kRounds * kMine>(h + thread, k);
+    } else {
+        float sum = 0.0F;
+        int begin = thread;
+        for (; begin + (kMine - 1) * kLanes < k; begin += kMine * kLanes)
+            sum = square_sum<kMine>(h + begin, sum);
+        for (; begin < k; begin += 4 * kLanes)  // k is a multiple of 1,024
+            sum = square_sum<4>(h + begin, sum);
+        lanes[thread] = sum;
+    }
     std::uint32_t amax = 0;
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) {
@@ -174,14 +195,13 @@ __device__ float rotate_lanes(float v, int lane) {
 
 /// The input of down to codes: `v_row` has it after the strides of a unit (ROT-3, QNT-2). A block
 /// is 2^kBits elements in each lane of a warp.
-template <int kBits>
+template <typename Size, int kBits>
 __device__ void rotate_quantize(const float* v_row, int k, std::int8_t* codes,
                                 std::uint32_t (&words)[kWarps], float& scale,
                                 std::uint8_t* failed) {
     constexpr int kSpan = 1 << kBits;
-    constexpr int kBlocks = kBits == 5 ? 2 : 1;  // of a warp
     constexpr int kBlock = kSpan * kWarpLanes;
-    static_assert(kWarps * kBlocks * kBlock >= kLayersColumnsMax);
+    constexpr int kBlocks = (Size::kHiddenMax - 1) / (kWarps * kBlock) + 1;  // of a warp
     const int thread = static_cast<int>(threadIdx.x);
     const int first = thread / kWarpLanes * kBlocks * kBlock + thread % kWarpLanes;
     float v[kBlocks][kSpan];
@@ -230,9 +250,10 @@ __device__ void rotate_quantize(const float* v_row, int k, std::int8_t* codes,
 }
 
 /// o of a token from the states of its chunks (ATT-10, ATT-11), to codes (QNT-2).
-__device__ inline void quantize_attention(const LayersView& view, const Visible& visible, int t,
-                                          std::int8_t* codes, std::uint32_t (&words)[kWarps],
-                                          float& scale, std::uint8_t* failed) {
+template <int kRounds>
+__device__ void quantize_attention(const LayersView& view, const Visible& visible, int t,
+                                   std::int8_t* codes, std::uint32_t (&words)[kWarps], float& scale,
+                                   std::uint8_t* failed) {
     const int thread = static_cast<int>(threadIdx.x);
     const int k = view.n_heads * kDim;
     const int n_chunks = visible.last_chunk() - visible.first_chunk() + 1;

@@ -23,8 +23,6 @@ inline constexpr int kStep = kWarpLanes * static_cast<int>(sizeof(int4));  // of
 
 inline constexpr int kMine = 16;                 // elements of a thread
 inline constexpr int kRound = kMine * kThreads;  // elements of h that are rotated together
-inline constexpr int kRounds = 2;                // of h, and of the heads
-inline constexpr int kRowsMax = kThreads;        // of a block in one matrix: a thread finishes one
 inline constexpr int kSharedMax = 227 * 1024;
 
 // The blocks take whole units of rows, so that who makes them can do the first strides of the
@@ -43,6 +41,22 @@ __host__ __device__ constexpr int place_of(int e) {
     return e + (e >> 4) * 4 + (e >> 8) * 16;
 }
 inline constexpr int kRoundBytes = place_of(kRound) * static_cast<int>(sizeof(float));
+
+/// How large the arrays of a thread and of a block are. Usual ones are shorter between two
+/// matrices, which is much of the time where layers are small; Wide also has several units of
+/// attention for the query heads of a KV head.
+struct Usual {
+    static constexpr bool kWide = false;
+    static constexpr int kRounds = 2;          // of h, and of the heads
+    static constexpr int kHiddenMax = 16384;   // columns of down
+    static constexpr int kRowsMax = kThreads;  // of a block in one matrix
+};
+struct Wide {
+    static constexpr bool kWide = true;
+    static constexpr int kRounds = 3;
+    static constexpr int kHiddenMax = 32768;
+    static constexpr int kRowsMax = 2 * kThreads;  // a thread still finishes one, or one pair
+};
 
 /// The part of a matrix that a block multiplies; the same in every layer.
 struct Share {
@@ -82,6 +96,7 @@ struct E8Slots {
     /// what the blocks write and read would wait behind more; and around attention, which takes
     /// longer than the ring takes to fill.
     static constexpr int kUnderWay = 3;
+    static constexpr int kUnderWayWide = 3;  // as kUnderWay, of Wide
     static constexpr int kUnderWayBetween = 2;
     static constexpr int kUnderWayAttention = 2;
     static constexpr int kQkvUnit = 4;  // rows
@@ -105,7 +120,7 @@ struct E8Slots {
     }
 
     /// The products of a slot's rows with each token; the sums go to `to`.
-    template <int kTokens, typename Release>
+    template <int kTokens, int kRowsMax, typename Release>
     __device__ static void multiply(const std::int8_t* slot, Table&, const std::int8_t* x,
                                     int x_stride, int columns, int n_rows, int lane,
                                     int (*to)[kRowsMax], const Release& release) {
@@ -151,6 +166,7 @@ struct E4Slots {
     static constexpr int kBytes = 8 * kE4GroupBytes;
     static constexpr int kMax = 12;
     static constexpr int kUnderWay = 2;
+    static constexpr int kUnderWayWide = 3;  // as many bytes as of E8
     static constexpr int kUnderWayBetween = 1;
     static constexpr int kUnderWayAttention = 1;
     static constexpr int kQkvUnit = kRows;
@@ -177,7 +193,7 @@ struct E4Slots {
                         bytes(kRows, columns), full);
     }
 
-    template <int kTokens, typename Release>
+    template <int kTokens, int kRowsMax, typename Release>
     __device__ static void multiply(const std::int8_t* slot, Table& table, const std::int8_t* x,
                                     int x_stride, int columns, int, int lane, int (*to)[kRowsMax],
                                     const Release& release) {
@@ -290,7 +306,7 @@ struct Place {
 
 /// Adds to `to` the products of the block's rows with the codes x; `place` goes on to the next
 /// matrix.
-template <typename Slots, int kTokens>
+template <typename Slots, int kTokens, int kRowsMax>
 __device__ void multiply_share(const Share& share, const Ring& ring, Place& place,
                                typename Slots::Table& table, const std::int8_t* x,
                                int (&to)[kTokens][kRowsMax]) {
