@@ -6,10 +6,11 @@
 
 namespace etalon::backend::cuda {
 
-/// 16 bytes of weights, which are read once: the first cache keeps what is read again.
+/// 16 bytes of weights, which are read once: the first cache keeps what is read again. Not `.nc`:
+/// such loads the assembler moves behind wait_for_kernels_before().
 __device__ inline int4 load_streaming(const int4* address) {
     int4 value;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.s32 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ld.global.L1::no_allocate.L2::256B.v4.s32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                  : "l"(address));
     return value;

@@ -80,7 +80,7 @@ struct E4Words {
             codes[i] = {static_cast<std::uint32_t>(v.x), static_cast<std::uint32_t>(v.y),
                         static_cast<std::uint32_t>(v.z), static_cast<std::uint32_t>(v.w)};
         }
-        indices = __ldg(reinterpret_cast<const std::uint32_t*>(group + kE4CodeBytes) + lane);
+        indices = reinterpret_cast<const std::uint32_t*>(group + kE4CodeBytes)[lane];
     }
     /// From shared memory.
     __device__ void load_shared(const std::int8_t* group, int lane) {
