@@ -250,8 +250,8 @@ class CudaBackend final : public Backend {
     RopeView rope_view(const RopeTables& rope, int head_dim);
     void rotate_quantize(const BatchView& view, const float* s, const RotationView& rotation,
                          const ActivationsView& x);
-    void run_pairs(const CudaExperts& experts, const ExpertsLayer& layer,
-                   const RoutingView& routing, int n_tokens);
+    void run_pairs(const CudaExperts& experts, const ExpertsLayer& layer, RoutingView& routing,
+                   int n_tokens);
     void try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
                     const Layers& operations, KvCache& cache, FloatBuffer& h);
 };
@@ -457,9 +457,10 @@ void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, Flo
     linear(batch, x_hidden, *layer.down, Store::add, h);
 }
 
-/// expert_outputs[pairs, dim]: pairs are to the kernels what tokens are elsewhere.
+/// expert_outputs[pairs, dim]: pairs are to the kernels what tokens are elsewhere. Notes in
+/// `routing` whether it is settled for kernels behind.
 void CudaBackend::run_pairs(const CudaExperts& experts, const ExpertsLayer& layer,
-                            const RoutingView& routing, int n_tokens) {
+                            RoutingView& routing, int n_tokens) {
     const auto& x_dim = static_cast<const CudaActivations&>(*layer.x_dim);
     const auto& x_hidden = static_cast<const CudaActivations&>(*layer.x_hidden);
     const RotationView rotation = rotation_of(layer.hidden_rotation);
@@ -476,6 +477,7 @@ void CudaBackend::run_pairs(const CudaExperts& experts, const ExpertsLayer& laye
     } else {
         run_experts(experts.gate_up, experts.matrices.gate_up, x_dim, routing, routing.token_of,
                     n_tokens, room, device_);
+        routing.settled = settles_routing(experts.gate_up, n_tokens);
         launch_swiglu_quantize(pairs, room, rotation, x_hidden.view(),
                                row_scratch(n_pairs, x_hidden.n_cols), device_.has_sm90(),
                                device_.stream());
@@ -507,7 +509,7 @@ void CudaBackend::experts_feed_forward(const Batch& batch, const ExpertsLayer& l
     Scope scope(*this, batch);
     for (const FloatBuffer* written : {&h, layer.gate_up_room, layer.expert_outputs})
         results_.forget(written->data());
-    const RoutingView routing = routing_.view(n_tokens, experts);
+    RoutingView routing = routing_.view(n_tokens, experts);
     launch_experts_route(scope.view(), experts.router, x_dim.view(), routing, device_.stream());
     run_pairs(experts, layer, routing, n_tokens);
     launch_experts_join(scope.view(), routing, layer.expert_outputs->data(), x_dim.n_cols, h.data(),

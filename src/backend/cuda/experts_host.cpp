@@ -117,6 +117,10 @@ void run_experts_together(const ExpertTable& table, const ActivationsView& x,
                            table.gate_up, x, out, device.n_multiprocessors(), device.stream());
 }
 
+bool settles_routing(const ExpertTable& table, int n_tokens) {
+    return !table.matrices.empty() && n_tokens <= kDecodeTokensMax;
+}
+
 void run_experts(const ExpertTable& table, std::span<const std::unique_ptr<LinearWeights>> matrices,
                  const CudaActivations& x, const RoutingView& routing, const std::int32_t* token_of,
                  int n_tokens, float* y, const Device& device) {

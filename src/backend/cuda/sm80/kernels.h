@@ -195,6 +195,7 @@ struct E8Groups {
     int n_slots = 0;  ///< most matrices that can have pairs
     int n_rows = 0;
     int stride = 0;
+    bool settled = false;  ///< as in RoutingView
 };
 inline constexpr std::int32_t kNoExpert = -1;
 struct BlockedView {
@@ -221,7 +222,8 @@ void launch_linear_e8_decode(const E8View& w, const ActivationsView& x, const Li
                              Stream stream);
 void launch_linear_e8_stream(const E8View& w, const ActivationsView& x, const LinearOut& out,
                              Stream stream);
-/// The same for groups of at most out.n_tokens tokens each.
+/// The same for groups of at most out.n_tokens tokens each. Behind launch_experts_e8_decode all
+/// groups are settled.
 void launch_experts_e8_decode(const E8Groups& groups, const ActivationsView& x,
                               const LinearOut& out, Stream stream);
 void launch_experts_e8_stream(const E8Groups& groups, const ActivationsView& x,
@@ -258,6 +260,10 @@ struct RoutingView {
     std::uint32_t* n_ended = nullptr;   ///< zero before and after
     int n_experts = 0;
     int n_used = 0;
+    /// Of launches behind launch_experts_route: all of the above but `failed` is complete before
+    /// their kernels can start, so that they may read it ahead of wait_for_kernels_before(). For
+    /// that a kernel between has waited before it let others start.
+    bool settled = false;
 };
 inline constexpr int kExpertsMax = 256;
 void launch_experts_route(const BatchView& batch, const FloatsView& router,

@@ -62,7 +62,8 @@ __device__ void multiply(const Words& words, const int4* const (&x)[kTokens], in
 ///   out: out.y
 ///   tile: 4 rows and all tokens a block of 4 warps; threads take 16 bytes of K in turn, so that a
 ///         block reads on in few places, and the next 2 turns are under way while 2 are multiplied;
-///         the first are before the input is awaited, but of groups, which are known then alone
+///         the first are before the input is awaited, but of groups that are not settled, which
+///         are known then alone
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= kTokens (2 at most), any R, stride a multiple of 64
 template <int kTokens, bool kGrouped>
@@ -70,9 +71,12 @@ __global__ void __launch_bounds__(kThreads)
     linear_e8_decode_sm80(E8View w, ActivationsView x, LinearOut out, E8Groups groups) {
     static_assert(kRows * kTokens <= kWarpLanes, "a lane of the first warp finishes one product");
     __shared__ int warp_sums[kWarps][kRows * kTokens];
-    let_next_kernel_start();
     if constexpr (kGrouped) {
-        wait_for_kernels_before();
+        if (!groups.settled) wait_for_kernels_before();
+    }
+    let_next_kernel_start();  // behind the wait for groups: to all kernels behind they are settled
+    if constexpr (kGrouped) {
+        // Slot 0 has a matrix always: the kernel as a whole does not end before it has waited.
         if (!enter_slot(groups, w, out)) return;
     }
     const int thread = static_cast<int>(threadIdx.x);
@@ -91,7 +95,7 @@ __global__ void __launch_bounds__(kThreads)
     const int t = thread % kTokens;
     const bool finishes = thread < kRows * kTokens && row < w.n_rows && t < out.n_tokens;
     const float d = finishes ? w.d[row] : 0.0F;
-    if constexpr (!kGrouped) wait_for_kernels_before();
+    wait_for_kernels_before();
     const int4* tokens[kTokens];
 #pragma unroll
     for (int i = 0; i < kTokens; ++i) {

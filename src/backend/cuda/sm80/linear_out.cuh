@@ -18,12 +18,19 @@ __device__ inline void enter_group(LinearOut& out) {
     if (out.group != nullptr) enter_group(out, out.group);
 }
 
-/// The matrix and the tokens of slot blockIdx.y; false where it has none.
+/// The matrix and the tokens of slot blockIdx.y; false where it has none. Behind
+/// wait_for_kernels_before(), or anywhere in a kernel whose groups are settled.
 __device__ inline bool enter_slot(const E8Groups& groups, E8View& w, LinearOut& out) {
-    const std::int32_t m = groups.active[blockIdx.y];
+    // Settled groups lie in the second cache; the first may hold those of a layer before until
+    // this kernel has waited.
+    const auto load = [&](const std::int32_t* word) {
+        return groups.settled ? __ldcg(word) : *word;
+    };
+    const std::int32_t m = load(groups.active + blockIdx.y);
     if (m == kNoExpert) return false;
     w = {groups.matrices[m].q, groups.matrices[m].d, groups.n_rows, groups.stride, false};
-    enter_group(out, groups.begin + m);
+    const std::int32_t group[] = {load(groups.begin + m), load(groups.begin + m + 1)};
+    enter_group(out, group);
     return true;
 }
 
