@@ -118,13 +118,13 @@ void run_experts_together(const ExpertTable& table, const ActivationsView& x,
 }
 
 bool settles_routing(const ExpertTable& table, int n_tokens) {
-    return !table.matrices.empty() && n_tokens <= kDecodeTokensMax;
+    return !table.matrices.empty() && n_tokens <= kStreamTokensMax;
 }
 
 void run_experts(const ExpertTable& table, std::span<const std::unique_ptr<LinearWeights>> matrices,
                  const CudaActivations& x, const RoutingView& routing, const std::int32_t* token_of,
                  int n_tokens, float* y, const Device& device) {
-    if (!table.matrices.empty() && n_tokens <= kStreamTokensMax) {
+    if (settles_routing(table, n_tokens)) {
         const E8Groups groups =
             table.groups(routing, std::min(routing.n_experts, n_tokens * routing.n_used));
         const LinearOut out{y, sz(table.n_rows), nullptr, token_of, n_tokens, false};

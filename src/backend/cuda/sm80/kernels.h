@@ -222,8 +222,7 @@ void launch_linear_e8_decode(const E8View& w, const ActivationsView& x, const Li
                              Stream stream);
 void launch_linear_e8_stream(const E8View& w, const ActivationsView& x, const LinearOut& out,
                              Stream stream);
-/// The same for groups of at most out.n_tokens tokens each. Behind launch_experts_e8_decode all
-/// groups are settled.
+/// The same for groups of at most out.n_tokens tokens each. Behind them all groups are settled.
 void launch_experts_e8_decode(const E8Groups& groups, const ActivationsView& x,
                               const LinearOut& out, Stream stream);
 void launch_experts_e8_stream(const E8Groups& groups, const ActivationsView& x,

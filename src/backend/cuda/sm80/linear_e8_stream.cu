@@ -46,16 +46,20 @@ struct Words {
 ///   out: out.y
 ///   tile: 16 rows and all tokens a block of 8 warps, which take 256 bytes of K in turn and add
 ///         their sums at the end; the next words are under way while some are multiplied, and the
-///         first before the input is awaited, but of groups, which are known then alone
+///         first before the input is awaited, but of groups that are not settled, which are known
+///         then alone
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= 8 kTiles, any R, stride a multiple of 64
 template <int kTiles, bool kGrouped>
 __global__ void __launch_bounds__(kThreads)
     linear_e8_stream_sm80(E8View w, ActivationsView x, LinearOut out, E8Groups groups) {
     __shared__ stream::Sums<kTiles> sums;
-    let_next_kernel_start();
     if constexpr (kGrouped) {
-        wait_for_kernels_before();
+        if (!groups.settled) wait_for_kernels_before();
+    }
+    let_next_kernel_start();  // behind the wait for groups: to all kernels behind they are settled
+    if constexpr (kGrouped) {
+        // Slot 0 has a matrix always: the kernel as a whole does not end before it has waited.
         if (!enter_slot(groups, w, out)) return;
     }
     const int thread = static_cast<int>(threadIdx.x);
@@ -76,7 +80,7 @@ __global__ void __launch_bounds__(kThreads)
     words.load(rows, warp * kUnroll, n_chunks);
     const int row = first_row + thread % kRows;
     const float d = row < w.n_rows ? w.d[row] : 0.0F;
-    if constexpr (!kGrouped) wait_for_kernels_before();
+    wait_for_kernels_before();
     // Phase 2: the products.
     const int4* tokens[kTiles];
     stream::find_tokens<kTiles>(x, out, lane, tokens);
