@@ -19,6 +19,12 @@ constexpr int kThreads = kWarps * kWarpLanes;
 constexpr int kRows = 4;    // of a block
 constexpr int kUnroll = 2;  // loads of 16 bytes a thread and row that are under way together
 
+/// Blocks of one token that the registers of a multiprocessor are to hold: as many with groups as
+/// come without. 0: any number.
+constexpr int blocks_least(int n_tokens, bool grouped) {
+    return n_tokens == 1 && grouped ? 5 : 0;
+}
+
 /// 16 bytes of each row for each of kUnroll turns of the thread; zero behind the end.
 using Words = int4[kUnroll][kRows];
 
@@ -67,7 +73,7 @@ __device__ void multiply(const Words& words, const int4* const (&x)[kTokens], in
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= kTokens (2 at most), any R, stride a multiple of 64
 template <int kTokens, bool kGrouped>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, blocks_least(kTokens, kGrouped))
     linear_e8_decode_sm80(E8View w, ActivationsView x, LinearOut out, E8Groups groups) {
     static_assert(kRows * kTokens <= kWarpLanes, "a lane of the first warp finishes one product");
     __shared__ int warp_sums[kWarps][kRows * kTokens];
