@@ -20,8 +20,8 @@ struct ExpertTable {
     int stride = 0;
 
     E8Groups groups(const RoutingView& routing, int n_slots) const {
-        return {matrices.data(), routing.active, routing.begin,  n_slots,
-                n_rows,          stride,         routing.settled};
+        return {matrices.data(), routing.active, routing.begin, routing.n_experts,
+                n_slots,         n_rows,         stride,        routing.settled};
     }
 };
 

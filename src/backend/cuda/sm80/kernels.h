@@ -190,8 +190,10 @@ struct E8Matrix {
 };
 struct E8Groups {
     const E8Matrix* matrices = nullptr;
-    const std::int32_t* active = nullptr;  ///< [n_slots]: those with pairs, then kNoExpert
+    /// [n_slots]: those with pairs, in their order, then kNoExpert
+    const std::int32_t* active = nullptr;
     const std::int32_t* begin = nullptr;
+    int n_matrices = 0;
     int n_slots = 0;  ///< most matrices that can have pairs
     int n_rows = 0;
     int stride = 0;

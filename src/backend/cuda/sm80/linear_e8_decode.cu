@@ -62,6 +62,45 @@ __device__ void multiply(const Words& words, const int4* const (&x)[kTokens], in
     }
 }
 
+/// Where the matrices of groups lie, matrix e in lane e where there are so few. They do not depend
+/// on kernels before, and the table is far away: nothing has read it since the pass before.
+class MatrixTable {
+  public:
+    __device__ explicit MatrixTable(const E8Groups& groups)
+        : in_lanes_(groups.n_matrices <= kWarpLanes) {
+        const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+        if (in_lanes_ && lane < groups.n_matrices) mine_ = groups.matrices[lane];
+    }
+    /// Matrix m, which the lanes agree on.
+    __device__ E8Matrix of(const E8Groups& groups, std::int32_t m) const {
+        if (!in_lanes_) return groups.matrices[m];
+        return {from_lane(mine_.q, m), from_lane(mine_.d, m)};
+    }
+
+  private:
+    template <typename T>
+    __device__ static const T* from_lane(const T* mine, int lane) {
+        const auto bits = reinterpret_cast<unsigned long long>(mine);
+        return reinterpret_cast<const T*>(__shfl_sync(kFullWarp, bits, lane));
+    }
+
+    bool in_lanes_;
+    E8Matrix mine_;
+};
+
+/// The tokens of slot blockIdx.y with matrix m. Where groups have one token at most, the slots
+/// before have one each, and nothing has to be read.
+template <int kTokens>
+__device__ void enter_group(LinearOut& out, const E8Groups& groups, std::int32_t m) {
+    const auto slot = static_cast<std::int32_t>(blockIdx.y);
+    std::int32_t group[] = {slot, slot + 1};
+    if constexpr (kTokens > 1) {
+        group[0] = __ldcg(groups.begin + m);
+        group[1] = __ldcg(groups.begin + m + 1);
+    }
+    enter_group(out, group);
+}
+
 /// y[t][row] = float(sum_k q_w q_x) (a_t d_row) (LIN-2, LIN-3).
 ///   in:  w.q int8 [R, stride], |q| <= 127; w.d binary32 [R]; x.row_q int8 [T, stride];
 ///        x.row_scales [T]
@@ -77,13 +116,17 @@ __global__ void __launch_bounds__(kThreads, blocks_least(kTokens, kGrouped))
     linear_e8_decode_sm80(E8View w, ActivationsView x, LinearOut out, E8Groups groups) {
     static_assert(kRows * kTokens <= kWarpLanes, "a lane of the first warp finishes one product");
     __shared__ int warp_sums[kWarps][kRows * kTokens];
+    const MatrixTable table(groups);
+    std::int32_t m = kNoExpert;
     if constexpr (kGrouped) {
         if (!groups.settled) wait_for_kernels_before();
     }
     let_next_kernel_start();  // behind the wait for groups: to all kernels behind they are settled
     if constexpr (kGrouped) {
         // Slot 0 has a matrix always: the kernel as a whole does not end before it has waited.
-        if (!enter_slot(groups, w, out)) return;
+        m = matrix_of_slot(groups);
+        if (m == kNoExpert) return;
+        w = view_of(groups, table.of(groups, m));
     }
     const int thread = static_cast<int>(threadIdx.x);
     const int lane = thread % kWarpLanes;
@@ -99,8 +142,10 @@ __global__ void __launch_bounds__(kThreads, blocks_least(kTokens, kGrouped))
     load(rows, thread, n_chunks, words);
     const int row = first_row + thread / kTokens;
     const int t = thread % kTokens;
-    const bool finishes = thread < kRows * kTokens && row < w.n_rows && t < out.n_tokens;
-    const float d = finishes ? w.d[row] : 0.0F;
+    const bool has_row = thread < kRows * kTokens && row < w.n_rows;
+    const float d = has_row ? w.d[row] : 0.0F;
+    if constexpr (kGrouped) enter_group<kTokens>(out, groups, m);
+    const bool finishes = has_row && t < out.n_tokens;
     wait_for_kernels_before();
     const int4* tokens[kTokens];
 #pragma unroll

@@ -18,18 +18,24 @@ __device__ inline void enter_group(LinearOut& out) {
     if (out.group != nullptr) enter_group(out, out.group);
 }
 
-/// The matrix and the tokens of slot blockIdx.y; false where it has none. Behind
-/// wait_for_kernels_before(), or anywhere in a kernel whose groups are settled.
+/// The matrix of slot blockIdx.y, or kNoExpert. Behind wait_for_kernels_before(), or anywhere where
+/// groups are settled: these lie in the second cache, and the first may hold those of a layer
+/// before until the kernel has waited.
+__device__ inline std::int32_t matrix_of_slot(const E8Groups& groups) {
+    const std::int32_t* active = groups.active + blockIdx.y;
+    return groups.settled ? __ldcg(active) : *active;
+}
+__device__ inline E8View view_of(const E8Groups& groups, const E8Matrix& matrix) {
+    return {matrix.q, matrix.d, groups.n_rows, groups.stride, false};
+}
+/// The matrix and the tokens of slot blockIdx.y; false where it has none. As matrix_of_slot().
 __device__ inline bool enter_slot(const E8Groups& groups, E8View& w, LinearOut& out) {
-    // Settled groups lie in the second cache; the first may hold those of a layer before until
-    // this kernel has waited.
-    const auto load = [&](const std::int32_t* word) {
-        return groups.settled ? __ldcg(word) : *word;
-    };
-    const std::int32_t m = load(groups.active + blockIdx.y);
+    const std::int32_t m = matrix_of_slot(groups);
     if (m == kNoExpert) return false;
-    w = {groups.matrices[m].q, groups.matrices[m].d, groups.n_rows, groups.stride, false};
-    const std::int32_t group[] = {load(groups.begin + m), load(groups.begin + m + 1)};
+    w = view_of(groups, groups.matrices[m]);
+    const std::int32_t* begin = groups.begin + m;
+    const std::int32_t group[] = {groups.settled ? __ldcg(begin) : begin[0],
+                                  groups.settled ? __ldcg(begin + 1) : begin[1]};
     enter_group(out, group);
     return true;
 }
