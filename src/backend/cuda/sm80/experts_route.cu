@@ -23,8 +23,8 @@ constexpr int kParts = 4;                                // warps that share a d
 constexpr int kAtOnce = kWarps / kParts;                 // dot products
 constexpr int kPartSums = kLanes / kParts / kWarpLanes;  // lanes of SUM-1 that a thread holds
 constexpr int kAhead = 16;                               // weights for each that it loads first
-constexpr int kLaneExperts = kExpertsMax / kWarpLanes;   // that a lane of a warp looks at
-static_assert(kThreads > kExpertsMax, "a thread has one expert, or one begin of a group");
+static_assert(kExpertsMax <= kWarpLanes * kWarpLanes, "a lane has a bit for each of its experts");
+static_assert(kThreads - kWarpLanes > kExpertsMax, "a thread has one begin of a group");
 
 struct Shared {
     float lanes[kAtOnce][kLanes];
@@ -79,75 +79,74 @@ struct Part {
     }
 };
 
-/// A logit and its expert; n stands for none.
-struct Candidate {
-    float logit = 0.0F;
-    int expert = 0;
+// One warp chooses a few experts of a few, once a layer: the loops below stay loops, so that there
+// are few instructions to fetch.
 
-    __device__ bool before(const Candidate& other, int n) const {
-        if (expert == n || other.expert == n) return expert < other.expert;
-        return logit != other.logit ? logit > other.logit : expert < other.expert;
-    }
-};
-
-/// The first of what the lanes have; every lane gets it.
-__device__ Candidate first_of(Candidate mine, int n) {
-#pragma unroll
-    for (int half = kWarpLanes / 2; half >= 1; half /= 2) {
-        const Candidate other{__shfl_xor_sync(kFullWarp, mine.logit, half),
-                              __shfl_xor_sync(kFullWarp, mine.expert, half)};
-        if (other.before(mine, n)) mine = other;
-    }
-    return mine;
+/// An integer that orders finite logits, zeros of both signs as equal, and is never 0.
+__device__ std::uint32_t order_of(float logit) {
+    constexpr std::uint32_t kSign = 0x80000000U;
+    const std::uint32_t bits = __float_as_uint(add(logit, 0.0F));  // -0 becomes +0
+    return (bits & kSign) != 0 ? ~bits : bits | kSign;
 }
 
-/// The experts of token t and their weights, by one warp (MOE-1, MOE-2, MOE-4).
-__device__ void choose(Shared& shared, const RoutingView& routing, std::size_t t, int lane,
-                       std::uint8_t* failed) {
+/// The experts of a token, by one warp, which gets the largest logit (MOE-1, MOE-4).
+__device__ float choose(Shared& shared, const RoutingView& routing, int lane,
+                        std::uint8_t& failed) {
     const int n = routing.n_experts;
-    float logits[kLaneExperts];
     bool bad = false;
-#pragma unroll
-    for (int i = 0; i < kLaneExperts; ++i) {
-        const int e = lane + i * kWarpLanes;
-        logits[i] = e < n ? shared.logits[e] : 0.0F;
-        bad = bad || magnitude_bits(logits[i]) >= kInfinityBits;
+#pragma unroll 1
+    for (int e = lane; e < n; e += kWarpLanes)
+        bad = bad || magnitude_bits(shared.logits[e]) >= kInfinityBits;
+    if (__any_sync(kFullWarp, bad ? 1 : 0) != 0) {
+#pragma unroll 1
+        for (int e = lane; e < n; e += kWarpLanes)
+            shared.logits[e] = 0.0F;
+        if (lane == 0) failed = 1;
+        __syncwarp();
     }
-    const bool settle = __any_sync(kFullWarp, bad ? 1 : 0) != 0;
-    if (settle && lane == 0) failed[t] = 1;
     unsigned taken = 0;  // bit i: expert lane + 32 i
-    float largest = 0.0F;
+    int first = 0;
     for (int turn = 0; turn < routing.n_used; ++turn) {
-        Candidate mine{0.0F, n};
-#pragma unroll
-        for (int i = 0; i < kLaneExperts; ++i) {
-            if (i * kWarpLanes >= n) break;
-            if (settle) logits[i] = 0.0F;
-            const Candidate next{logits[i], lane + i * kWarpLanes};
-            if (next.expert < n && (taken >> i & 1U) == 0 && next.before(mine, n)) mine = next;
+        std::uint32_t order = 0;  // of the lane's best, the lower index of equals
+        int expert = n;
+#pragma unroll 1
+        for (int e = lane; e < n; e += kWarpLanes) {
+            const std::uint32_t next = order_of(shared.logits[e]);
+            if ((taken >> (e / kWarpLanes) & 1U) != 0 || next <= order) continue;
+            order = next;
+            expert = e;
         }
-        const Candidate best = first_of(mine, n);
-        if (turn == 0) largest = best.logit;
-        if (best.expert % kWarpLanes == lane) taken |= 1U << (best.expert / kWarpLanes);
+        const std::uint32_t highest = __reduce_max_sync(kFullWarp, order);
+        const int best = __reduce_min_sync(kFullWarp, order == highest ? expert : n);
+        if (turn == 0) first = best;
+        if (best % kWarpLanes == lane) taken |= 1U << (best / kWarpLanes);
     }
     int before = 0;  // experts that were chosen, in ascending order
-#pragma unroll
-    for (int i = 0; i < kLaneExperts; ++i) {
-        if (i * kWarpLanes >= n) break;
+#pragma unroll 1
+    for (int i = 0; i * kWarpLanes < n; ++i) {
         const bool mine = (taken >> i & 1U) != 0;
         const unsigned all = __ballot_sync(kFullWarp, mine ? 1 : 0);
-        if (mine) {
-            const int place = before + __popc(all & ((1U << lane) - 1U));
-            const float x = mul(sub(logits[i], largest), exact::kLog2E);
-            shared.chosen[place] = lane + i * kWarpLanes;
-            shared.weights[place] = exp2_full(x > -126.0F ? x : -126.0F);  // MOE-2
-        }
+        if (mine) shared.chosen[before + __popc(all & ((1U << lane) - 1U))] = lane + i * kWarpLanes;
         before += __popc(all);
+    }
+    return shared.logits[first];
+}
+
+/// The weights of the chosen experts of token t, by the same warp (MOE-2).
+__device__ void weigh(Shared& shared, const RoutingView& routing, std::size_t t, int lane,
+                      float largest) {
+    __syncwarp();
+#pragma unroll 1
+    for (int i = lane; i < routing.n_used; i += kWarpLanes) {
+        const float x = mul(sub(shared.logits[shared.chosen[i]], largest), exact::kLog2E);
+        shared.weights[i] = exp2_full(x > -126.0F ? x : -126.0F);
     }
     __syncwarp();
     float sum = 0.0F;
+#pragma unroll 1
     for (int i = 0; i < routing.n_used; ++i)
         sum = add(sum, shared.weights[i]);
+#pragma unroll 1
     for (int i = lane; i < routing.n_used; i += kWarpLanes) {
         const std::size_t place = t * static_cast<std::size_t>(routing.n_used) + i;
         routing.expert_of[place] = shared.chosen[i];
@@ -156,9 +155,9 @@ __device__ void choose(Shared& shared, const RoutingView& routing, std::size_t t
     }
 }
 
-/// The pairs of a token that is alone: they stand as they were chosen.
-__device__ void group_one(const Shared& shared, const RoutingView& routing) {
-    const int thread = static_cast<int>(threadIdx.x);
+/// The pairs of a token that is alone: they stand as they were chosen. By threads of any number
+/// above kExpertsMax.
+__device__ void group_one(const Shared& shared, const RoutingView& routing, int thread) {
     if (thread < routing.n_used) {
         routing.token_of[thread] = 0;
         routing.pair_of[thread] = thread;
@@ -167,6 +166,7 @@ __device__ void group_one(const Shared& shared, const RoutingView& routing) {
         routing.active[thread] = thread < routing.n_used ? shared.chosen[thread] : kNoExpert;
     if (thread > routing.n_experts) return;
     int before = 0;
+#pragma unroll 1
     for (int i = 0; i < routing.n_used; ++i)
         before += shared.chosen[i] < thread ? 1 : 0;
     routing.begin[thread] = before;
@@ -267,15 +267,21 @@ __global__ void __launch_bounds__(kThreads)
         }
         __syncthreads();
     }
-    // Phase 2: its choice.
+    // Phase 2: its choice. The groups of a token that is alone need no weights: they are made
+    // beside them.
     const bool alone = gridDim.x == 1;
-    if (warp == 0) {
-        choose(shared, routing, t, lane, failed);
-        if (!alone) __threadfence();
+    float largest = 0.0F;
+    if (warp == 0) largest = choose(shared, routing, lane, failed[t]);
+    if (alone) {
+        __syncthreads();
+        if (warp != 0)
+            return group_one(shared, routing, static_cast<int>(threadIdx.x) - kWarpLanes);
     }
-    __syncthreads();
+    if (warp == 0) weigh(shared, routing, t, lane, largest);
+    if (alone) return;
     // Phase 3: the groups.
-    if (alone) return group_one(shared, routing);
+    if (warp == 0) __threadfence();
+    __syncthreads();
     if (threadIdx.x == 0) {
         shared.is_last = atomicAdd(routing.n_ended, 1U) == gridDim.x - 1;
         if (shared.is_last) *routing.n_ended = 0;
