@@ -17,12 +17,13 @@ namespace {
 
 using exact::Format;
 
-constexpr int kWarps = 32;
-constexpr int kThreads = kWarps * kWarpLanes;
-constexpr int kParts = 4;                                // warps that share a dot product
-constexpr int kAtOnce = kWarps / kParts;                 // dot products
-constexpr int kPartSums = kLanes / kParts / kWarpLanes;  // lanes of SUM-1 that a thread holds
-constexpr int kAhead = 16;                               // weights for each that it loads first
+constexpr int kThreads = 512;
+constexpr int kTeams = kThreads / kLanes;  // a thread of each has one lane of SUM-1
+constexpr int kMine = 4;                   // dot products of a thread
+constexpr int kAtOnce = kTeams * kMine;
+constexpr int kAhead = 16;  // weights for each that it loads first
+constexpr int kWarps = kThreads / kWarpLanes;
+static_assert(kAtOnce <= kWarps, "a warp sums the lanes of one dot product");
 static_assert(kExpertsMax <= kWarpLanes * kWarpLanes, "a lane has a bit for each of its experts");
 static_assert(kThreads - kWarpLanes > kExpertsMax, "a thread has one begin of a group");
 
@@ -36,45 +37,50 @@ struct Shared {
     bool is_last;
 };
 
-/// A thread's part of the dot product of a row and a token (SUM-1): its first lane, and that 32
-/// behind. Element (i, j) is that of lane j in the round i.
+/// A thread's part of dot products of kMine experts and a token (SUM-1): one lane of each. A value
+/// of the token that it loads serves all of them.
 template <Format kFormat>
 struct Part {
-    const std::byte* row;  ///< from the first lane on
-    int left;              ///< elements from there to the end
-    float weights[kAhead][kPartSums];
+    const std::byte* rows[kMine];  ///< from the lane on
+    int left;                      ///< elements from there to the end
+    float weights[kAhead][kMine];
 
-    __device__ static constexpr int place(int i, int j) { return i * kLanes + j * kWarpLanes; }
-
-    __device__ Part(const FloatsView& router, int expert, int first_lane)
-        : row(router.rows +
-              (static_cast<std::size_t>(expert) * static_cast<std::size_t>(router.n_cols) +
-               static_cast<std::size_t>(first_lane)) *
-                  float_weight_bytes<kFormat>()),
-          left(router.n_cols - first_lane) {
+    /// Of the experts from `first` on; one that is missing repeats the last.
+    __device__ Part(const FloatsView& router, int first, int lane) : left(router.n_cols - lane) {
+#pragma unroll
+        for (int e = 0; e < kMine; ++e) {
+            const auto expert = static_cast<std::size_t>(min(first + e, router.n_rows - 1));
+            rows[e] = router.rows + (expert * static_cast<std::size_t>(router.n_cols) +
+                                     static_cast<std::size_t>(lane)) *
+                                        float_weight_bytes<kFormat>();
+        }
 #pragma unroll
         for (int i = 0; i < kAhead; ++i) {
 #pragma unroll
-            for (int j = 0; j < kPartSums; ++j)
-                weights[i][j] = place(i, j) < left ? float_weight<kFormat>(row, place(i, j)) : 0.0F;
+            for (int e = 0; e < kMine; ++e)
+                weights[i][e] =
+                    i * kLanes < left ? float_weight<kFormat>(rows[e], i * kLanes) : 0.0F;
         }
     }
 
-    /// `token` from the first lane on.
-    __device__ void multiply(const float* token, float (&sums)[kPartSums]) const {
+    /// `token` from the lane on.
+    __device__ void multiply(const float* token, float (&sums)[kMine]) const {
+        float values[kAhead];
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i)
+            values[i] = i * kLanes < left ? token[i * kLanes] : 0.0F;
 #pragma unroll
         for (int i = 0; i < kAhead; ++i) {
+            if (i * kLanes >= left) break;
 #pragma unroll
-            for (int j = 0; j < kPartSums; ++j) {
-                if (place(i, j) < left) sums[j] = fused(weights[i][j], token[place(i, j)], sums[j]);
-            }
+            for (int e = 0; e < kMine; ++e)
+                sums[e] = fused(weights[i][e], values[i], sums[e]);
         }
-        for (int i = kAhead; place(i, 0) < left; ++i) {
+        for (int at = kAhead * kLanes; at < left; at += kLanes) {
+            const float value = token[at];
 #pragma unroll
-            for (int j = 0; j < kPartSums; ++j) {
-                const int at = place(i, j);
-                if (at < left) sums[j] = fused(float_weight<kFormat>(row, at), token[at], sums[j]);
-            }
+            for (int e = 0; e < kMine; ++e)
+                sums[e] = fused(float_weight<kFormat>(rows[e], at), value, sums[e]);
         }
     }
 };
@@ -230,7 +236,7 @@ __device__ void group(Shared& shared, const RoutingView& routing, int n_pairs) {
 /// Experts and weights of each token; pairs grouped by expert.
 ///   in:  router.rows [E, K] of the format; x.floats binary32 [T, K]
 ///   out: routing, all of it; failed [T]
-///   tile: a token a block of 32 warps, four of them for a dot product; the last block to end
+///   tile: a token a block of 16 warps, eight of them for four dot products; the last block to end
 ///         groups the pairs of all
 ///   floor: the bytes of the router, of the read speed; for one token its latencies
 ///   supported: E <= kExpertsMax, 1 <= n_used <= E, any K
@@ -242,20 +248,20 @@ __global__ void __launch_bounds__(kThreads)
     let_next_kernel_start();
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
-    const int slot = warp / kParts;
-    const int first_lane = warp % kParts * (kLanes / kParts) + lane;
+    const int team = static_cast<int>(threadIdx.x) / kLanes;
+    const int sum_lane = static_cast<int>(threadIdx.x) % kLanes;
     const std::size_t t = blockIdx.x;
     const float* token =
-        x.floats + t * static_cast<std::size_t>(x.n_cols) + static_cast<std::size_t>(first_lane);
+        x.floats + t * static_cast<std::size_t>(x.n_cols) + static_cast<std::size_t>(sum_lane);
     // Phase 1: the logits of the token. The first weights are loaded before the input is awaited.
     for (int first = 0; first < router.n_rows; first += kAtOnce) {
-        const Part<kFormat> part(router, min(first + slot, router.n_rows - 1), first_lane);
+        const Part<kFormat> part(router, first + team * kMine, sum_lane);
         if (first == 0) wait_for_kernels_before();
-        float sums[kPartSums] = {};
+        float sums[kMine] = {};
         part.multiply(token, sums);
 #pragma unroll
-        for (int j = 0; j < kPartSums; ++j)
-            shared.lanes[slot][first_lane + j * kWarpLanes] = sums[j];
+        for (int e = 0; e < kMine; ++e)
+            shared.lanes[team * kMine + e][sum_lane] = sums[e];
         __syncthreads();
         if (warp < kAtOnce) {
             float lanes[kLaneSums];
