@@ -262,8 +262,8 @@ struct RoutingView {
     int n_experts = 0;
     int n_used = 0;
     /// Of launches behind launch_experts_route: all of the above but `failed` is complete before
-    /// their kernels can start, so that they may read it ahead of wait_for_kernels_before(). For
-    /// that a kernel between has waited before it let others start.
+    /// their kernels can start, and so is what kernels before it wrote. They may read it ahead of
+    /// wait_for_kernels_before(). For that a kernel between has waited before it let others start.
     bool settled = false;
 };
 inline constexpr int kExpertsMax = 256;
