@@ -54,14 +54,10 @@ void launch_gate_up_e8_few_sm90(const E8View& w, const ActivationsView& x, const
 void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                   int n_multiprocessors, Stream stream);
 
-/// --- rotate_rows.cu --- Tokens from which on these are the faster ones.
+/// As launch_rotate_quantize_e8, for rows that takes_rotate_quantize_e8 takes; the faster one from
+/// kManyRows tokens on. False: the rotation is another one than butterflies over 2,048 elements, 16
+/// of them at most; nothing was launched.
 inline constexpr int kManyRows = 512;
-/// As launch_norm_quantize_e8. False: more than int8 of rows is asked for, or rows are not of 4,096
-/// elements in one butterfly; nothing was launched.
-bool launch_norm_rows_sm90(const BatchView& batch, const float* h, const float* w, float eps,
-                           const RotationView& rotation, const ActivationsView& x, Stream stream);
-/// As launch_rotate_quantize_e8, for rows that takes_rotate_quantize_e8 takes. False: the rotation
-/// is another one than butterflies over 2,048 elements, 16 of them at most; nothing was launched.
 bool launch_rotate_rows_sm90(const BatchView& batch, const float* s, const RotationView& rotation,
                              const ActivationsView& x, int n_multiprocessors, Stream stream);
 

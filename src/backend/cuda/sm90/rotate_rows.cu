@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Many rows of floats to the input of E8 layers where the rotation is a butterfly over blocks of
-// 2,048 elements, or a norm comes first and the row is one butterfly over 4,096: a thread keeps 64
-// elements in registers (spec NRM-1 to NRM-3, ROT-3, QNT-1 to QNT-4, ERR-1). Few rows and other
-// rotations: sm80/quantize_e8.cu.
+// 2,048 elements: a warp keeps such a block in its registers (spec ROT-3, QNT-1 to QNT-4, ERR-1).
+// Few rows and other rotations: sm80/quantize_e8.cu.
 #include <algorithm>
 #include <cuda_runtime.h>
 
@@ -19,30 +18,23 @@ namespace etalon::backend::cuda {
 namespace {
 
 constexpr int kSize = 2048;                // elements of a butterfly
-constexpr int kMine = kSize / kWarpLanes;  // of a thread
+constexpr int kMine = kSize / kWarpLanes;  // of a lane
 constexpr int kQuads = kMine / 4;
 constexpr int kWarpsMax = 16;  // butterflies of a row
 /// Warps of a multiprocessor: six in each quarter of it have 80 registers a lane and spill none.
 constexpr int kWarpsAtOnce = 24;
 
-constexpr int kNormSize = 4096;  // elements of a row with a norm, and of its butterfly
-constexpr int kNormThreads = kNormSize / kMine;
-constexpr int kNormRowsAtOnce = kWarpsAtOnce * kWarpLanes / kNormThreads;
-
 /// A butterfly's elements, 64 successive ones a row. A row is a quad longer than them, so that
 /// eight lanes, each with the same quad of its own row, meet in no bank.
-template <int kRows>
 struct Room {
-    float4 rows[kRows][kQuads + 1];
+    float4 rows[kWarpLanes][kQuads + 1];
 };
-using WarpRoom = Room<kWarpLanes>;
-using NormRoom = Room<kNormThreads>;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// From memory to the room, neighbours in neighbouring lanes. The copy engine has no part in it: a
 /// row would be a copy of its own, and it takes as long for a short one.
-__device__ void copy_rows(WarpRoom& room, const float* from, int lane) {
+__device__ void copy_rows(Room& room, const float* from, int lane) {
     const auto* quads = reinterpret_cast<const float4*>(from) + lane;
     float4* to = &room.rows[lane / kQuads][lane % kQuads];
     constexpr int kRowsAtOnce = kWarpLanes / kQuads;
@@ -96,15 +88,18 @@ __device__ std::uint32_t largest_bits(const float (&v)[kMine]) {
     return largest;
 }
 
-/// A code (Quantizer::code) in the lowest byte: abs(x * inverse) <= 127.5, so that the sum has the
-/// nearest integer in its lowest bits.
-__device__ std::uint32_t code(float x, float inverse) {
+/// The codes of two neighbours (Quantizer::code): abs(x * inverse) <= 127.5, so that the sum has
+/// the nearest integer in its lowest bits.
+__device__ std::uint16_t two_codes(float a, float b, float inverse) {
     constexpr float kMagic = 0x1.8p23F;
-    return __float_as_uint(add(mul(x, inverse), kMagic));
+    constexpr unsigned kLowBytes = 0x0040;
+    return static_cast<std::uint16_t>(__byte_perm(__float_as_uint(add(mul(a, inverse), kMagic)),
+                                                  __float_as_uint(add(mul(b, inverse), kMagic)),
+                                                  kLowBytes));
 }
 
 /// A stored result of turn_row() from all lanes: element 64 j + 2 lane + i is v[2 j + i].
-__device__ void load_columns(const WarpRoom& room, int lane, float (&v)[kMine]) {
+__device__ void load_columns(const Room& room, int lane, float (&v)[kMine]) {
 #pragma unroll
     for (int j = 0; j < kWarpLanes; ++j) {
         const float2 pair = reinterpret_cast<const float2*>(room.rows[j])[lane];
@@ -116,71 +111,16 @@ __device__ void load_columns(const WarpRoom& room, int lane, float (&v)[kMine]) 
 /// The codes of the same elements; inverse 0: all are 0.
 __device__ void store_codes(const float (&v)[kMine], float inverse, std::int8_t* of_warp,
                             int lane) {
-    constexpr unsigned kLowBytes = 0x0040;
     auto* to = reinterpret_cast<std::uint16_t*>(of_warp) + lane;
     if (inverse != 0.0F) {
 #pragma unroll
         for (int j = 0; j < kWarpLanes; ++j)
-            to[j * kWarpLanes] = static_cast<std::uint16_t>(
-                __byte_perm(code(v[2 * j], inverse), code(v[2 * j + 1], inverse), kLowBytes));
+            to[j * kWarpLanes] = two_codes(v[2 * j], v[2 * j + 1], inverse);
     } else {
 #pragma unroll
         for (int j = 0; j < kWarpLanes; ++j)
             to[j * kWarpLanes] = 0;
     }
-}
-
-/// The codes of elements 64 j behind `to`, as store_codes().
-__device__ void store_column(const float (&v)[kMine], float inverse, std::int8_t* to) {
-    if (inverse != 0.0F) {
-#pragma unroll
-        for (int j = 0; j < kMine; ++j)
-            to[j * kMine] = static_cast<std::int8_t>(code(v[j], inverse));
-    } else {
-#pragma unroll
-        for (int j = 0; j < kMine; ++j)
-            to[j * kMine] = 0;
-    }
-}
-
-/// z = w h (NRM-2) to the room, neighbours in neighbouring threads. Returns four lanes of the sum
-/// of squares (SUM-1): thread t has the elements 4 t to 4 t + 3 of each 256.
-__device__ float4 weigh_row(const float* h, const float* w, NormRoom& room, unsigned thread) {
-    constexpr int kRowsAtOnce = kNormThreads / kQuads;
-    float4* to = &room.rows[thread / kQuads][thread % kQuads];
-    float4 v[kQuads];
-#pragma unroll
-    for (int i = 0; i < kQuads; ++i)  // past the first cache, which keeps w
-        v[i] = __ldcg(reinterpret_cast<const float4*>(h) + i * kNormThreads + thread);
-    float4 sum{};
-#pragma unroll
-    for (int i = 0; i < kQuads; ++i) {
-        // Else ptxas asks for w between them, and for the second half of h after the first one.
-        if (i < 4) __syncwarp();
-        const float4 weight = reinterpret_cast<const float4*>(w)[i * kNormThreads + thread];
-        sum = {fused(v[i].x, v[i].x, sum.x), fused(v[i].y, v[i].y, sum.y),
-               fused(v[i].z, v[i].z, sum.z), fused(v[i].w, v[i].w, sum.w)};
-        to[i * kRowsAtOnce * (kQuads + 1)] = {mul(weight.x, v[i].x), mul(weight.y, v[i].y),
-                                              mul(weight.z, v[i].z), mul(weight.w, v[i].w)};
-    }
-    return sum;
-}
-
-__device__ float4 add_4(const float4& a, const float4& b) {
-    return {add(a.x, b.x), add(a.y, b.y), add(a.z, b.z), add(a.w, b.w)};
-}
-
-/// The halving tree of SUM-1 by the first warp, from its own lanes and those of the second one.
-/// Lane 0 has it.
-__device__ float sum_quads(float4 mine, const float4& other) {
-    mine = add_4(mine, other);
-#pragma unroll
-    for (int half = kWarpLanes / 2; half >= 1; half /= 2)
-        mine = add_4(
-            mine,
-            {__shfl_down_sync(kFullWarp, mine.x, half), __shfl_down_sync(kFullWarp, mine.y, half),
-             __shfl_down_sync(kFullWarp, mine.z, half), __shfl_down_sync(kFullWarp, mine.w, half)});
-    return add(add(mine.x, mine.z), add(mine.y, mine.w));
 }
 
 #endif
@@ -201,7 +141,7 @@ __global__ void __launch_bounds__(kWarpsAtOnce* kWarpLanes, 1)
     const int lane = static_cast<int>(threadIdx.x % kWarpLanes);
     const int warp = static_cast<int>(threadIdx.x / kWarpLanes);
     const int n_warps = static_cast<int>(blockDim.x / kWarpLanes);
-    WarpRoom& room = reinterpret_cast<WarpRoom*>(dynamic)[warp];
+    Room& room = reinterpret_cast<Room*>(dynamic)[warp];
     auto token = static_cast<int>(blockIdx.x);
     const auto step = static_cast<int>(gridDim.x);
     const auto begin = [&](int row) {
@@ -237,74 +177,14 @@ __global__ void __launch_bounds__(kWarpsAtOnce* kWarpLanes, 1)
 #endif
 }
 
-/// z of a row (NRM-2), R (ROT-3) and int8 (QNT-2, NRM-3).
-///   in:  h [T, 4096], w [4096] binary32, 16-byte alignment
-///   out: x.row_q, x.row_scales; failed [T]
-///   tile: a row a block of two warps; bits 0 to 5 of an element are first those of the place in a
-///         thread and bits 6 to 11 the thread, then the other way round; shared: 17 KiB
-///   floor: 5 K bytes a token, of the read speed
-///   supported: K = 4096, one butterfly
-__global__ void __launch_bounds__(kNormThreads, kNormRowsAtOnce)
-    norm_rows_sm90(const float* h, const float* w, float eps, ActivationsView x,
-                   std::uint8_t* failed) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    __shared__ NormRoom room;
-    __shared__ float4 second_sums[kWarpLanes];
-    __shared__ std::uint32_t largest_of[kNormThreads / kWarpLanes];
-    __shared__ float scale_there;
-    const unsigned thread = threadIdx.x;
-    const std::size_t token = blockIdx.x;
-    let_next_kernel_start();
-    wait_for_kernels_before();
-    const float4 sum = weigh_row(h + token * kNormSize, w, room, thread);
-    if (thread >= kWarpLanes) second_sums[thread - kWarpLanes] = sum;
-    __syncthreads();
-    if (thread < kWarpLanes) {
-        const float mean = divide(sum_quads(sum, second_sums[thread]), float{kNormSize});
-        if (thread == 0) scale_there = divide(1.0F, __fsqrt_rn(add(mean, eps)));  // NRM-1
-    }
-    turn_row(room.rows[thread]);
-    __syncthreads();
-    float v[kMine];  // element 64 j + thread is v[j]
-#pragma unroll
-    for (int j = 0; j < kMine; ++j)
-        v[j] = reinterpret_cast<const float*>(room.rows[j])[thread];
-    strides<0, 4>(v);
-    const std::uint32_t mine = __reduce_max_sync(kFullWarp, largest_bits(v));
-    if (thread % kWarpLanes == 0) largest_of[thread / kWarpLanes] = mine;
-    strides<5, 5>(v);
-    __syncthreads();
-    const std::uint32_t largest = max(largest_of[0], largest_of[1]);
-    const float scale = scale_there;
-    const std::uint32_t bits = __float_as_uint(scale);
-    // A token that fails reads as zero: the quantizer of 0 (ERR-1).
-    const bool ok = largest < kInfinityBits && bits > 0 && bits < kInfinityBits;
-    const Quantizer quantizer(ok ? largest : 0U);
-    store_column(v, quantizer.inverse, x.row_q + token * kNormSize + thread);
-    if (thread != 0) return;
-    x.row_scales[token] = ok ? mul(quantizer.scale, scale) : 0.0F;  // NRM-3
-    if (!ok) failed[token] = 1;
-#endif
-}
-
 }  // namespace
-
-bool launch_norm_rows_sm90(const BatchView& batch, const float* h, const float* w, float eps,
-                           const RotationView& rotation, const ActivationsView& x, Stream stream) {
-    const bool only_e8 = x.row_q != nullptr && x.block_q == nullptr && x.floats == nullptr;
-    if (!only_e8 || x.n_cols != kNormSize || rotation.block != kNormSize) return false;
-    ETALON_ASSERT(x.stride == x.n_cols && rotation.dct == nullptr);
-    launch_dependent("norm_rows", norm_rows_sm90, dim3(static_cast<unsigned>(batch.n_tokens)),
-                     kNormThreads, 0, stream, h, w, eps, x, batch.failed);
-    return true;
-}
 
 bool launch_rotate_rows_sm90(const BatchView& batch, const float* s, const RotationView& rotation,
                              const ActivationsView& x, int n_multiprocessors, Stream stream) {
     const int n_warps = rotation.m;
     if (rotation.block != kSize || rotation.dct != nullptr || n_warps > kWarpsMax) return false;
     ETALON_ASSERT(x.n_cols == n_warps * kSize && x.stride == x.n_cols);
-    const std::size_t bytes = sizeof(WarpRoom) * static_cast<std::size_t>(n_warps);
+    const std::size_t bytes = sizeof(Room) * static_cast<std::size_t>(n_warps);
     check(cudaFuncSetAttribute(rotate_rows_sm90, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(bytes)),
           "shared memory of a row");
