@@ -153,4 +153,9 @@ __device__ inline void named_sync(int id, int n_threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(n_threads) : "memory");
 }
 
+/// Arrives at it and goes on; others wait by named_sync(). `n_threads` are all of both.
+__device__ inline void named_arrive(int id, int n_threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(n_threads) : "memory");
+}
+
 }  // namespace etalon::backend::cuda

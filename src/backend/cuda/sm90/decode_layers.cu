@@ -60,6 +60,14 @@ __device__ float product(int& sum, float a, float d, const float* bias, int row)
     return bias == nullptr ? value : add(value, bias[row]);
 }
 
+/// What a thread's row of a product meets; loaded while the products before it are made.
+struct Met {
+    const float* bias;
+    float d = 0.0F;
+    float d_up = 0.0F;
+    float w = 0.0F;  // of the norm that follows
+};
+
 /// What the warps that compute do. Each step is written once: what a layer runs through has to fit
 /// in the caches of instructions.
 template <typename Slots, typename Size, int kTokens>
@@ -106,21 +114,31 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
     };
     store_z(has_row ? view.layers[0].attn_norm[h_row] : 0.0F);
     arrive();
-#pragma unroll 1
-    for (int step = 0; step < kLayerMatrices * view.n_layers; ++step) {
+    const int n_steps = kLayerMatrices * view.n_layers;
+    const auto met_by = [&](int step) {
         const int layer = step / kLayerMatrices;
         const int m = step % kLayerMatrices;
         const MatrixView& matrix = view.layers[layer].matrices[m];
         const Share& share = shared.shares[m];
+        Met met{matrix.bias};
+        if (thread >= share.n) return met;
+        const int row = share.first + thread;
+        met.d = matrix.d[row];
+        if (m == kGateUp) met.d_up = matrix.d[hidden + row];
+        if (m == kAttnOutput) met.w = view.layers[layer].ffn_norm[row];
+        if (m == kDown && step + 1 < n_steps) met.w = view.layers[layer + 1].attn_norm[row];
+        return met;
+    };
+    Met next = met_by(0);
+#pragma unroll 1
+    for (int step = 0; step < n_steps; ++step) {
+        const int layer = step / kLayerMatrices;
+        const int m = step % kLayerMatrices;
+        const Share& share = shared.shares[m];
         const int row = share.first + thread;
         const bool mine = thread < share.n;
-        const bool last = step + 1 == kLayerMatrices * view.n_layers;
-        // What the products meet is loaded while the block waits.
-        const float d = mine ? matrix.d[row] : 0.0F;
-        const float d_up = mine && m == kGateUp ? matrix.d[hidden + row] : 0.0F;
-        float w = 0.0F;
-        if (m == kAttnOutput && mine) w = view.layers[layer].ffn_norm[row];
-        if (m == kDown && mine && !last) w = view.layers[layer + 1].attn_norm[row];
+        const bool last = step + 1 == n_steps;
+        const Met met = next;
         if (m == kQkv) {
             for (int u = static_cast<int>(blockIdx.x); u < n_units; u += static_cast<int>(n_blocks))
                 prefetch_unit(batch, view, layer, unit_of(u));
@@ -157,57 +175,46 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
                     rotate_quantize<Size, 7>(from, hidden, codes, words, scale, failed);
                 }
             } else {
-                const std::uint32_t amax =
-                    norm_quantize<Size::kRounds>(view.h + t * dim, view.z + t * dim, dim, dim_bits,
-                                                 room + t * dim, shared.lanes[t], words);
-                // The scale is needed behind the products.
-                if (warp != kWarps - 1 - t) continue;
-                const float norm = norm_scale(shared.lanes[t], dim, view.eps, lane);
-                const std::uint32_t bits = __float_as_uint(norm);
-                const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
-                if (lane != 0) continue;
-                scale = ok ? mul(Quantizer(amax).scale, norm) : NAN;  // NRM-3
-                if (!ok && blockIdx.x == 0) *failed = 1;              // ERR-1
+                norm_quantize<Size::kRounds>(view.h + t * dim, view.z + t * dim, dim, dim_bits,
+                                             room + t * dim, shared.lanes[t], words);
+                named_arrive(kNormBarrier, kNormThreads);  // scale_norms() goes on
             }
         }
         sync();
         // Phase 2: the products.
         if (thread == 0) limit = kUnderWay<Slots, Size>;
+        if (!last) next = met_by(step + 1);
         multiply_share<Slots>(share, ring, place, shared.table, room, shared.sums);
-        sync();
+        const bool behind_norm = m == kQkv || m == kGateUp;
+        named_sync(behind_norm ? kScaleBarrier : kComputeBarrier,
+                   behind_norm ? kNormThreads : kThreads);
         if (thread == 0) limit = m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween;
-        // Phase 3: the block's rows of the result.
-        if (m == kQkv && mine) {
-#pragma unroll
-            for (int t = 0; t < kTokens; ++t) {
-                if (t < n_tokens)
-                    view.qkv[t * qkv + row] =
-                        product(shared.sums[t][thread], shared.scales[t], d, matrix.bias, row);
-            }
-        } else if (m == kGateUp && warp * kWarpLanes < share.n) {
+        // Phase 3: the block's rows of the result; what is rotated next goes through its first
+        // strides.
+        if (warp * kWarpLanes < share.n) {
 #pragma unroll
             for (int t = 0; t < kTokens; ++t) {
                 if (t >= n_tokens) break;
-                float value = 0.0F;
-                if (mine) {
-                    const float a = shared.scales[t];
-                    const float gate = product(shared.sums[t][thread], a, d, matrix.bias, row);
-                    const float up = product(shared.sums[t][share.n + thread], a, d_up, matrix.bias,
-                                             hidden + row);
-                    value = swiglu(gate, up);
+                const float a = shared.scales[t];
+                float value =
+                    mine ? product(shared.sums[t][thread], a, met.d, met.bias, row) : 0.0F;
+                float* to = view.qkv + t * qkv;
+                if (m == kGateUp) {
+                    const float up = mine ? product(shared.sums[t][share.n + thread], a, met.d_up,
+                                                    met.bias, hidden + row)
+                                          : 0.0F;
+                    value = swiglu(value, up);
+                    to = view.hidden + t * hidden;
+                } else if (m != kQkv) {
+                    h[t] = add(h[t], value);  // RES-1
+                    if (mine) view.h[t * dim + row] = h[t];
+                    value = mul(met.w, h[t]);  // NRM-2
+                    to = view.z + t * dim;
                 }
-                value = rotate_lanes<0, kHiddenUnitBits>(value, lane);
-                if (mine) view.hidden[t * hidden + row] = value;
+                static_assert(kDimUnitBits == kHiddenUnitBits);
+                if (m != kQkv) value = rotate_lanes<0, kDimUnitBits>(value, lane);
+                if (mine) to[row] = value;
             }
-        } else if (m == kAttnOutput || m == kDown) {
-#pragma unroll
-            for (int t = 0; t < kTokens; ++t) {
-                if (t >= n_tokens || !mine) break;
-                h[t] = add(h[t],
-                           product(shared.sums[t][thread], shared.scales[t], d, matrix.bias, row));
-                view.h[t * dim + row] = h[t];  // RES-1
-            }
-            if (!last) store_z(w);
         }
         if (!last) arrive();
     }
@@ -215,6 +222,33 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
     if (thread == 0 && atomicAdd(view.meetings + 2, 1U) + 1 == n_blocks) {
         for (int i = 0; i < kLayersMeetings; ++i)
             view.meetings[i] = 0;
+    }
+}
+
+/// The scales of the tokens behind a norm (NRM-1, NRM-3, ERR-1), which the products wait for last:
+/// a warp beside those that compute.
+template <typename Slots, typename Size, int kTokens>
+__device__ void scale_norms(const BatchView& batch, const LayersView& view,
+                            Shared<Slots, Size, kTokens>& shared) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+#pragma unroll 1
+    for (int i = 0; i < 2 * view.n_layers; ++i) {
+#pragma unroll 1
+        for (int t = 0; t < batch.n_tokens; ++t) {
+            named_sync(kNormBarrier, kNormThreads);
+            std::uint32_t amax = 0;
+#pragma unroll
+            for (const std::uint32_t word : shared.words[t])
+                amax = max(amax, word);
+            const float norm = norm_scale(shared.lanes[t], view.dim, view.eps, lane);
+            const std::uint32_t bits = __float_as_uint(norm);
+            const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
+            if (lane != 0) continue;
+            shared.scales[t] = ok ? mul(Quantizer(amax).scale, norm) : NAN;
+            if (!ok && blockIdx.x == 0) batch.failed[t] = 1;
+        }
+        __syncwarp();
+        named_arrive(kScaleBarrier, kNormThreads);
     }
 }
 
@@ -271,8 +305,12 @@ __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
     __syncthreads();
     if (thread >= kThreads) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
-        if (thread < kThreads + kWarpLanes)
+        if (thread < kThreads + kWarpLanes) {
             stream_weights<Slots>(view, shared.shares, ring, shared.under_way_max);
+        } else if (thread < kThreads + 2 * kWarpLanes) {
+            wait_for_kernels_before();
+            scale_norms<Slots, Size, kTokens>(batch, view, shared);
+        }
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kComputeRegisters));
         wait_for_kernels_before();

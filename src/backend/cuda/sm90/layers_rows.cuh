@@ -127,11 +127,11 @@ __device__ inline float norm_scale(const float (&lanes)[kLanes], int k, float ep
 }
 
 /// h to codes: `z` has w h after the strides of a unit (NRM-2, ROT-3, QNT-2). `codes` has room for
-/// a round of floats, too; `lanes` are those of SUM-1. Returns the largest magnitude.
+/// a round of floats, too; `lanes` are those of SUM-1, `words` have the largest
+/// magnitudes of the warps.
 template <int kRounds>
-__device__ std::uint32_t norm_quantize(const float* h, const float* z, int k, int n_bits,
-                                       std::int8_t* codes, float (&lanes)[kLanes],
-                                       std::uint32_t (&words)[kWarps]) {
+__device__ void norm_quantize(const float* h, const float* z, int k, int n_bits, std::int8_t* codes,
+                              float (&lanes)[kLanes], std::uint32_t (&words)[kWarps]) {
     static_assert(kThreads == kLanes && kLanes % kMine == 0);
     const int thread = static_cast<int>(threadIdx.x);
     auto* room = reinterpret_cast<float*>(codes);
@@ -179,7 +179,6 @@ __device__ std::uint32_t norm_quantize(const float* h, const float* z, int k, in
             if (e < k) codes[e] = static_cast<std::int8_t>(coder(v[round][j]));
         }
     }
-    return amax;
 }
 
 /// The strides from 2^kFrom to below 2^kTo of the butterfly over the lanes' values.

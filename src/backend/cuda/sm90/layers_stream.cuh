@@ -18,6 +18,10 @@ inline constexpr int kCopyThreads = 128;  // one of them starts the copies
 inline constexpr int kComputeRegisters = 224;
 inline constexpr int kCopyRegisters = 56;
 inline constexpr int kComputeBarrier = 1;
+// The warps that compute and the one that scales norms: codes are there, scales are there.
+inline constexpr int kNormBarrier = 2;
+inline constexpr int kScaleBarrier = 3;
+inline constexpr int kNormThreads = kThreads + kWarpLanes;
 
 inline constexpr int kStep = kWarpLanes * static_cast<int>(sizeof(int4));  // of a warp along a row
 
@@ -165,8 +169,8 @@ struct E4Slots {
     static constexpr int kPartMax = 8 * kE4Columns;
     static constexpr int kBytes = 8 * kE4GroupBytes;
     static constexpr int kMax = 12;
-    static constexpr int kUnderWay = 2;
-    static constexpr int kUnderWayWide = 3;  // as many bytes as of E8
+    static constexpr int kUnderWay = 3;
+    static constexpr int kUnderWayWide = 4;
     static constexpr int kUnderWayBetween = 1;
     static constexpr int kUnderWayAttention = 1;
     static constexpr int kQkvUnit = kRows;
