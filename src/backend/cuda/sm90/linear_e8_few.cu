@@ -74,6 +74,12 @@ struct Work {
     int n_copied;  // tokens: those that are not there are slow to copy
 };
 
+/// The tokens of a block: kTokens for each place in the grid's second direction.
+template <int kTokens>
+__device__ int first_token() {
+    return static_cast<int>(blockIdx.y) * kTokens;
+}
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// What one block does.
@@ -121,8 +127,8 @@ __device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const 
         }
     };
     const auto copy_x = [&](int stage, int step) {
-        copy_tile(shared.stages[stage].x, x, (block.first_step + step) * kStep, 0,
-                  shared.full[stage]);
+        copy_tile(shared.stages[stage].x, x, (block.first_step + step) * kStep,
+                  first_token<kTokens>(), shared.full[stage]);
     };
     const int n_first = min(block.n_steps, n_stages);
     if (fresh) wait_for_kernels_before();
@@ -355,7 +361,8 @@ __device__ void finish(const LinearOut& out, const Rows<kGate>& rows, const floa
 ///         cluster share the rows and each takes a part of K (integer sums have no order);
 ///         shared: half of a multiprocessor's; all of it above 128 tokens, and where blocks are few
 ///   floor: stride + 4 bytes a row, of the read speed
-///   supported: out.n_tokens <= kTokens, any R, stride a multiple of 16, n_parts a power of two and
+///   supported: out.n_tokens <= kTokens for each gridDim.y, any R, stride a multiple of 16, n_parts
+///   a power of two and
 ///              at most n_steps, out.token_of null; kGate: R a multiple of 16, out.add false
 template <int kTokens, bool kGate>
 __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
@@ -367,6 +374,9 @@ __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
     Shared<kTokens>& shared = *reinterpret_cast<Shared<kTokens>*>(bytes);
     const Block block(work);
     const bool alone = work.n_parts == 1;
+    out.y += static_cast<std::size_t>(first_token<kTokens>()) * out.y_stride;
+    out.n_tokens = min(kTokens, out.n_tokens - first_token<kTokens>());
+    row_scales += first_token<kTokens>();
     if (threadIdx.x == 0) {
         for (int i = 0; i < work.n_stages; ++i) {
             barrier_init(shared.full[i], 1);
@@ -410,8 +420,9 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
     const auto tiles = [](int n, int size) { return (n + size - 1) / size; };
     const int n_tiles = tiles(w.n_rows, kTileRows);
     constexpr int kEight = 8;  // rows of the swizzle
+    const int n_halves = tiles(out.n_tokens, kTokens);
     Work work{w.n_rows, tiles(w.stride, kStep), 1, Size::kStages,
-              tiles(out.n_tokens, kEight) * kEight};
+              tiles(std::min(out.n_tokens, kTokens), kEight) * kEight};
     // Few blocks have a multiprocessor each, and a long ring.
     const bool spread = 2 * n_tiles <= n_multiprocessors * 3 / 4;
     const int n_parts_max = kTokens == kFewTokensMax || spread ? 2 : kPartsMax;
@@ -426,9 +437,11 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
                                cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(Size::bytes(Size::kStagesLong))),
           "shared memory of linear_e8_few");
-    launch_cluster("linear_e8_few", linear_e8_few_sm90<kTokens, kGate>,
-                   dim3(static_cast<unsigned>(n_tiles * work.n_parts)), kThreads, work.n_parts,
-                   Size::bytes(work.n_stages), stream, x_map, w_map, w, x.row_scales, out, work);
+    launch_cluster(
+        "linear_e8_few", linear_e8_few_sm90<kTokens, kGate>,
+        dim3(static_cast<unsigned>(n_tiles * work.n_parts), static_cast<unsigned>(n_halves)),
+        kThreads, work.n_parts, Size::bytes(work.n_stages), stream, x_map, w_map, w, x.row_scales,
+        out, work);
 }
 
 template <bool kGate>
@@ -441,7 +454,9 @@ void launch_tokens(const E8View& w, const ActivationsView& x, const LinearOut& o
     if (out.n_tokens <= 16) return run(launch<16, kGate>);
     if (out.n_tokens <= 32) return run(launch<32, kGate>);
     if (out.n_tokens <= 64) return run(launch<64, kGate>);
-    if (out.n_tokens <= 128) return run(launch<128, kGate>);
+    // Where tiles of all tokens leave half of the card idle, two take half of the tokens each.
+    const int n_tiles = (w.n_rows + kTileRows - 1) / kTileRows;
+    if (out.n_tokens <= 128 || 4 * n_tiles <= n_multiprocessors) return run(launch<128, kGate>);
     run(launch<kFewTokensMax, kGate>);
 }
 
