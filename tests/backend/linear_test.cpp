@@ -227,6 +227,9 @@ void add_parts() {
     add_linear({{{Format::e8, 128}}, 70, 9000});
     for (const int n_tokens : {9, 33})
         add_linear({{{Format::e8, 6500}}, n_tokens, 516});
+    for (const int n_tokens : {129, 200, 256})  // parts of K above 128 tokens; few rows: halves
+        for (const int n_rows : {6500, 300})
+            add_linear({{{Format::e8, n_rows}}, n_tokens, 516});
     add_linear({{{Format::e8, 17004}}, 12, 132});
     add_linear({{{Format::e8, 17004}}, 130, 132});
     add_linear({{{Format::e8, 64}}, 20, 1152, Weights::usual, Fill::bad});

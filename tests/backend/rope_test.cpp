@@ -161,9 +161,12 @@ void add_prompts(RopePairing pairing) {
         add({d, d, 5, 2, pairing, {{0, 133}}});
         add({d, d, 3, 1, pairing, {{61, 1}, {4, 6}, {127, 3}, {1000, 125}}});
         add({d, d, 32, 8, pairing, {{62, 130}}});
+        add({d, d, 3, 1, pairing, {{0, 2}, {66, 131}}});  // successive slots of two pages
     }
-    for (const Fill fill : kFills)
+    for (const Fill fill : kFills) {
         add({128, 128, 3, 2, pairing, {{2, 3}, {64, 130}}, fill});
+        add({64, 64, 3, 2, pairing, {{4, 4}, {64, 130}}, fill});
+    }
     for (const Fill fill : kFills)
         add({128, 128, 3, 2, pairing, {{4, 4}, {64, 130}}, fill});
     add({128, 128, 7, 1, pairing, {{8, 2050}}});  // a warp has more than one head in turn

@@ -387,9 +387,9 @@ const bool kRegistered = [] {
     }
     for (const int n_tokens : {65, 130, 300})  // E4 that becomes E8, with SwiGLU in the product
         add_shape("FeedForward", run_feed_forward, {n_tokens, 1024, 2048, Format::e4});
-    // Many rows with butterflies over 2,048 elements, also more than a card takes at once.
+    // Many rows with butterflies over 2,048 elements, also up to three for each that runs at once.
     for (const bool overflows : {false, true}) {
-        for (const auto& [n_tokens, hidden] : {std::pair{513, 2048}, {1030, 6144}, {520, 14336}})
+        for (const auto& [n_tokens, hidden] : {std::pair{513, 2048}, {1030, 6144}, {800, 14336}})
             add_shape("FeedForward", run_feed_forward,
                       {.n_tokens = n_tokens,
                        .dim = 64,
@@ -397,12 +397,18 @@ const bool kRegistered = [] {
                        .fill = overflows ? Fill::usual : Fill::bad,
                        .overflows = overflows});
     }
+    for (const Format format : {Format::e8, Format::e4}) {  // halves of the tokens, and all of them
+        add_shape("FeedForward", run_feed_forward, {130, 1024, 2048, format, Fill::usual, true});
+        add_shape("FeedForward", run_feed_forward, {200, 1024, 4096, format});
+    }
     // Gate and up so large that pairs of blocks take them, two tiles each.
-    const Shape large{131, 1408, 12288, Format::e8, Fill::usual, true};
-    add_card_test("FeedForward", large.name(),
-                  [large](Backend& backend, Random& random, Outcome& outcome) {
-                      run_feed_forward(large, backend, random, outcome);
-                  });
+    for (const Shape& large : {Shape{131, 1408, 12288, Format::e8, Fill::usual, true},
+                               Shape{256, 1408, 12288, Format::e4}}) {
+        add_card_test("FeedForward", large.name(),
+                      [large](Backend& backend, Random& random, Outcome& outcome) {
+                          run_feed_forward(large, backend, random, outcome);
+                      });
+    }
     add_layers_of_blocks();
     return true;
 }();

@@ -79,7 +79,7 @@ TEST(LayersShapes, what_has_no_room_is_refused) {
     };
     EXPECT_FALSE(takes(13312, 28672, 96, 8)) << "columns of h";
     EXPECT_FALSE(takes(12288, 28672, 100, 4)) << "columns of the heads";
-    EXPECT_FALSE(takes(4096, 36864, 32, 8)) << "columns of down";
+    EXPECT_FALSE(takes(4096, 33792, 32, 8)) << "columns of down";
     EXPECT_FALSE(takes(8192, 28672, 64, 8)) << "a butterfly over 8,192";
     EXPECT_FALSE(takes(4096, 14336, 32, 12)) << "KV heads of unequal groups";
 }

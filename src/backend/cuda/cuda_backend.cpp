@@ -422,7 +422,7 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
 /// R and int8 of rows s, which takes_rotate_quantize_e8() takes on a card with kernels of sm90/.
 void CudaBackend::rotate_quantize(const BatchView& view, const float* s,
                                   const RotationView& rotation, const ActivationsView& x) {
-    const bool launched = view.n_tokens >= kManyRows &&
+    const bool launched = view.n_tokens >= kRotateRowsMin &&
                           launch_rotate_rows_sm90(view, s, rotation, x, device_.n_multiprocessors(),
                                                   device_.stream());
     if (!launched) launch_rotate_quantize_e8(view, s, rotation, x, true, device_.stream());
@@ -470,9 +470,8 @@ void CudaBackend::run_pairs(const CudaExperts& experts, const ExpertsLayer& laye
                              n_pairs, room, device_);
         rotate_quantize(pairs, room, rotation, x_hidden.view());
     } else {
-        run_experts(experts.gate_up, experts.matrices.gate_up, x_dim, routing, routing.token_of,
-                    n_tokens, room, device_);
-        routing.settled = settles_routing(experts.gate_up, n_tokens);
+        routing.settled = run_experts(experts.gate_up, experts.matrices.gate_up, x_dim, routing,
+                                      routing.token_of, n_tokens, room, device_);
         launch_swiglu_quantize(pairs, room, rotation, x_hidden.view(),
                                row_scratch(n_pairs, x_hidden.n_cols), device_.has_sm90(),
                                device_.stream());

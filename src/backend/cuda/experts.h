@@ -54,11 +54,10 @@ bool takes_together(const ExpertTable& table, int n_tokens);
 /// pair. Of a table with gate_up SwiGLU of the two products, half as many rows.
 void run_experts_together(const ExpertTable& table, const ActivationsView& x,
                           const RoutingView& routing, int n_pairs, float* y, const Device& device);
-/// Whether the routing is settled for all kernels behind run_experts() of so many tokens.
-bool settles_routing(const ExpertTable& table, int n_tokens);
 /// y[pair, row] for all pairs: matrices[e] times the rows token_of[pair] of x, or row `pair` where
-/// that is null. At most n_tokens pairs have one expert.
-void run_experts(const ExpertTable& table, std::span<const std::unique_ptr<LinearWeights>> matrices,
+/// that is null. At most n_tokens pairs have one expert. Returns whether the routing is settled for
+/// all kernels behind: those of a grouped launch wait before they let the next one start.
+bool run_experts(const ExpertTable& table, std::span<const std::unique_ptr<LinearWeights>> matrices,
                  const CudaActivations& x, const RoutingView& routing, const std::int32_t* token_of,
                  int n_tokens, float* y, const Device& device);
 

@@ -117,20 +117,17 @@ void run_experts_together(const ExpertTable& table, const ActivationsView& x,
                            table.gate_up, x, out, device.n_multiprocessors(), device.stream());
 }
 
-bool settles_routing(const ExpertTable& table, int n_tokens) {
-    return !table.matrices.empty() && n_tokens <= kStreamTokensMax;
-}
-
-void run_experts(const ExpertTable& table, std::span<const std::unique_ptr<LinearWeights>> matrices,
+bool run_experts(const ExpertTable& table, std::span<const std::unique_ptr<LinearWeights>> matrices,
                  const CudaActivations& x, const RoutingView& routing, const std::int32_t* token_of,
                  int n_tokens, float* y, const Device& device) {
-    if (settles_routing(table, n_tokens)) {
+    if (!table.matrices.empty() && n_tokens <= kStreamTokensMax) {
         const E8Groups groups =
             table.groups(routing, std::min(routing.n_experts, n_tokens * routing.n_used));
         const LinearOut out{y, sz(table.n_rows), nullptr, token_of, n_tokens, false};
         const auto launch =
             n_tokens <= kDecodeTokensMax ? launch_experts_e8_decode : launch_experts_e8_stream;
-        return launch(groups, x.view(), out, device.stream());
+        launch(groups, x.view(), out, device.stream());
+        return true;
     }
     // The host does not know which experts have pairs: a launch for each, and for E4 above
     // kE4StreamTokensMax tokens its rows made anew, whether it has some or none.
@@ -138,6 +135,7 @@ void run_experts(const ExpertTable& table, std::span<const std::unique_ptr<Linea
         run_linear(static_cast<const CudaLinear&>(*matrices[e]), x.view(), x.forms, token_of,
                    n_tokens, Store::replace, y, device, routing.begin + e);
     }
+    return false;
 }
 
 }  // namespace etalon::backend::cuda

@@ -103,8 +103,8 @@ __device__ inline SinCos sincos_turn(std::uint64_t turn) {
 
 /// divide(g, b) for the b that swiglu() has for g: the same steps, but without the check for
 /// extreme exponents and its branch, so that several quotients are made at once. Such g come out
-/// right too, even by a reciprocal that is wrong by one in its last place: b is in [1, 2^126], and
-/// 2 where g is tiny.
+/// right too: b is in [1, 2^126], and 2 where g is tiny. The reciprocal of 2^126 has to be exact,
+/// as that of a power of two is; one place lower it would be zero.
 __device__ inline float divide_gate(float g, float b) {
     float r = 0.0F;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(b));
@@ -152,5 +152,20 @@ struct Quantizer {
         return inverse == 0.0F ? 0 : static_cast<int>(rne(mul(x, inverse)));
     }
 };
+
+/// A code of Quantizer::code in the lowest byte of a word, where inverse is not 0: abs(x * inverse)
+/// <= 127.5, so that the sum has the nearest integer in its lowest bits.
+__device__ inline std::uint32_t code_bits(float x, float inverse) {
+    constexpr float kMagic = 0x1.8p23F;  // as in rne()
+    return __float_as_uint(add(mul(x, inverse), kMagic));
+}
+/// The lowest bytes of two words as the lowest ones of another, and of four as a word.
+__device__ inline std::uint32_t low_bytes(std::uint32_t a, std::uint32_t b) {
+    return __byte_perm(a, b, 0x0040);
+}
+__device__ inline std::uint32_t low_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t c,
+                                          std::uint32_t d) {
+    return __byte_perm(low_bytes(a, b), low_bytes(c, d), 0x5410);
+}
 
 }  // namespace etalon::backend::cuda

@@ -3,7 +3,7 @@
 // (ptx/dependent_launch.cuh).
 //   launch_dependent("embed", embed_sm80, grid, kThreads, 0, stream, batch, embedding, h);
 // The kernel calls wait_for_kernels_before() ahead of its first access to anything that a kernel
-// writes, and ahead of its own first write.
+// writes, and ahead of its own first write; what RoutingView::settled says is read before.
 #pragma once
 
 #include <cstddef>

@@ -71,7 +71,8 @@ struct E4Words {
     uint4 codes[kE4Chunks];
     std::uint32_t indices;
 
-    /// From memory of the card; the words are read once.
+    /// From memory of the card; the words are read once. Not by __ldg(), as load_streaming() is
+    /// not.
     __device__ void load(const std::byte* group, int lane) {
         const auto* from = reinterpret_cast<const int4*>(group) + lane;
 #pragma unroll

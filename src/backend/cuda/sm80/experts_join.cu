@@ -6,6 +6,7 @@
 #include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
+#include "base/error.h"
 
 namespace etalon::backend::cuda {
 
@@ -70,6 +71,7 @@ __global__ void __launch_bounds__(kThreads)
 
 void launch_experts_join(const BatchView& batch, const RoutingView& routing, const float* y,
                          int n_cols, float* h, Stream stream) {
+    ETALON_ASSERT(batch.n_tokens >= 1 && n_cols >= 1 && routing.n_used >= 1);
     // The blocks of a token look at all of its pairs, however few its elements are.
     const int n = n_cols > routing.n_used ? n_cols : routing.n_used;
     const dim3 grid(static_cast<unsigned>((n + kThreads - 1) / kThreads),

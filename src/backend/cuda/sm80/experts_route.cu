@@ -161,8 +161,8 @@ __device__ void weigh(Shared& shared, const RoutingView& routing, std::size_t t,
     }
 }
 
-/// The pairs of a token that is alone: they stand as they were chosen. By threads of any number
-/// above kExpertsMax.
+/// The pairs of a token that is alone: they stand as they were chosen. By more than kExpertsMax
+/// threads, numbered from 0.
 __device__ void group_one(const Shared& shared, const RoutingView& routing, int thread) {
     if (thread < routing.n_used) {
         routing.token_of[thread] = 0;
@@ -310,6 +310,7 @@ void launch(const BatchView& batch, const FloatsView& router, const ActivationsV
 void launch_experts_route(const BatchView& batch, const FloatsView& router,
                           const ActivationsView& x, const RoutingView& routing, Stream stream) {
     ETALON_ASSERT(router.n_rows == routing.n_experts && routing.n_experts <= kExpertsMax);
+    ETALON_ASSERT(batch.n_tokens >= 1);
     ETALON_ASSERT(routing.n_used >= 1 && routing.n_used <= routing.n_experts);
     ETALON_ASSERT(x.floats != nullptr && x.n_cols == router.n_cols);
     switch (router.format) {

@@ -190,7 +190,7 @@ struct E8Matrix {
 };
 struct E8Groups {
     const E8Matrix* matrices = nullptr;
-    /// [n_slots]: those with pairs, in their order, then kNoExpert
+    /// [n_slots]: those with pairs, ascending, then kNoExpert; of one token slot i is row i of y
     const std::int32_t* active = nullptr;
     const std::int32_t* begin = nullptr;
     int n_matrices = 0;

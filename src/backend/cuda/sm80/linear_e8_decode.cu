@@ -215,6 +215,7 @@ void launch_linear_e8_decode(const E8View& w, const ActivationsView& x, const Li
 void launch_experts_e8_decode(const E8Groups& groups, const ActivationsView& x,
                               const LinearOut& out, Stream stream) {
     ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kDecodeTokensMax);
+    ETALON_ASSERT(groups.n_slots >= 1 && groups.n_slots <= groups.n_matrices);
     ETALON_ASSERT(groups.stride == x.stride && groups.stride % kRowAlignment == 0);
     if (out.n_tokens == 1) return launch_groups<1>(groups, x, out, stream);
     launch_groups<kDecodeTokensMax>(groups, x, out, stream);

@@ -138,6 +138,7 @@ void launch_linear_e8_stream(const E8View& w, const ActivationsView& x, const Li
 void launch_experts_e8_stream(const E8Groups& groups, const ActivationsView& x,
                               const LinearOut& out, Stream stream) {
     ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kStreamTokensMax);
+    ETALON_ASSERT(groups.n_slots >= 1 && groups.n_slots <= groups.n_matrices);
     ETALON_ASSERT(groups.stride == x.stride && groups.stride % kRowAlignment == 0);
     if (out.n_tokens <= kTileTokens) return launch_groups<1>(groups, x, out, stream);
     if (out.n_tokens <= 2 * kTileTokens) return launch_groups<2>(groups, x, out, stream);

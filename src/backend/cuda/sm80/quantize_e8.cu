@@ -192,16 +192,9 @@ struct Codes {
     __device__ explicit Codes(const Quantizer& quantizer)
         : inverse(quantizer.inverse), mask(quantizer.inverse == 0.0F ? 0U : ~0U) {}
 
-    /// abs(x * inverse) <= 127.5, so that the sum has the nearest integer in its lowest bits.
-    __device__ std::uint32_t code(float x) const {
-        constexpr float kMagic = 0x1.8p23F;
-        return __float_as_uint(add(mul(x, inverse), kMagic)) & mask;
-    }
+    __device__ std::uint32_t code(float x) const { return code_bits(x, inverse) & mask; }
     __device__ std::uint32_t four(float a, float b, float c, float d) const {
-        constexpr unsigned kLowBytes = 0x0040;
-        constexpr unsigned kLowHalves = 0x5410;
-        return __byte_perm(__byte_perm(code(a), code(b), kLowBytes),
-                           __byte_perm(code(c), code(d), kLowBytes), kLowHalves);
+        return low_bytes(code(a), code(b), code(c), code(d));
     }
 };
 

@@ -115,11 +115,11 @@ __global__ void __launch_bounds__(kThreads)
 constexpr int kFastWarps = 8;
 constexpr int kFastThreads = kFastWarps * kWarpLanes;
 constexpr int kFastPairsMax = 64;
-constexpr int kFewTokens = 128;  // up to here a warp has a head of one token, else of four
+constexpr int kOneTokenMax = 128;  // tokens: up to here a warp has a head of one, else of four
 /// The heads of four tokens are spread over blocks as long as there are no more than this: four on
 /// each multiprocessor of a large card.
 constexpr int kTokensBlocks = 512;
-constexpr int kTokensBlocksOfOne = 4;
+constexpr int kBlocksOfMultiprocessor = 4;
 
 /// As rope_append_sm80, for few tokens and heads of 32 kMine elements that are turned and rotated
 /// whole.
@@ -203,18 +203,13 @@ __global__ void __launch_bounds__(kFastThreads)
     if (lane == 0) *scale = quantizer.scale;
 }
 
-/// Codes of four elements (Quantizer::code), in order from the lowest byte. abs(x * inverse) <=
-/// 127.5, so that the sum has the nearest integer in its lowest bits.
+/// Codes of four elements (Quantizer::code), in order from the lowest byte.
 __device__ std::uint32_t codes_of(const Quantizer& quantizer, const float* x) {
-    constexpr float kMagic = 0x1.8p23F;  // as in rne()
-    constexpr unsigned kLowBytes = 0x0040;
-    constexpr unsigned kLowHalves = 0x5410;
     std::uint32_t bits[kQuad];
 #pragma unroll
     for (int k = 0; k < kQuad; ++k)
-        bits[k] = __float_as_uint(add(mul(x[k], quantizer.inverse), kMagic));
-    const std::uint32_t word = __byte_perm(__byte_perm(bits[0], bits[1], kLowBytes),
-                                           __byte_perm(bits[2], bits[3], kLowBytes), kLowHalves);
+        bits[k] = code_bits(x[k], quantizer.inverse);
+    const std::uint32_t word = low_bytes(bits[0], bits[1], bits[2], bits[3]);
     return quantizer.inverse == 0.0F ? 0 : word;
 }
 
@@ -334,7 +329,7 @@ __device__ void append_codes(const float (&v)[kQuad * kQuads], const Quantizer& 
 ///   floor: 5 bytes an element, of the read speed
 ///   supported: kQuads 2 or 4; tokens of any sequences, those that fill a run of slots are fastest
 template <int kQuads>
-__global__ void __launch_bounds__(kFastThreads, kTokensBlocksOfOne)
+__global__ void __launch_bounds__(kFastThreads, kBlocksOfMultiprocessor)
     rope_append_tokens_sm80(BatchView batch, const float* qkv, RopeView rope, int layer, KvView kv,
                             QueriesView queries) {
     constexpr int kDim = kQuad * kHeadLanes * kQuads;
@@ -397,7 +392,7 @@ void launch_whole(const BatchView& batch, const float* qkv, const RopeView& rope
                   const KvView& kv, const QueriesView& queries, Stream stream) {
     const int n_heads = queries.n_heads + 2 * kv.n_kv_heads;
     const int parts = (n_heads + kFastWarps - 1) / kFastWarps;
-    if (batch.n_tokens <= kFewTokens) {
+    if (batch.n_tokens <= kOneTokenMax) {
         launch_dependent("rope_append", rope_append_whole_sm80<kQuads>,
                          grid_of(parts, batch.n_tokens), kFastThreads, 0, stream, batch, qkv, rope,
                          layer, kv, queries);

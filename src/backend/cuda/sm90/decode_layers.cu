@@ -60,7 +60,8 @@ __device__ float product(int& sum, float a, float d, const float* bias, int row)
     return bias == nullptr ? value : add(value, bias[row]);
 }
 
-/// What a thread's row of a product meets; loaded while the products before it are made.
+/// What a thread's row of a product meets; loaded while the products before it are made, but for
+/// the bias, which few models have.
 struct Met {
     const float* bias;
     float d = 0.0F;
@@ -177,15 +178,15 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
             } else {
                 norm_quantize<Size::kRounds>(view.h + t * dim, view.z + t * dim, dim, dim_bits,
                                              room + t * dim, shared.lanes[t], words);
-                named_arrive(kNormBarrier, kNormThreads);  // scale_norms() goes on
             }
         }
+        const bool behind_norm = m == kQkv || m == kGateUp;
+        if (behind_norm) named_arrive(kNormBarrier, kNormThreads);  // scale_norms() goes on
         sync();
         // Phase 2: the products.
         if (thread == 0) limit = kUnderWay<Slots, Size>;
         if (!last) next = met_by(step + 1);
         multiply_share<Slots>(share, ring, place, shared.table, room, shared.sums);
-        const bool behind_norm = m == kQkv || m == kGateUp;
         named_sync(behind_norm ? kScaleBarrier : kComputeBarrier,
                    behind_norm ? kNormThreads : kThreads);
         if (thread == 0) limit = m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween;
@@ -212,6 +213,7 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
                     to = view.z + t * dim;
                 }
                 static_assert(kDimUnitBits == kHiddenUnitBits);
+                if (last) break;
                 if (m != kQkv) value = rotate_lanes<0, kDimUnitBits>(value, lane);
                 if (mine) to[row] = value;
             }
@@ -233,9 +235,9 @@ __device__ void scale_norms(const BatchView& batch, const LayersView& view,
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
 #pragma unroll 1
     for (int i = 0; i < 2 * view.n_layers; ++i) {
+        named_sync(kNormBarrier, kNormThreads);
 #pragma unroll 1
         for (int t = 0; t < batch.n_tokens; ++t) {
-            named_sync(kNormBarrier, kNormThreads);
             std::uint32_t amax = 0;
 #pragma unroll
             for (const std::uint32_t word : shared.words[t])
@@ -243,9 +245,8 @@ __device__ void scale_norms(const BatchView& batch, const LayersView& view,
             const float norm = norm_scale(shared.lanes[t], view.dim, view.eps, lane);
             const std::uint32_t bits = __float_as_uint(norm);
             const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
-            if (lane != 0) continue;
-            shared.scales[t] = ok ? mul(Quantizer(amax).scale, norm) : NAN;
-            if (!ok && blockIdx.x == 0) batch.failed[t] = 1;
+            if (lane == 0) shared.scales[t] = ok ? mul(Quantizer(amax).scale, norm) : NAN;
+            if (lane == 0 && !ok && blockIdx.x == 0) batch.failed[t] = 1;
         }
         __syncwarp();
         named_arrive(kScaleBarrier, kNormThreads);
@@ -260,11 +261,11 @@ __device__ void scale_norms(const BatchView& batch, const LayersView& view,
 ///   tile: a block a multiprocessor. One warp copies the block's rows of every matrix, E8Slots or
 ///         E4Slots, as far ahead as the ring has room; 8 warps multiply, a slot each. Between
 ///         matrices the blocks meet, and each of them makes the codes of the next input for itself,
-///         while the ring fills. Size: Usual where it has room
+///         while the ring fills; another warp scales norms. Size: Usual where it has room
 ///   floor: the bytes of all weights, of the read speed
 ///   supported: decode_layers_supports(); every block runs at the same time
 template <typename Slots, typename Size, int kTokens>
-__global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
+__global__ void __launch_bounds__(kThreads + kHelperThreads, 1)
     decode_layers_sm90(BatchView batch, const __grid_constant__ LayersView view, int n_slots,
                        int room_bytes) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -291,10 +292,10 @@ __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
         set(kDown, view.dim, 1 << kDimUnitBits, view.hidden_dim, 0);
     }
     Slots::load(view, shared.table);
-    for (int i = thread; i < kTokens * Size::kRowsMax; i += kThreads + kCopyThreads)
+    for (int i = thread; i < kTokens * Size::kRowsMax; i += kThreads + kHelperThreads)
         (&shared.sums[0][0])[i] = 0;
     // The batch was sent before the first kernel of the forward pass: it can be read already.
-    for (int i = thread; i < batch.n_tokens * view.rope.n_pairs; i += kThreads + kCopyThreads) {
+    for (int i = thread; i < batch.n_tokens * view.rope.n_pairs; i += kThreads + kHelperThreads) {
         const int t = i / view.rope.n_pairs;
         const int pair = i % view.rope.n_pairs;
         const SinCos turn =
@@ -304,7 +305,7 @@ __global__ void __launch_bounds__(kThreads + kCopyThreads, 1)
     }
     __syncthreads();
     if (thread >= kThreads) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCopyRegisters));
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kHelperRegisters));
         if (thread < kThreads + kWarpLanes) {
             stream_weights<Slots>(view, shared.shares, ring, shared.under_way_max);
         } else if (thread < kThreads + 2 * kWarpLanes) {
@@ -348,7 +349,7 @@ void launch(const BatchView& batch, const LayersView& view, int n_multiprocessor
                                cudaFuncAttributeMaxDynamicSharedMemorySize, rooms.bytes),
           "shared memory of layers");
     launch_dependent("decode_layers", decode_layers_sm90<Slots, Size, kTokens>,
-                     dim3(static_cast<unsigned>(n_multiprocessors)), kThreads + kCopyThreads,
+                     dim3(static_cast<unsigned>(n_multiprocessors)), kThreads + kHelperThreads,
                      static_cast<std::size_t>(rooms.bytes), stream, batch, view, rooms.n_slots,
                      rooms.room_bytes);
 }
@@ -391,8 +392,9 @@ void launch_sized(const BatchView& batch, const LayersView& view, int n_multipro
 namespace etalon::backend::cuda {
 
 bool decode_layers_supports(const LayersView& view, int n_tokens, int n_multiprocessors) {
-    return n_tokens <= kLayersTokensMax && view.n_layers <= kLayersMax &&
-           view.kv.head_dim == layers::kDim && view.n_heads % view.kv.n_kv_heads == 0 &&
+    return n_tokens >= 1 && n_tokens <= kLayersTokensMax && view.n_layers >= 1 &&
+           view.n_layers <= kLayersMax && view.kv.head_dim == layers::kDim &&
+           view.n_heads % view.kv.n_kv_heads == 0 &&
            view.n_heads * layers::kDim % layers::kStep == 0 &&
            layers::rotates(view.dim, view.dim_block) &&
            layers::rotates(view.hidden_dim, view.hidden_block) &&

@@ -55,9 +55,9 @@ void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, con
                                   int n_multiprocessors, Stream stream);
 
 /// As launch_rotate_quantize_e8, for rows that takes_rotate_quantize_e8 takes; the faster one from
-/// kManyRows tokens on. False: the rotation is another one than butterflies over 2,048 elements, 16
-/// of them at most; nothing was launched.
-inline constexpr int kManyRows = 512;
+/// kRotateRowsMin tokens on. False: the rotation is another one than butterflies over 2,048
+/// elements, 8 of them at most; nothing was launched.
+inline constexpr int kRotateRowsMin = 512;
 bool launch_rotate_rows_sm90(const BatchView& batch, const float* s, const RotationView& rotation,
                              const ActivationsView& x, int n_multiprocessors, Stream stream);
 

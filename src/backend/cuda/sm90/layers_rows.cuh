@@ -69,7 +69,8 @@ struct Coder {
     }
 };
 
-/// The largest value of all threads; `words` is free before, and at the next barrier but one.
+/// The largest value of all threads; `words` is free before, and at the next barrier but one, or
+/// behind a norm when its scale is there (scale_norms()).
 __device__ inline std::uint32_t block_max(std::uint32_t value, std::uint32_t (&words)[kWarps]) {
     value = __reduce_max_sync(kFullWarp, value);
     if (threadIdx.x % kWarpLanes == 0) words[threadIdx.x / kWarpLanes] = value;

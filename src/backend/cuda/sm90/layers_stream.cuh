@@ -14,9 +14,9 @@ namespace etalon::backend::cuda::layers {
 
 inline constexpr int kWarps = 8;  // that compute
 inline constexpr int kThreads = kWarps * kWarpLanes;
-inline constexpr int kCopyThreads = 128;  // one of them starts the copies
+inline constexpr int kHelperThreads = 128;  // a warp that copies, one that scales norms
 inline constexpr int kComputeRegisters = 224;
-inline constexpr int kCopyRegisters = 56;
+inline constexpr int kHelperRegisters = 56;
 inline constexpr int kComputeBarrier = 1;
 // The warps that compute and the one that scales norms: codes are there, scales are there.
 inline constexpr int kNormBarrier = 2;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// E8 linear layers of up to 256 tokens on the tensor cores of sm_90a: the weights stream by once,
+// E8 linear layers of up to 256 tokens on the tensor cores of sm_90a: the weights stream by,
 // through a ring that the copy engine fills (spec LIN-2, LIN-3).
 #include <algorithm>
 #include <cstddef>
@@ -71,25 +71,21 @@ struct Work {
     int n_steps;  // of K
     int n_parts;
     int n_stages;  // of the ring
-    int n_copied;  // tokens: those that are not there are slow to copy
+    int n_copied;  // tokens of a block: those that are not there are slow to copy
 };
-
-/// The tokens of a block: kTokens for each place in the grid's second direction.
-template <int kTokens>
-__device__ int first_token() {
-    return static_cast<int>(blockIdx.y) * kTokens;
-}
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// What one block does.
 struct Block {
+    int first_token;
     int part;       // of K: its rank in the cluster
     int first_row;  // of the tile
     int first_step;
     int n_steps;
 
     __device__ explicit Block(const Work& work) {
+        first_token = static_cast<int>(blockIdx.y) * work.n_copied;
         part = static_cast<int>(blockIdx.x) % work.n_parts;
         first_row = static_cast<int>(blockIdx.x) / work.n_parts * kTileRows;
         first_step = part * work.n_steps / work.n_parts;
@@ -127,8 +123,8 @@ __device__ void copy_steps(Shared<kTokens>& shared, const CUtensorMap& x, const 
         }
     };
     const auto copy_x = [&](int stage, int step) {
-        copy_tile(shared.stages[stage].x, x, (block.first_step + step) * kStep,
-                  first_token<kTokens>(), shared.full[stage]);
+        copy_tile(shared.stages[stage].x, x, (block.first_step + step) * kStep, block.first_token,
+                  shared.full[stage]);
     };
     const int n_first = min(block.n_steps, n_stages);
     if (fresh) wait_for_kernels_before();
@@ -356,14 +352,15 @@ __device__ void finish(const LinearOut& out, const Rows<kGate>& rows, const floa
 ///   in:  w int8 [R, stride] and x int8 [T, stride] by tensor maps, |q| <= 127, x zero from K on;
 ///        w.d binary32 [R]; row_scales binary32 [T]
 ///   out: out.y
-///   tile: 128 rows x all tokens of a part of K; a warp copies, two warpgroups multiply 64 rows
+///   tile: 128 rows x all tokens, or half of them, of a part of K; a warp copies, two warpgroups
+///   multiply 64 rows
 ///         each, with the weights as the left matrix; stages of 128 bytes of K; the blocks of a
 ///         cluster share the rows and each takes a part of K (integer sums have no order);
 ///         shared: half of a multiprocessor's; all of it above 128 tokens, and where blocks are few
 ///   floor: stride + 4 bytes a row, of the read speed
-///   supported: out.n_tokens <= kTokens for each gridDim.y, any R, stride a multiple of 16, n_parts
-///   a power of two and
-///              at most n_steps, out.token_of null; kGate: R a multiple of 16, out.add false
+///   supported: out.n_tokens <= kTokens * gridDim.y, any R, stride a multiple of 16, n_parts a
+///              power of two and at most n_steps, out.token_of null; kGate: R a multiple of 16,
+///              out.add false
 template <int kTokens, bool kGate>
 __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
     linear_e8_few_sm90(const __grid_constant__ CUtensorMap x_map,
@@ -374,9 +371,9 @@ __global__ void __launch_bounds__(kThreads, Cut<kTokens>::kBlocks)
     Shared<kTokens>& shared = *reinterpret_cast<Shared<kTokens>*>(bytes);
     const Block block(work);
     const bool alone = work.n_parts == 1;
-    out.y += static_cast<std::size_t>(first_token<kTokens>()) * out.y_stride;
-    out.n_tokens = min(kTokens, out.n_tokens - first_token<kTokens>());
-    row_scales += first_token<kTokens>();
+    out.y += static_cast<std::size_t>(block.first_token) * out.y_stride;
+    out.n_tokens = min(work.n_copied, out.n_tokens - block.first_token);
+    row_scales += block.first_token;
     if (threadIdx.x == 0) {
         for (int i = 0; i < work.n_stages; ++i) {
             barrier_init(shared.full[i], 1);
@@ -422,7 +419,7 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
     constexpr int kEight = 8;  // rows of the swizzle
     const int n_halves = tiles(out.n_tokens, kTokens);
     Work work{w.n_rows, tiles(w.stride, kStep), 1, Size::kStages,
-              tiles(std::min(out.n_tokens, kTokens), kEight) * kEight};
+              tiles(tiles(out.n_tokens, n_halves), kEight) * kEight};
     // Few blocks have a multiprocessor each, and a long ring.
     const bool spread = 2 * n_tiles <= n_multiprocessors * 3 / 4;
     const int n_parts_max = kTokens == kFewTokensMax || spread ? 2 : kPartsMax;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Many rows of floats to the input of E8 layers where the rotation is a butterfly over blocks of
-// 2,048 elements: a warp keeps such a block in its registers (spec ROT-3, QNT-1 to QNT-4, ERR-1).
-// Few rows and other rotations: sm80/quantize_e8.cu.
+// 2,048 elements: a warp keeps such a block in its registers (spec ROT-3, QNT-1, QNT-2, QNT-4,
+// ERR-1). Few rows and other rotations: sm80/quantize_e8.cu.
 #include <algorithm>
 #include <cuda_runtime.h>
 
@@ -10,6 +10,7 @@
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/copy.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
+#include "backend/cuda/sm80/rope_head.cuh"
 #include "backend/cuda/sm90/kernels.h"
 #include "base/error.h"
 
@@ -20,7 +21,7 @@ namespace {
 constexpr int kSize = 2048;                // elements of a butterfly
 constexpr int kMine = kSize / kWarpLanes;  // of a lane
 constexpr int kQuads = kMine / 4;
-constexpr int kWarpsMax = 16;  // butterflies of a row
+constexpr int kWarpsMax = 8;  // butterflies of a row: m of ROT-2 is odd
 /// Warps of a multiprocessor: six in each quarter of it have 80 registers a lane and spill none.
 constexpr int kWarpsAtOnce = 24;
 
@@ -44,22 +45,6 @@ __device__ void copy_rows(Room& room, const float* from, int lane) {
     copy_async_commit();
 }
 
-/// ROT-3: the strides whose bits of the element are bits kFirst to kLast of the index of v.
-template <int kFirst, int kLast>
-__device__ void strides(float (&v)[kMine]) {
-#pragma unroll
-    for (int bit = kFirst; bit <= kLast; ++bit) {
-#pragma unroll
-        for (int i = 0; i < kMine; ++i) {
-            if ((i >> bit & 1) != 0) continue;
-            const float a = v[i];
-            const float b = v[i + (1 << bit)];
-            v[i] = add(a, b);
-            v[i + (1 << bit)] = sub(a, b);
-        }
-    }
-}
-
 /// The strides 1 to 32 of the 64 elements of a row, which is the lane's own.
 __device__ void turn_row(float4 (&row)[kQuads + 1]) {
     float v[kMine];
@@ -71,7 +56,7 @@ __device__ void turn_row(float4 (&row)[kQuads + 1]) {
         v[4 * i + 2] = quad.z;
         v[4 * i + 3] = quad.w;
     }
-    strides<0, 5>(v);
+    butterfly_own<1, 32>(v);
 #pragma unroll
     for (int i = 0; i < kQuads; ++i)
         row[i] = {v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]};
@@ -86,16 +71,6 @@ __device__ std::uint32_t largest_bits(const float (&v)[kMine]) {
     for (int i = 0; i < kMine / 2; ++i)
         largest = max(largest, __float_as_uint(add(fabsf(v[i]), fabsf(v[i + kMine / 2]))));
     return largest;
-}
-
-/// The codes of two neighbours (Quantizer::code): abs(x * inverse) <= 127.5, so that the sum has
-/// the nearest integer in its lowest bits.
-__device__ std::uint16_t two_codes(float a, float b, float inverse) {
-    constexpr float kMagic = 0x1.8p23F;
-    constexpr unsigned kLowBytes = 0x0040;
-    return static_cast<std::uint16_t>(__byte_perm(__float_as_uint(add(mul(a, inverse), kMagic)),
-                                                  __float_as_uint(add(mul(b, inverse), kMagic)),
-                                                  kLowBytes));
 }
 
 /// A stored result of turn_row() from all lanes: element 64 j + 2 lane + i is v[2 j + i].
@@ -115,7 +90,8 @@ __device__ void store_codes(const float (&v)[kMine], float inverse, std::int8_t*
     if (inverse != 0.0F) {
 #pragma unroll
         for (int j = 0; j < kWarpLanes; ++j)
-            to[j * kWarpLanes] = two_codes(v[2 * j], v[2 * j + 1], inverse);
+            to[j * kWarpLanes] = static_cast<std::uint16_t>(
+                low_bytes(code_bits(v[2 * j], inverse), code_bits(v[2 * j + 1], inverse)));
     } else {
 #pragma unroll
         for (int j = 0; j < kWarpLanes; ++j)
@@ -125,14 +101,14 @@ __device__ void store_codes(const float (&v)[kMine], float inverse, std::int8_t*
 
 #endif
 
-/// R (ROT-3) and int8 (QNT-2) of rows of up to 16 blocks of 2,048 elements.
+/// R (ROT-3) and int8 (QNT-2) of rows of up to 8 blocks of 2,048 elements.
 ///   in:  s [T, K] binary32, 16-byte alignment
 ///   out: x.row_q, x.row_scales; failed [T]
 ///   tile: a row a block of K / 2048 warps, which goes on to the row gridDim.x behind it; a
 ///         butterfly a warp; shared: 4.25 K bytes. Bits 0 to 5 of an element are first those of the
 ///         place in a lane and bits 6 to 10 the lane; then the lane is bits 1 to 5
 ///   floor: 5 K bytes a token, of the read speed
-///   supported: K = 2048 m, m <= 16
+///   supported: K = 2048 m, m <= 8
 __global__ void __launch_bounds__(kWarpsAtOnce* kWarpLanes, 1)
     rotate_rows_sm90(const float* s, ActivationsView x, std::uint8_t* failed, int n_tokens) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -159,10 +135,10 @@ __global__ void __launch_bounds__(kWarpsAtOnce* kWarpLanes, 1)
         load_columns(room, lane, v);
         __syncwarp();
         if (token + step < n_tokens) copy_rows(room, s + begin(token + step), lane);
-        strides<1, 4>(v);
+        butterfly_own<2, 16>(v);
         const std::uint32_t mine = __reduce_max_sync(kFullWarp, largest_bits(v));
         if (lane == 0) largest_of[turn][warp] = mine;  // read until the next row's meeting
-        strides<5, 5>(v);
+        butterfly_own<32, 32>(v);
         __syncthreads();
         const std::uint32_t largest =
             __reduce_max_sync(kFullWarp, lane < n_warps ? largest_of[turn][lane] : 0U);
@@ -183,10 +159,11 @@ bool launch_rotate_rows_sm90(const BatchView& batch, const float* s, const Rotat
                              const ActivationsView& x, int n_multiprocessors, Stream stream) {
     const int n_warps = rotation.m;
     if (rotation.block != kSize || rotation.dct != nullptr || n_warps > kWarpsMax) return false;
+    ETALON_ASSERT(batch.n_tokens >= 1 && x.row_q != nullptr);
     ETALON_ASSERT(x.n_cols == n_warps * kSize && x.stride == x.n_cols);
     const std::size_t bytes = sizeof(Room) * static_cast<std::size_t>(n_warps);
     check(cudaFuncSetAttribute(rotate_rows_sm90, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(bytes)),
+                               static_cast<int>(sizeof(Room) * kWarpsMax)),
           "shared memory of a row");
     // As many as run at once: a block takes its warps from the quarters in turn, from the first on.
     const int at_once = kWarpsAtOnce / ((n_warps + 3) / 4 * 4);
