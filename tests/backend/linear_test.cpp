@@ -227,9 +227,8 @@ void add_parts() {
     add_linear({{{Format::e8, 128}}, 70, 9000});
     for (const int n_tokens : {9, 33})
         add_linear({{{Format::e8, 6500}}, n_tokens, 516});
-    for (const int n_tokens : {129, 200, 256})  // parts of K above 128 tokens; few rows: halves
-        for (const int n_rows : {6500, 300})
-            add_linear({{{Format::e8, n_rows}}, n_tokens, 516});
+    for (const int n_tokens : {129, 200, 256})  // on cards halves of the tokens
+        add_linear({{{Format::e8, 300}}, n_tokens, 516});
     add_linear({{{Format::e8, 17004}}, 12, 132});
     add_linear({{{Format::e8, 17004}}, 130, 132});
     add_linear({{{Format::e8, 64}}, 20, 1152, Weights::usual, Fill::bad});
@@ -237,10 +236,15 @@ void add_parts() {
 }
 
 /// So large that pairs of blocks take them: tiles cut into four pieces of K and into two, and whole
-/// ones, of which some pairs have two. Only cards have a kernel of its own for them.
+/// ones, of which some pairs have two; or that clusters do, with parts of K. Only cards have
+/// kernels of their own for them.
 void add_large() {
-    constexpr std::array<std::array<int, 3>, 3> kShapes{
-        {{4072, 131, 8260}, {8008, 129, 4300}, {17000, 130, 1980}}};
+    constexpr std::array<std::array<int, 3>, 6> kShapes{{{4072, 131, 8260},
+                                                         {8008, 129, 4300},
+                                                         {17000, 130, 1980},
+                                                         {6500, 129, 516},
+                                                         {6500, 200, 516},
+                                                         {6500, 256, 516}}};
     for (const auto& [n_rows, n_tokens, n_cols] : kShapes) {
         const Shape shape{{{Format::e8, n_rows}}, n_tokens, n_cols};
         add_card_test("Linear", fmt::format("e8/{}", shape_name(shape)),

@@ -376,6 +376,32 @@ void add_layers_of_blocks() {
               kUsual);
 }
 
+/// Shapes for which only cards have kernels of their own.
+void add_large_feed_forward() {
+    const auto add = [](const Shape& shape) {
+        add_card_test("FeedForward", shape.name(),
+                      [shape](Backend& backend, Random& random, Outcome& outcome) {
+                          run_feed_forward(shape, backend, random, outcome);
+                      });
+    };
+    // Many rows with butterflies over 2,048 elements, also up to three for each that runs at once.
+    for (const bool overflows : {false, true}) {
+        for (const auto& [n_tokens, hidden] : {std::pair{513, 2048}, {1030, 6144}, {800, 14336}})
+            add({.n_tokens = n_tokens,
+                 .dim = 64,
+                 .rows = hidden,
+                 .fill = overflows ? Fill::usual : Fill::bad,
+                 .overflows = overflows});
+    }
+    for (const Format format : {Format::e8, Format::e4}) {  // halves of the tokens, and all of them
+        add({130, 1024, 2048, format, Fill::usual, true});
+        add({200, 1024, 4096, format});
+    }
+    // Gate and up so large that pairs of blocks take them, two tiles each.
+    add({131, 1408, 12288, Format::e8, Fill::usual, true});
+    add({256, 1408, 12288, Format::e4});
+}
+
 const bool kRegistered = [] {
     add_operation("NormLinear", run_norm_linear);
     add_operation("QuantizeLinear", run_quantize_linear);
@@ -387,28 +413,7 @@ const bool kRegistered = [] {
     }
     for (const int n_tokens : {65, 130, 300})  // E4 that becomes E8, with SwiGLU in the product
         add_shape("FeedForward", run_feed_forward, {n_tokens, 1024, 2048, Format::e4});
-    // Many rows with butterflies over 2,048 elements, also up to three for each that runs at once.
-    for (const bool overflows : {false, true}) {
-        for (const auto& [n_tokens, hidden] : {std::pair{513, 2048}, {1030, 6144}, {800, 14336}})
-            add_shape("FeedForward", run_feed_forward,
-                      {.n_tokens = n_tokens,
-                       .dim = 64,
-                       .rows = hidden,
-                       .fill = overflows ? Fill::usual : Fill::bad,
-                       .overflows = overflows});
-    }
-    for (const Format format : {Format::e8, Format::e4}) {  // halves of the tokens, and all of them
-        add_shape("FeedForward", run_feed_forward, {130, 1024, 2048, format, Fill::usual, true});
-        add_shape("FeedForward", run_feed_forward, {200, 1024, 4096, format});
-    }
-    // Gate and up so large that pairs of blocks take them, two tiles each.
-    for (const Shape& large : {Shape{131, 1408, 12288, Format::e8, Fill::usual, true},
-                               Shape{256, 1408, 12288, Format::e4}}) {
-        add_card_test("FeedForward", large.name(),
-                      [large](Backend& backend, Random& random, Outcome& outcome) {
-                          run_feed_forward(large, backend, random, outcome);
-                      });
-    }
+    add_large_feed_forward();
     add_layers_of_blocks();
     return true;
 }();
