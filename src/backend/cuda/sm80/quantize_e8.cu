@@ -4,6 +4,7 @@
 // QNT, ERR-1). Other shapes and forms: quantize.cu.
 #include <cuda_runtime.h>
 
+#include "backend/cuda/common/butterfly.cuh"
 #include "backend/cuda/common/exact_math.cuh"
 #include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
@@ -71,18 +72,7 @@ struct Butterfly {
     /// ROT-3, the strides 2^kFrom to 2^kTo of elements whose bits from kFirst on are the thread's.
     template <int kFirst, int kFrom, int kTo>
     __device__ static void strides(float (&v)[kMine]) {
-#pragma unroll
-        for (int bit = kFrom; bit <= kTo; ++bit) {
-            const int stride = 1 << (bit - kFirst);
-#pragma unroll
-            for (int i = 0; i < kMine; ++i) {
-                if ((i & stride) != 0) continue;
-                const float a = v[i];
-                const float b = v[i + stride];
-                v[i] = add(a, b);
-                v[i + stride] = sub(a, b);
-            }
-        }
+        butterfly_own<1 << (kFrom - kFirst), 1 << (kTo - kFirst)>(v);
     }
 
     /// Where element j of thread t lies.

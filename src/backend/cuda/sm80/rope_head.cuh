@@ -3,26 +3,11 @@
 // RPE-6, ROT-6).
 #pragma once
 
+#include "backend/cuda/common/butterfly.cuh"
 #include "backend/cuda/common/exact_math.cuh"
 #include "backend/cuda/common/reduce.cuh"
 
 namespace etalon::backend::cuda {
-
-/// Strides kFrom to kTo of the lane's own elements (ROT-3).
-template <int kFrom, int kTo, int kMine>
-__device__ inline void butterfly_own(float (&v)[kMine]) {
-#pragma unroll
-    for (int stride = kFrom; stride <= kTo; stride *= 2) {
-#pragma unroll
-        for (int i = 0; i < kMine; ++i) {
-            if ((i & stride) != 0) continue;
-            const float a = v[i];
-            const float b = v[i + stride];
-            v[i] = add(a, b);
-            v[i + stride] = sub(a, b);
-        }
-    }
-}
 
 /// --- 32 kMine elements, kMine successive ones a lane ---
 

@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <cuda_runtime.h>
 
+#include "backend/cuda/common/butterfly.cuh"
 #include "backend/cuda/common/exact_math.cuh"
 #include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/copy.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
-#include "backend/cuda/sm80/rope_head.cuh"
 #include "backend/cuda/sm90/kernels.h"
 #include "base/error.h"
 
