@@ -2,8 +2,10 @@
 // Feed-forward of layers with experts (FWD-5, MOE-1 to MOE-4, LIN-7, ERR-1, RES-1). The reference
 // goes token by token, the backends by experts.
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -33,6 +35,7 @@ struct ExpertsShape {
     Format router_format = Format::f32;
     Router router = Router::usual;
     Fill fill = Fill::usual;
+    bool overflows = false;  ///< the logits of the router do, so that tokens fail
 
     std::string name() const {
         std::string out;
@@ -143,6 +146,9 @@ void run_experts(const ExpertsShape& shape, Backend& backend, Random& random, Ou
         backend.finish(batch.view());
         outcome.add("h", std::span<const float>(downloaded(backend, *h)));
         outcome.add("failed", std::span<const std::uint8_t>(batch.failed));
+        if (shape.overflows) {
+            EXPECT_NE(std::count(batch.failed.begin(), batch.failed.end(), 1), 0);
+        }
     }
 }
 
@@ -163,8 +169,13 @@ const std::vector<std::vector<Format>> kFormats{
 };
 
 void add_routers() {
-    for (const int n_tokens : {1, 2})  // MOE-4; of these shapes the logits do overflow
-        add_experts({.n_tokens = n_tokens, .n_experts = 6, .n_used = 4, .router = Router::huge});
+    constexpr std::array<std::array<int, 3>, 3> kHuge{{{1, 6, 1}, {1, 9, 5}, {2, 6, 4}}};  // MOE-4
+    for (const auto& [n_tokens, n_experts, n_used] : kHuge)
+        add_experts({.n_tokens = n_tokens,
+                     .n_experts = n_experts,
+                     .n_used = n_used,
+                     .router = Router::huge,
+                     .overflows = true});
     for (const int n_tokens : {1, 3})  // read in two steps
         add_experts({.n_tokens = n_tokens, .n_experts = 9, .dim = 5120, .hidden = 64});
 }

@@ -165,10 +165,9 @@ void add_prompts(RopePairing pairing) {
     }
     for (const Fill fill : kFills) {
         add({128, 128, 3, 2, pairing, {{2, 3}, {64, 130}}, fill});
-        add({64, 64, 3, 2, pairing, {{4, 4}, {64, 130}}, fill});
+        for (const int d : {64, 128})
+            add({d, d, 3, 2, pairing, {{4, 4}, {64, 130}}, fill});
     }
-    for (const Fill fill : kFills)
-        add({128, 128, 3, 2, pairing, {{4, 4}, {64, 130}}, fill});
     add({128, 128, 7, 1, pairing, {{8, 2050}}});  // a warp has more than one head in turn
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 #include <string>
 #include <utility>
 #include <vector>
@@ -134,6 +135,9 @@ void run_feed_forward(const Shape& shape, Backend& backend, Random& random, Outc
         add_floats("h", backend, *h, outcome);
     }
     outcome.add("failed", std::span<const std::uint8_t>(batch.failed));
+    if (shape.overflows) {
+        EXPECT_NE(std::count(batch.failed.begin(), batch.failed.end(), 1), 0);
+    }
 }
 
 using Run = void (*)(const Shape&, Backend&, Random&, Outcome&);

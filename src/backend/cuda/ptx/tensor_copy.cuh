@@ -20,8 +20,8 @@ __device__ inline void copy_tile(void* to_shared, const CUtensorMap& map, int co
         : "memory");
 }
 
-/// As copy_tile, for what no other block reads, or one at the same time: it leaves the second cache
-/// first.
+/// As copy_tile, for what no other block reads, or reads at the same time: it leaves the second
+/// cache first.
 __device__ inline void copy_tile_once(void* to_shared, const CUtensorMap& map, int column, int row,
                                       Barrier& barrier) {
     asm volatile(

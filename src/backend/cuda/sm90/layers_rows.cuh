@@ -128,8 +128,8 @@ __device__ inline float norm_scale(const float (&lanes)[kLanes], int k, float ep
 }
 
 /// h to codes: `z` has w h after the strides of a unit (NRM-2, ROT-3, QNT-2). `codes` has room for
-/// a round of floats, too; `lanes` are those of SUM-1, `words` have the largest
-/// magnitudes of the warps.
+/// a round of floats, too; `lanes` are those of SUM-1, `words` have the largest magnitudes of the
+/// warps.
 template <int kRounds>
 __device__ void norm_quantize(const float* h, const float* z, int k, int n_bits, std::int8_t* codes,
                               float (&lanes)[kLanes], std::uint32_t (&words)[kWarps]) {

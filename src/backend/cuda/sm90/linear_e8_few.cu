@@ -353,10 +353,10 @@ __device__ void finish(const LinearOut& out, const Rows<kGate>& rows, const floa
 ///        w.d binary32 [R]; row_scales binary32 [T]
 ///   out: out.y
 ///   tile: 128 rows x all tokens, or half of them, of a part of K; a warp copies, two warpgroups
-///   multiply 64 rows
-///         each, with the weights as the left matrix; stages of 128 bytes of K; the blocks of a
-///         cluster share the rows and each takes a part of K (integer sums have no order);
-///         shared: half of a multiprocessor's; all of it above 128 tokens, and where blocks are few
+///         multiply 64 rows each, with the weights as the left matrix; stages of 128 bytes of K;
+///         the blocks of a cluster share the rows and each takes a part of K (integer sums have no
+///         order); shared: half of a multiprocessor's; all of it above 128 tokens, and where blocks
+///         are few
 ///   floor: stride + 4 bytes a row, of the read speed
 ///   supported: out.n_tokens <= kTokens * gridDim.y, any R, stride a multiple of 16, n_parts a
 ///              power of two and at most n_steps, out.token_of null; kGate: R a multiple of 16,
