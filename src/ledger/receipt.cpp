@@ -247,6 +247,12 @@ VerifiedReceipt verify_receipt(std::string_view json, const tlog::Policy& policy
         throw Error(ExitCode::invalid, "receipt: object is not etalon.receipt");
     }
     const auto parts = receipt.find("parts");
+    if (parts == receipt.end() && receipt.contains("state")) {  // what is given before the end
+        throw Error(ExitCode::invalid,
+                    fmt::format("receipt: it was {} when it was fetched",
+                                printable(text_of(receipt, "state"))),
+                    "fetch it again once the answer has ended");
+    }
     if (parts == receipt.end() || !parts->is_array() || parts->empty() ||
         parts->size() > kPartsMax) {
         throw Error(ExitCode::invalid, "receipt: parts is no array with parts");

@@ -180,6 +180,20 @@ TEST(Ledger, a_receipt_with_any_changed_character_is_refused_or_says_the_same) {
     EXPECT_GT(n_refused, json.size() * 8 / 10);
 }
 
+TEST(Ledger, a_receipt_that_was_fetched_too_early_says_so) {
+    const Folder folder;
+    const Ledger ledger(options_in(folder));
+    const std::string early = R"({"object":"etalon.receipt","id":"rcp-2-00","state":"pending"})";
+    try {
+        (void)verify_receipt(early, policy_of(ledger), {});
+        FAIL() << "it was taken";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ExitCode::invalid);
+        EXPECT_EQ(error.message(), "receipt: it was pending when it was fetched");
+        EXPECT_EQ(error.hint(), "fetch it again once the answer has ended");
+    }
+}
+
 TEST(Ledger, a_receipt_is_for_its_tenant_alone_and_cannot_be_guessed) {
     const Folder folder;
     Ledger ledger(options_in(folder));
