@@ -227,29 +227,38 @@ exact::Format format_of(const BenchOptions& options) {
     return *exact::format_from_name(options.format);  // the command line allows e8 and e4
 }
 
-/// The synthetic model's file; removed with the object unless the user keeps it.
-class SyntheticFile {
-  public:
-    explicit SyntheticFile(const BenchOptions& options) : kept_(!options.keep.empty()) {
-        const char* folder = std::getenv("TMPDIR");
-        path_ = kept_ ? std::filesystem::path(options.keep)
-                      : std::filesystem::path(folder == nullptr ? "/tmp" : folder) /
-                            fmt::format("etalon-bench-{}.safetensors", ::getpid());
-        weights::write_synthetic(options.synthetic, format_of(options), options.layers, path_);
-    }
-    ~SyntheticFile() {
+/// The synthetic model by a file. It has no name once it is open, unless the user keeps it: nothing
+/// is left of it then, however the program ends.
+weights::ModelFile synthetic_by_file(const BenchOptions& options) {
+    namespace fs = std::filesystem;
+    const bool kept = !options.keep.empty();
+    const char* folder = std::getenv("TMPDIR");
+    const fs::path path = kept ? fs::path(options.keep)
+                               : fs::path(folder == nullptr ? "/tmp" : folder) /
+                                     fmt::format("etalon-bench-{}.safetensors", ::getpid());
+    weights::write_synthetic(options.synthetic, format_of(options), options.layers, path);
+    const auto remove = [&] {
         std::error_code ignored;  // nothing useful can be done about a file that cannot be removed
-        if (!kept_) std::filesystem::remove(path_, ignored);
+        if (!kept) fs::remove(path, ignored);
+    };
+    try {
+        auto file = weights::ModelFile::open(path);
+        remove();
+        return file;
+    } catch (...) {
+        remove();
+        throw;
     }
-    SyntheticFile(const SyntheticFile&) = delete;
-    SyntheticFile& operator=(const SyntheticFile&) = delete;
+}
 
-    std::string path() const { return path_.string(); }
-
-  private:
-    std::filesystem::path path_;
-    bool kept_;
-};
+/// A card copies the weights, so that it needs no file of 47 or 123 GB, only one layer of it.
+weights::ModelFile model_of(const BenchOptions& options) {
+    if (options.synthetic.empty()) return weights::ModelFile::open(options.model);
+    if (options.keep.empty() && chosen_cuda(options.device)) {
+        return weights::synthetic_in_memory(options.synthetic, format_of(options), options.layers);
+    }
+    return synthetic_by_file(options);
+}
 
 /// A pass with logits at every answer position, and the replay, which draws each token again.
 void bench_all_logits(const BenchOptions& options, const weights::ModelFile& file,
@@ -312,18 +321,10 @@ void bench(const BenchOptions& asked) {
         throw Error(ExitCode::usage, "one of MODEL and --synthetic is needed",
                     "etalon bench --help");
     }
-    // A card copies the weights, so that it needs no file of 47 or 123 GB, only one layer of it.
-    const bool in_memory = !options.synthetic.empty() && options.keep.empty() &&
-                           chosen_cuda(options.device).has_value();
-    std::optional<SyntheticFile> synthetic;
-    if (!options.synthetic.empty() && !in_memory) synthetic.emplace(options);
     Report report;
     report.threads = threads_or_all(options.device.threads);
     {
-        const auto file =
-            in_memory ? weights::synthetic_in_memory(options.synthetic, format_of(options),
-                                                     options.layers)
-                      : weights::ModelFile::open(synthetic ? synthetic->path() : options.model);
+        const auto file = model_of(options);
         report.model = options.synthetic.empty() ? file.path().string() : file.config().name;
         if (options.all_logits) return bench_all_logits(options, file, report.model);
         if (options.operations) return bench_operations(options, file, report);
