@@ -108,10 +108,18 @@ function(etalon_register_test full_name)
     LABELS "${TEST_LABELS}" SKIP_RETURN_CODE 77 TIMEOUT 1500)
 endfunction()
 
-# etalon_fuzz(NAME LINKS etalon_x ...): the libFuzzer program NAME_fuzz from fuzz/NAME_fuzz.cpp.
+# etalon_fuzz(NAME [SOURCES folder/file.cpp ...] [HEADERS folder ...] LINKS etalon_x ...): the
+# libFuzzer program NAME_fuzz from fuzz/NAME_fuzz.cpp. For a parser that needs little of the library
+# of its folder: SOURCES are files of src/, HEADERS folders of src/ whose headers these see.
 function(etalon_fuzz name)
-  cmake_parse_arguments(FUZZ "" "" "SOURCES;LINKS" ${ARGN})
+  cmake_parse_arguments(FUZZ "" "" "SOURCES;HEADERS;LINKS" ${ARGN})
+  list(TRANSFORM FUZZ_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/src/)
+  list(TRANSFORM FUZZ_HEADERS PREPEND ${CMAKE_BINARY_DIR}/include/)
   add_executable(${name}_fuzz EXCLUDE_FROM_ALL ${name}_fuzz.cpp ${FUZZ_SOURCES})
+  if(ETALON_UNITY)
+    etalon_compile_together(${name}_fuzz)
+  endif()
+  target_include_directories(${name}_fuzz PRIVATE ${FUZZ_HEADERS})
   target_link_libraries(${name}_fuzz PRIVATE ${FUZZ_LINKS} etalon_options)
   target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
   add_dependencies(etalon_fuzzers ${name}_fuzz)

@@ -4,12 +4,12 @@
 //   const ApiResponse models = client.get("/v1/models");
 #pragma once
 
-#include <chrono>
-#include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
+
+#include "cli/server_address.h"
 
 namespace CLI {
 class App;
@@ -23,21 +23,6 @@ struct ServerOptions {
     std::string ca_file;   ///< PEM; empty: the system's, and the certificate that is configured
 };
 void add_server_options(CLI::App& command, ServerOptions& options);
-
-struct ServerAddress {
-    bool tls = false;
-    std::string host;  ///< without brackets
-    std::uint16_t port = 0;
-    std::string key;  ///< empty: none is sent
-    std::filesystem::path ca_file;
-    std::chrono::seconds time_max{0};  ///< from the first packet to the end; 0: no limit
-
-    std::string url() const;  ///< "http://127.0.0.1:8080"
-};
-
-/// "http://HOST:PORT" or "https://HOST"; a path "/v1" is what SDKs are given and is dropped.
-/// Errors: usage.
-ServerAddress parse_server_url(const std::string& url);
 
 /// Errors: usage (an option), not_found (there is no key), those of the configuration.
 ServerAddress find_server(const ServerOptions& options);
