@@ -152,8 +152,9 @@ void run_experts(const ExpertsShape& shape, Backend& backend, Random& random, Ou
     }
 }
 
-void add_experts(const ExpertsShape& shape) {
-    add_test("Experts", shape.name(), [shape](Backend& backend, Random& random, Outcome& outcome) {
+void add_experts(const ExpertsShape& shape, bool cards_only = false) {
+    const auto add = cards_only ? add_card_test : add_test;
+    add("Experts", shape.name(), [shape](Backend& backend, Random& random, Outcome& outcome) {
         run_experts(shape, backend, random, outcome);
     });
 }
@@ -219,11 +220,12 @@ void add_all() {
         add_experts({.n_tokens = 6, .n_experts = 6, .fill = fill});
         add_experts({.n_tokens = 20, .formats = {Format::q8_0}, .fill = fill});
     }
-    // Groups on both sides of a tile of 128 tokens, rows on both sides of one of 256.
+    // Groups on both sides of a card's tile of 128 tokens, rows on both sides of one of 256.
     for (const int n_tokens : {17, 18, 64, 129, 300}) {
-        add_experts({.n_tokens = n_tokens, .n_experts = 3, .dim = 512, .hidden = 1024});
-        add_experts(
-            {.n_tokens = n_tokens, .n_experts = 9, .n_used = 3, .dim = 260, .hidden = 2048});
+        const bool large = n_tokens > 64;
+        add_experts({.n_tokens = n_tokens, .n_experts = 3, .dim = 512, .hidden = 1024}, large);
+        add_experts({.n_tokens = n_tokens, .n_experts = 9, .n_used = 3, .dim = 260, .hidden = 2048},
+                    large);
     }
     add_experts({.n_tokens = 290, .n_experts = 2, .n_used = 1, .dim = 128, .hidden = 4096});
     add_experts({.n_tokens = 40, .n_experts = 4, .n_used = 4, .dim = 128, .hidden = 5120});

@@ -31,7 +31,11 @@ namespace {
 
 constexpr std::size_t kAnswers = 400;
 constexpr int kThreads = 3;
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kChangesMax = 40;  // each takes seven times as long
+#else
 constexpr int kChangesMax = 100;  // of one kind
+#endif
 
 /// All answers of the tests: of as many schedules as it takes.
 struct Answers {
