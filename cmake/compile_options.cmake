@@ -36,8 +36,8 @@ function(etalon_optimize target level)
   target_compile_options(${target} PRIVATE -O${level})
 endfunction()
 
-# etalon_optimize_sanitized(TARGET): for what tests run more than all else. Under a sanitizer they
-# take a quarter less time with more optimization than the presets have.
+# etalon_optimize_sanitized(TARGET): for what tests run more than all else. Under a sanitizer that
+# takes less time with more optimization than the presets have.
 function(etalon_optimize_sanitized target)
   if(ETALON_SANITIZE AND NOT ETALON_FUZZ)
     target_compile_options(${target} PRIVATE -O2)

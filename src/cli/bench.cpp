@@ -237,23 +237,20 @@ weights::ModelFile synthetic_by_file(const BenchOptions& options) {
                                : fs::path(folder == nullptr ? "/tmp" : folder) /
                                      fmt::format("etalon-bench-{}.safetensors", ::getpid());
     weights::write_synthetic(options.synthetic, format_of(options), options.layers, path);
-    const auto remove = [&] {
-        std::error_code ignored;  // nothing useful can be done about a file that cannot be removed
-        if (!kept) fs::remove(path, ignored);
+    struct Removal {
+        const fs::path* path;  ///< nullptr: none
+        ~Removal() {
+            std::error_code ignored;  // nothing can be done about a file that cannot be removed
+            if (path != nullptr) fs::remove(*path, ignored);
+        }
     };
-    try {
-        auto file = weights::ModelFile::open(path);
-        remove();
-        return file;
-    } catch (...) {
-        remove();
-        throw;
-    }
+    const Removal once_it_is_open{kept ? nullptr : &path};
+    return weights::ModelFile::open(path);
 }
 
-/// A card copies the weights, so that it needs no file of 47 or 123 GB, only one layer of it.
 weights::ModelFile model_of(const BenchOptions& options) {
     if (options.synthetic.empty()) return weights::ModelFile::open(options.model);
+    // A card copies the weights, so that it needs no file of 47 or 123 GB, only one layer of it.
     if (options.keep.empty() && chosen_cuda(options.device)) {
         return weights::synthetic_in_memory(options.synthetic, format_of(options), options.layers);
     }
