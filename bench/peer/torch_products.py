@@ -33,13 +33,16 @@ def int8(x, w):
     return torch._int_mm(x, w.t())
 
 
+# Of the codes of an imported row, as src/weights/synthetic.cpp makes them.
+E8_DEVIATION = 33.5
 KINDS = {"bf16": (torch.bfloat16, bf16), "fp8": (torch.float8_e4m3fn, fp8),
          "int8": (torch.int8, int8)}
 
 
 def matrix(rows, columns, dtype):
     if dtype == torch.int8:
-        return torch.randint(-127, 128, (rows, columns), dtype=dtype, device="cuda")
+        normal = torch.randn(rows, columns, device="cuda") * E8_DEVIATION
+        return normal.round().clamp(-127, 127).to(dtype)
     return torch.randn(rows, columns, device="cuda").to(dtype)
 
 

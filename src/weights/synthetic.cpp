@@ -50,6 +50,9 @@ constexpr std::array<Shape, 8> kShapes{{
 constexpr double kWeightDeviation = 0.02;
 // Root mean square of int8 that are spread evenly over [-127, 127].
 constexpr double kInt8Deviation = 73.3;
+// And of the codes of an imported row of 4,096 to 14,336 weights: rotated they are normal, and the
+// largest of so many, which is 127, is 3.65 to 3.95 deviations.
+constexpr double kE8Deviation = 33.5;
 
 /// Root mean square of E4 weights whose codes and indices are spread evenly.
 double e4_deviation() {
@@ -60,6 +63,24 @@ double e4_deviation() {
     }
     return std::sqrt(sum / 256);
 }
+
+/// Normal int8 of kE8Deviation, as quantiles: one of them for every 16 bits.
+struct NormalCodes {
+    std::array<std::byte, 1 << 16> of;
+
+    NormalCodes() {
+        int code = -127;
+        for (std::size_t i = 0; i < of.size(); ++i) {
+            const double quantile = (static_cast<double>(i) + 0.5) / static_cast<double>(of.size());
+            while (code < 127 && quantile > distribution(code + 0.5))
+                ++code;
+            of[i] = static_cast<std::byte>(code);
+        }
+    }
+    static double distribution(double x) {
+        return std::erfc(-x / (kE8Deviation * std::sqrt(2.0))) / 2;
+    }
+};
 
 /// Xorshift: eight bytes a step, far faster than a disk.
 class Generator {
@@ -72,6 +93,19 @@ class Generator {
             state_ ^= state_ >> 7;
             state_ ^= state_ << 17;
             std::memcpy(out.data() + i, &state_, std::min(sizeof(state_), out.size() - i));
+        }
+    }
+
+    /// Codes as an import makes them; how often bits of weights change decides on the power that a
+    /// processor takes for their products, and on the clock that it keeps.
+    void fill_e8(std::span<std::byte> out) {
+        static const NormalCodes codes;
+        std::array<std::uint16_t, 1024> draws;
+        for (std::size_t i = 0; i < out.size(); i += draws.size()) {
+            fill(std::as_writable_bytes(std::span(draws)));
+            const std::size_t n = std::min(draws.size(), out.size() - i);
+            for (std::size_t j = 0; j < n; ++j)
+                out[i + j] = codes.of[draws[j]];
         }
     }
 
@@ -153,7 +187,7 @@ float row_scale(const EtalonWriter::Matrix& matrix) {
     const bool rotated_input = matrix.name.find("attn_output") == std::string::npos && matrix.tiled;
     const int block =
         rotated_input ? exact::rotation_for(static_cast<int>(matrix.n_cols)).block : 1;
-    const double deviation = matrix.format == exact::Format::e4 ? e4_deviation() : kInt8Deviation;
+    const double deviation = matrix.format == exact::Format::e4 ? e4_deviation() : kE8Deviation;
     return static_cast<float>(kWeightDeviation / deviation / std::sqrt(static_cast<double>(block)));
 }
 
@@ -177,9 +211,7 @@ void make_rows(const EtalonWriter::Matrix& matrix, std::int64_t n_rows, Generato
     }
     rows.data.resize(matrix.tiled ? tile_bytes(n_rows, matrix.n_cols)
                                   : static_cast<std::size_t>(n_rows * matrix.n_cols));
-    generator.fill(rows.data);
-    // -128 is no weight (LIN-2).
-    std::replace(rows.data.begin(), rows.data.end(), std::byte{0x80}, std::byte{0});
+    generator.fill_e8(rows.data);
 }
 
 void write_matrix(const EtalonWriter::Matrix& matrix, std::uint64_t seed, EtalonWriter& writer) {
