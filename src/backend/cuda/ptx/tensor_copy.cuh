@@ -10,6 +10,11 @@
 
 namespace etalon::backend::cuda {
 
+/// Brings the map near, ahead of the first copy by it.
+__device__ inline void prefetch_map(const CUtensorMap& map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
 /// The tile whose first element is (row, column); `barrier` counts its bytes.
 __device__ inline void copy_tile(void* to_shared, const CUtensorMap& map, int column, int row,
                                  Barrier& barrier) {

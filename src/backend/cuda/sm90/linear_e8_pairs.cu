@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cuda_runtime.h>
-#include <type_traits>
 
 #include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/tensor_map.cuh"
@@ -40,6 +39,9 @@ constexpr int kQuads = kTileTokens / 8;           // of a thread's sums: two row
 constexpr int kPiecesMax = 4;                     // of a tile
 [[maybe_unused]] constexpr int kQuadsAtOnce = 4;  // that a thread finishes, all loads first
 constexpr int kPieceStepsMin = 4;
+constexpr int kParkQuads = kQuads / kPiecesMax;  // of a thread that lie in shared memory
+[[maybe_unused]] constexpr int kBlockSums = kQuads * kMultiplyThreads;  // int4, in memory
+static_assert(kParkQuads % kQuadsAtOnce == 0 && kQuads % kParkQuads == 0);
 static_assert(split_sums_ints(1) == kMultiplyThreads * kQuads * 4);
 
 /// Rows of 128 bytes, swizzled by the copy engine. What is behind the tokens is never looked at.
@@ -51,15 +53,15 @@ static_assert(sizeof(Stage) % 1024 == 0, "the swizzle repeats after 1024 bytes")
 
 struct Shared {
     Stage stages[kStages];
-    float a[kTileTokens];  // scales of the tokens
+    int4 park[kParkQuads][kMultiplyThreads];  // sums on their way through the code that finishes
+    float a[kTileTokens];                     // scales of the tokens
     Barrier full[kStages];
     Barrier empty[kStages];
 };
 static_assert(sizeof(Shared) <= 227 * 1024, "shared memory of a block");
 
-/// What all threads know. A tile is 256 rows and all tokens; a pair of blocks takes it. The steps
-/// of K of all tiles, one tile after the other, are cut between the pairs:
-///   n_pieces 1: whole tiles
+/// What all threads know. A tile is 256 rows and all tokens; a pair of blocks takes it:
+///   n_pieces 1: whole tiles, in turns
 ///   n_pieces 2, 4: a pair has a piece of one tile, leaves its sums in memory, and finishes a part
 ///     of the tokens with those that the others left
 struct Work {
@@ -73,8 +75,8 @@ struct Work {
 
 /// Sums between the blocks of a launch; `counts` are 0 before and after.
 struct Exchange {
-    int4* sums;  // [blocks, kQuads, kMultiplyThreads]
-    std::uint32_t* counts;
+    int4* sums;             // [blocks, kQuads, kMultiplyThreads]
+    std::uint32_t* counts;  // [blocks]
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -91,22 +93,30 @@ struct Place {
     }
 };
 
-/// Where pair i starts.
-__device__ int cut(const Work& work, int i) {
-    if (work.n_pieces == 1) return i * work.n_tiles / work.n_pairs * work.n_steps;
-    return i / work.n_pieces * work.n_steps + i % work.n_pieces * work.n_steps / work.n_pieces;
-}
-
-/// Steps of one tile.
-struct Piece {
+/// The pieces of a pair in their order: steps [first, first + n) of a tile; n is 0 behind the last.
+/// No division: ahead of the first copy it would take longer than the copy's own start.
+struct Pieces {
     int tile;
     int first;
     int n;
 
-    __device__ Piece(const Work& work, int at, int end) {
-        tile = at / work.n_steps;
-        first = at - tile * work.n_steps;
-        n = min(work.n_steps - first, end - at);
+    __device__ Pieces(const Work& work, int pair) {
+        const int log = 31 - __clz(work.n_pieces);
+        const int i = pair & (work.n_pieces - 1);
+        tile = pair >> log;
+        first = i * work.n_steps >> log;
+        n = ((i + 1) * work.n_steps >> log) - first;
+    }
+    /// Pairs with a piece of a tile have only this one: n_pairs is above n_tiles then.
+    __device__ void next(const Work& work) {
+        tile += work.n_pairs;
+        first = 0;
+        n = tile < work.n_tiles ? work.n_steps : 0;
+    }
+    /// Goes on by one step.
+    __device__ void step(const Work& work) {
+        ++first;
+        if (--n == 0) next(work);
     }
 };
 
@@ -116,10 +126,7 @@ template <bool kGate>
 __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
                             const Work& work, int pair, int rank, bool fresh) {
     constexpr std::uint16_t kBoth = 3;
-    const int begin = cut(work, pair);
-    const int end = cut(work, pair + 1);
-    const auto copy_w = [&](int stage, int at) {
-        const Piece piece(work, at, end);
+    const auto copy_w = [&](int stage, const Pieces& piece) {
         barrier_arrive_expect(shared.full[stage],
                               kTileRows * kStep + kPair * work.half_tokens * kStep);
         const int row = (piece.tile * kPair + rank) * kTileRows;
@@ -130,23 +137,24 @@ __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensor
             copy_tile_once(to, w, piece.first * kStep, row, shared.full[stage]);
         }
     };
-    const auto copy_x = [&](int stage, int at) {
+    const auto copy_x = [&](int stage, const Pieces& piece) {
         copy_tile_to_blocks(shared.stages[stage].x + rank * work.half_tokens * kStep, x,
-                            at % work.n_steps * kStep, rank * work.half_tokens, shared.full[stage],
+                            piece.first * kStep, rank * work.half_tokens, shared.full[stage],
                             kBoth);
     };
-    const int n_first = min(end - begin, kStages);
+    Pieces piece(work, pair);
+    Pieces x_piece = piece;
+    int n_first = 0;
     if (fresh) wait_for_kernels_before();
-    for (int i = 0; i < n_first; ++i)
-        copy_w(i, begin + i);
+    for (; n_first < kStages && piece.n > 0; ++n_first, piece.step(work))
+        copy_w(n_first, piece);
     wait_for_kernels_before();
-    for (int i = 0; i < n_first; ++i)
-        copy_x(i, begin + i);
-    Place place;
-    for (int at = begin + n_first; at < end; ++at, place.next()) {
+    for (int i = 0; i < n_first; ++i, x_piece.step(work))
+        copy_x(i, x_piece);
+    for (Place place; piece.n > 0; place.next(), piece.step(work)) {
         barrier_wait(shared.empty[place.stage], place.parity);
-        copy_w(place.stage, at);
-        copy_x(place.stage, at);
+        copy_w(place.stage, piece);
+        copy_x(place.stage, piece);
     }
 }
 
@@ -177,37 +185,38 @@ __device__ void multiply(Shared& shared, int group, int n_steps, Place& place, i
     release(shared.empty[read]);
 }
 
+__device__ int4 quad_of(const int (&sums)[128], int j) {
+    return make_int4(sums[4 * j], sums[4 * j + 1], sums[4 * j + 2], sums[4 * j + 3]);
+}
+
+/// Quads [first, first + kParkQuads) to the thread's places in shared memory: code that does not
+/// know `first` cannot choose registers. `first` is a multiple of their number.
+__device__ void park_quads(Shared& shared, const int (&sums)[128], int first) {
+#pragma unroll
+    for (int j = 0; j < kQuads; ++j) {
+        if (j / kParkQuads == first / kParkQuads)
+            shared.park[j % kParkQuads][threadIdx.x] = quad_of(sums, j);
+    }
+}
+
 /// Leaves the sums in memory, but for quads [kept, kept + n_kept).
 __device__ void leave_sums(const int (&sums)[128], int4* to, int kept, int n_kept) {
     to += threadIdx.x;
 #pragma unroll
     for (int j = 0; j < kQuads; ++j) {
         if (j >= kept && j < kept + n_kept) continue;
-        __stcg(to + j * kMultiplyThreads,
-               make_int4(sums[4 * j], sums[4 * j + 1], sums[4 * j + 2], sums[4 * j + 3]));
+        __stcg(to + j * kMultiplyThreads, quad_of(sums, j));
     }
 }
 
-/// The block has left its sums.
-__device__ void announce(std::uint32_t* count) {
-    __threadfence();
-    named_sync(1, kMultiplyThreads);
-    if (threadIdx.x == 0) atomicAdd(count, 1U);
+/// What `n` stands for was done by the thread, or by others ahead of a barrier with it.
+__device__ void add_release(std::uint32_t* count, std::uint32_t n) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(count), "r"(n) : "memory");
 }
-
-/// Until n have announced theirs.
-__device__ void wait_for_sums(std::uint32_t* count, std::uint32_t n) {
-    if (threadIdx.x == 0) {
-        std::uint32_t seen = 0;
-        do {
-            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
-                         : "=r"(seen)
-                         : "l"(count)
-                         : "memory");
-        } while (seen < n);
-    }
-    named_sync(1, kMultiplyThreads);
-    __threadfence();
+__device__ std::uint32_t load_acquire(const std::uint32_t* count) {
+    std::uint32_t seen = 0;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(count) : "memory");
+    return seen;
 }
 
 /// Rows of a thread. kGate: those of a tile are gate and up in turns of eight, so that the two of a
@@ -234,132 +243,182 @@ struct Rows {
     }
 };
 
-/// LIN-3, bias (LIN-1), residual (RES-1) and the store of quads
-/// [kFirst, kFirst + kCount) with the sums that `n_others` blocks left; loads many at a time.
-template <bool kAdd, int kOthers, int kFirst, int kCount>
+/// LIN-3, bias (LIN-1), with `adds` the residual (RES-1), and the store of a thread's sums of two
+/// rows of two tokens, `token` and the next; y is the place of the first one.
+__device__ void finish_quad(const LinearOut& out, const Rows<false>& rows, const float* scales,
+                            const int4& sums, bool adds, const float (&before)[4], float* y,
+                            int token, int low_end, int high_end) {
+    const auto stride = static_cast<std::uint32_t>(out.y_stride);
+    const float2 scale = *reinterpret_cast<const float2*>(scales);
+    const int sum[4] = {sums.x, sums.y, sums.z, sums.w};
+    float v[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        v[i] = mul(static_cast<float>(sum[i]),
+                   mul(i % 2 == 0 ? scale.x : scale.y, rows.d[i / 2]));  // LIN-3
+        if (out.bias != nullptr) v[i] = add(v[i], rows.bias[i / 2]);
+        if (adds) v[i] = add(before[i], v[i]);  // RES-1
+    }
+    if (token < low_end) y[0] = v[0];
+    if (token + 1 < low_end) y[stride] = v[1];
+    if (token < high_end) y[8] = v[2];
+    if (token + 1 < high_end) y[stride + 8] = v[3];
+}
+
+/// A whole tile; loads many at a time.
+template <bool kAdd>
 __device__ void finish(const LinearOut& out, const Rows<false>& rows, const float* a,
-                       const int4* const (&others)[kPiecesMax - 1], const int (&sums)[128]) {
-    const int thread = static_cast<int>(threadIdx.x);
-    const int first_token = thread % 4 * 2;
+                       const int (&sums)[128]) {
+    const int first_token = static_cast<int>(threadIdx.x) % 4 * 2;
     const auto stride = static_cast<std::uint32_t>(out.y_stride);
     float* const low = out.y + static_cast<std::uint32_t>(first_token) * stride + rows.row[0];
-    const int tokens_low = rows.there[0] ? out.n_tokens - first_token : 0;
-    const int tokens_high = rows.there[1] ? out.n_tokens - first_token : 0;
+    const int low_end = rows.there[0] ? out.n_tokens - first_token : 0;
+    const int high_end = rows.there[1] ? out.n_tokens - first_token : 0;
 #pragma unroll
-    for (int begin = kFirst; begin < kFirst + kCount; begin += kQuadsAtOnce) {
+    for (int begin = 0; begin < kQuads; begin += kQuadsAtOnce) {
         if (8 * begin >= out.n_tokens) break;
-        int4 more[kQuadsAtOnce][kOthers == 0 ? 1 : kOthers];
         float before[kQuadsAtOnce][4];
 #pragma unroll
-        for (int j = 0; j < kQuadsAtOnce; ++j) {
+        for (int j = 0; kAdd && j < kQuadsAtOnce; ++j) {
             const int token = 8 * (begin + j);
-#pragma unroll
-            for (int o = 0; o < kOthers; ++o)
-                more[j][o] = __ldcg(others[o] + (begin + j) * kMultiplyThreads + thread);
-            if constexpr (kAdd) {
-                const float* y = low + static_cast<std::uint32_t>(token) * stride;
-                if (token < tokens_low) before[j][0] = y[0];
-                if (token + 1 < tokens_low) before[j][1] = y[stride];
-                if (token < tokens_high) before[j][2] = y[8];
-                if (token + 1 < tokens_high) before[j][3] = y[stride + 8];
-            }
+            const float* y = low + static_cast<std::uint32_t>(token) * stride;
+            if (token < low_end) before[j][0] = y[0];
+            if (token + 1 < low_end) before[j][1] = y[stride];
+            if (token < high_end) before[j][2] = y[8];
+            if (token + 1 < high_end) before[j][3] = y[stride + 8];
         }
 #pragma unroll
         for (int j = 0; j < kQuadsAtOnce; ++j) {
-            int sum[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-                sum[i] = sums[4 * (begin + j) + i];
-#pragma unroll
-            for (int o = 0; o < kOthers; ++o) {
-                sum[0] += more[j][o].x;
-                sum[1] += more[j][o].y;
-                sum[2] += more[j][o].z;
-                sum[3] += more[j][o].w;
-            }
             const int token = 8 * (begin + j);
-            const float2 scale = *reinterpret_cast<const float2*>(a + token + first_token);
-            float v[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                v[i] = mul(static_cast<float>(sum[i]),
-                           mul(i % 2 == 0 ? scale.x : scale.y, rows.d[i / 2]));  // LIN-3
-                if (out.bias != nullptr) v[i] = add(v[i], rows.bias[i / 2]);
-                if constexpr (kAdd) v[i] = add(before[j][i], v[i]);  // RES-1
-            }
-            float* y = low + static_cast<std::uint32_t>(token) * stride;
-            if (token < tokens_low) y[0] = v[0];
-            if (token + 1 < tokens_low) y[stride] = v[1];
-            if (token < tokens_high) y[8] = v[2];
-            if (token + 1 < tokens_high) y[stride + 8] = v[3];
+            finish_quad(out, rows, a + token + first_token, quad_of(sums, begin + j), kAdd,
+                        before[j], low + static_cast<std::uint32_t>(token) * stride, token, low_end,
+                        high_end);
         }
     }
 }
 
-template <int kOthers, int kFirst, int kCount>
-__device__ void finish_quads(const LinearOut& out, const Rows<false>& rows, const float* a,
-                             const int4* const (&others)[kPiecesMax - 1], const int (&sums)[128]) {
-    out.add ? finish<true, kOthers, kFirst, kCount>(out, rows, a, others, sums)
-            : finish<false, kOthers, kFirst, kCount>(out, rows, a, others, sums);
+/// What is in y at the quads that are parked, where the sums are added to it (else 0).
+struct Before {
+    float v[kParkQuads][4];
+
+    __device__ void load(const LinearOut& out, const Rows<false>& rows, int first_quad) {
+        const int first_token = 8 * first_quad + static_cast<int>(threadIdx.x) % 4 * 2;
+        const auto stride = static_cast<std::uint32_t>(out.y_stride);
+        const float* low = out.y + static_cast<std::uint32_t>(first_token) * stride + rows.row[0];
+        const int low_end = rows.there[0] && out.add ? out.n_tokens - first_token : 0;
+        const int high_end = rows.there[1] && out.add ? out.n_tokens - first_token : 0;
+#pragma unroll
+        for (int j = 0; j < kParkQuads; ++j) {
+            const float* y = low + static_cast<std::uint32_t>(8 * j) * stride;
+            v[j][0] = 8 * j < low_end ? y[0] : 0.0F;
+            v[j][1] = 8 * j + 1 < low_end ? y[stride] : 0.0F;
+            v[j][2] = 8 * j < high_end ? y[8] : 0.0F;
+            v[j][3] = 8 * j + 1 < high_end ? y[stride + 8] : 0.0F;
+        }
+    }
+};
+
+/// Those quads, of which kOthers blocks left sums too.
+template <int kOthers>
+__device__ void finish_parked(const Shared& shared, const LinearOut& out, const Rows<false>& rows,
+                              int first_quad, const Before& before,
+                              const int4 (&more)[kOthers][kParkQuads]) {
+    const int first_token = 8 * first_quad + static_cast<int>(threadIdx.x) % 4 * 2;
+    const auto stride = static_cast<std::uint32_t>(out.y_stride);
+    float* const low = out.y + static_cast<std::uint32_t>(first_token) * stride + rows.row[0];
+    const int low_end = rows.there[0] ? out.n_tokens - first_token : 0;
+    const int high_end = rows.there[1] ? out.n_tokens - first_token : 0;
+#pragma unroll
+    for (int j = 0; j < kParkQuads; ++j) {
+        int4 sum = shared.park[j][threadIdx.x];
+#pragma unroll
+        for (int o = 0; o < kOthers; ++o) {
+            sum.x += more[o][j].x;
+            sum.y += more[o][j].y;
+            sum.z += more[o][j].z;
+            sum.w += more[o][j].w;
+        }
+        finish_quad(out, rows, shared.a + first_token + 8 * j, sum, out.add, before.v[j],
+                    low + static_cast<std::uint32_t>(8 * j) * stride, 8 * j, low_end, high_end);
+    }
 }
 
 /// A piece of kPieces of a tile: leaves the sums of the tokens that others finish, finishes its
-/// own.
+/// own. A warp meets only the same warp of the other blocks: the count of a block has kBits for
+/// each of its warps, how many left sums for it, and the warp takes them off again. What is in y is
+/// on its way meanwhile.
 template <int kPieces>
-__device__ void finish_part(const LinearOut& out, const Rows<false>& rows, const float* a,
-                            const Exchange& exchange, int block, int (&sums)[128]) {
-    constexpr int kCount = kQuads / kPieces;
-    const int tile = block / (kPair * kPieces);
+__device__ void pass_part(Shared& shared, const LinearOut& out, const Rows<false>& rows,
+                          const Exchange& exchange, int block, const int (&sums)[128]) {
+    constexpr int kBits = 4;
+    constexpr int kPart = kQuads / kPieces;
+    constexpr int kOthers = kPieces - 1;
+    static_assert(kOthers < 1 << kBits && kMultiplyThreads / 32 * kBits <= 32);
     const int piece = block / kPair % kPieces;
-    const int rank = block % kPair;
-    constexpr int kBlockSums = kQuads * kMultiplyThreads;
-    leave_sums(sums, exchange.sums + static_cast<std::size_t>(block) * kBlockSums, piece * kCount,
-               kCount);
-    std::uint32_t* count = exchange.counts + tile * kPair + rank;
-    announce(count);
-    wait_for_sums(count, kPieces);
-    const int4* others[kPiecesMax - 1] = {};
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int shift = static_cast<int>(threadIdx.x) / 32 * kBits;
+    const auto other = [&](int o) { return block + ((o < piece ? o : o + 1) - piece) * kPair; };
+    Before before;
+    before.load(out, rows, piece * kPart);
+    leave_sums(sums, exchange.sums + static_cast<std::size_t>(block) * kBlockSums, piece * kPart,
+               kPart);
+    __syncwarp();
+    if (lane < kOthers) add_release(exchange.counts + other(lane), 1U << shift);
+    park_quads(shared, sums, piece * kPart);
+    if (lane == 0) {
+        std::uint32_t* count = exchange.counts + block;
+        while ((load_acquire(count) >> shift & ((1U << kBits) - 1)) != std::uint32_t{kOthers}) {
+        }
+        atomicSub(count, std::uint32_t{kOthers} << shift);
+    }
+    __syncwarp();
 #pragma unroll
-    for (int o = 0; o < kPieces - 1; ++o) {
-        const int other = (tile * kPieces + (o < piece ? o : o + 1)) * kPair + rank;
-        others[o] = exchange.sums + static_cast<std::size_t>(other) * kBlockSums;
+    for (int begin = 0; begin < kPart; begin += kParkQuads) {
+        const int first_quad = piece * kPart + begin;
+        if (8 * first_quad >= out.n_tokens) break;
+        if (begin > 0) {
+            park_quads(shared, sums, first_quad);
+            before.load(out, rows, first_quad);
+        }
+        int4 more[kOthers][kParkQuads];
+#pragma unroll
+        for (int o = 0; o < kOthers; ++o) {
+            const int4* from = exchange.sums + static_cast<std::size_t>(other(o)) * kBlockSums +
+                               first_quad * kMultiplyThreads + threadIdx.x;
+#pragma unroll
+            for (int j = 0; j < kParkQuads; ++j)
+                more[o][j] = __ldcg(from + j * kMultiplyThreads);
+        }
+        finish_parked<kOthers>(shared, out, rows, first_quad, before, more);
     }
-    const auto part = [&](auto first) {
-        finish_quads<kPieces - 1, first.value, kCount>(out, rows, a, others, sums);
-    };
-    if (piece == 0) {
-        part(std::integral_constant<int, 0>{});
-    } else if (piece == 1) {
-        part(std::integral_constant<int, kCount>{});
-    } else if (piece == 2) {
-        part(std::integral_constant<int, 2 * kCount % kQuads>{});
-    } else {
-        part(std::integral_constant<int, 3 * kCount % kQuads>{});
-    }
-    // All have seen the count: the last one to leave sets it back.
-    if (threadIdx.x == 0 && atomicAdd(count, 1U) == 2 * kPieces - 1) atomicExch(count, 0U);
 }
 
-/// LIN-3, bias (LIN-1), SwiGLU (SWI-1) and the store of a whole tile. Without a branch, so that
-/// the values of kQuadsAtOnce quads are made at once.
+/// LIN-3, bias (LIN-1), SwiGLU (SWI-1) and the store of a whole tile, without a branch for
+/// kQuadsAtOnce quads, so that their values are made at once. Unrolled as a whole, these are 40 KB
+/// of instructions that each block fetches for one or two tiles; so a loop, with the sums parked.
 template <bool kBiased>
-__device__ void finish_gate(const LinearOut& out, const Rows<true>& rows, const float* a,
+__device__ void finish_gate(Shared& shared, const LinearOut& out, const Rows<true>& rows,
                             const int (&sums)[128]) {
     const int first_token = static_cast<int>(threadIdx.x) % 4 * 2;
     const auto stride = static_cast<std::uint32_t>(out.y_stride);
     float* const first = out.y + static_cast<std::uint32_t>(first_token) * stride + rows.row[0];
     const int n_tokens = rows.there[0] ? out.n_tokens - first_token : 0;
+#pragma unroll 1
+    for (int begin = 0; begin < kQuads && 8 * begin < out.n_tokens; begin += kQuadsAtOnce) {
+        if (begin % kParkQuads == 0) park_quads(shared, sums, begin);
+        int4 quads[kQuadsAtOnce];
 #pragma unroll
-    for (int begin = 0; begin < kQuads; begin += kQuadsAtOnce) {
-        if (8 * begin >= out.n_tokens) break;
+        for (int j = 0; j < kQuadsAtOnce; ++j)
+            quads[j] = shared.park[begin % kParkQuads + j][threadIdx.x];
 #pragma unroll
-        for (int j = begin; j < begin + kQuadsAtOnce; ++j) {
-            const int token = 8 * j;
-            const float2 scale = *reinterpret_cast<const float2*>(a + token + first_token);
+        for (int j = 0; j < kQuadsAtOnce; ++j) {
+            const int token = 8 * (begin + j);
+            const float2 scale = *reinterpret_cast<const float2*>(shared.a + token + first_token);
+            const int sum[4] = {quads[j].x, quads[j].y, quads[j].z, quads[j].w};
             float v[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                v[i] = mul(static_cast<float>(sums[4 * j + i]),
+                v[i] = mul(static_cast<float>(sum[i]),
                            mul(i % 2 == 0 ? scale.x : scale.y, rows.d[i / 2]));  // LIN-3
                 if constexpr (kBiased) v[i] = add(v[i], rows.bias[i / 2]);
             }
@@ -381,24 +440,22 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
     wait_for_kernels_before();
     shared.a[thread] = thread < out.n_tokens ? row_scales[thread] : 0.0F;
     named_sync(1, kMultiplyThreads);
-    const int end = cut(work, pair + 1);
     const int block = pair * kPair + rank;
     Place place;
-    for (int at = cut(work, pair); at < end;) {
-        const Piece piece(work, at, end);
-        at += piece.n;
+    for (Pieces piece(work, pair); piece.n > 0; piece.next(work)) {
         const Rows<kGate> rows(w, out, (piece.tile * kPair + rank) * kTileRows);
         int sums[128];
         multiply(shared, group, piece.n, place, sums);
         if constexpr (kGate) {
-            out.bias == nullptr ? finish_gate<false>(out, rows, shared.a, sums)
-                                : finish_gate<true>(out, rows, shared.a, sums);
+            out.bias == nullptr ? finish_gate<false>(shared, out, rows, sums)
+                                : finish_gate<true>(shared, out, rows, sums);
         } else if (work.n_pieces == 1) {
-            finish_quads<0, 0, kQuads>(out, rows, shared.a, {}, sums);
-        } else if (work.n_pieces == 2) {
-            finish_part<2>(out, rows, shared.a, exchange, block, sums);
+            out.add ? finish<true>(out, rows, shared.a, sums)
+                    : finish<false>(out, rows, shared.a, sums);
         } else {
-            finish_part<kPiecesMax>(out, rows, shared.a, exchange, block, sums);
+            work.n_pieces == 2 ? pass_part<2>(shared, out, rows, exchange, block, sums)
+                               : pass_part<kPiecesMax>(shared, out, rows, exchange, block, sums);
+            return;  // it is the only one
         }
     }
 }
@@ -413,7 +470,7 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
 ///   tile: 256 rows x all tokens, by two blocks of a cluster that take 128 rows each and share the
 ///         tokens: each copies half of them to both; a warpgroup copies, two multiply 64 rows each,
 ///         with the weights as the left matrix; stages of 128 bytes of K, 4 of them; shared:
-///         194 KB; pairs go on to the next tile; few tiles are cut into pieces of K, but for kGate
+///         225 KB; pairs go on to the next tile; few tiles are cut into pieces of K, but for kGate
 ///   floor: stride + 4 bytes a row, of the read speed, or 512 R K operations, of the int8 peak
 ///   supported: out.n_tokens <= 256, any R, stride a multiple of 16, out.token_of null; all blocks
 ///              run at the same time; kGate: R a multiple of 16, n_pieces 1, out.add false
@@ -427,6 +484,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     Shared& shared = *reinterpret_cast<Shared*>(bytes);
     const int rank = static_cast<int>(cluster_rank());
     const int pair = static_cast<int>(blockIdx.x) / kPair;
+    if (threadIdx.x == kMultiplyThreads) {
+        prefetch_map(x_map);
+        prefetch_map(w_map);
+    }
     if (threadIdx.x == 0) {
         for (int i = 0; i < kStages; ++i) {
             barrier_init(shared.full[i], 1);
