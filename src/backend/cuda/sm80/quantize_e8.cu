@@ -22,8 +22,8 @@ constexpr int kMineBits = 4;
 constexpr int kThreadsMax = 1024;
 constexpr int kThreadsUsual = 256;
 /// Blocks of so many threads on a multiprocessor, by registers: each of them waits much.
-constexpr int blocks_usual(bool two_inputs) {
-    return two_inputs ? 4 : 5;
+constexpr int blocks_usual(bool two_inputs, bool rotated) {
+    return !rotated ? 8 : two_inputs ? 4 : 5;
 }
 constexpr int kWarpMine = kMine * kWarpLanes;
 constexpr int kClusterMax = 8;  // every card of 9.0 runs clusters of so many blocks
@@ -191,17 +191,19 @@ struct Codes {
 /// x from a row: norm (NRM-1 to NRM-3), SwiGLU (SWI-1) or as it is; R (ROT-3); int8 (QNT-2).
 ///   in:  input.v, input.w binary32, 16-byte alignment
 ///   out: x.row_q, x.row_scales; with a norm x.floats where there are some; failed [T]
-///   tile: a token a cluster of n_blocks blocks, K / 16 threads in all; a butterfly over 2^kBits
-///         elements stays in a block; shared: 4 K bytes / n_blocks
+///   tile: a token a cluster of n_cluster blocks, K / 16 threads in all; a butterfly over 2^kBits
+///         elements stays in a block; shared: 4 K bytes / n_cluster
 ///   floor: 5 K bytes a token (swiglu: 9), of the read speed
-///   supported: K a multiple of 2^kBits, K / 16 / n_blocks <= kThreads, a multiple of 32; kBits 0:
-///              plain, no rotation; norm: n_blocks 1 and K >= 4096
+///   supported: K a multiple of 2^kBits, K / 16 / n_cluster <= kThreads, a multiple of 32; kBits 0:
+///              plain, no rotation, n_cluster 1; norm: the same and K >= 4096
 template <Source kSource, int kBits, int kThreads>
 __global__ void __launch_bounds__(kThreads, kThreads == kThreadsUsual
-                                                ? blocks_usual(kSource != Source::plain)
+                                                ? blocks_usual(kSource != Source::plain, kBits != 0)
                                                 : 1)
-    quantize_e8_sm80(RowInput input, ActivationsView x, std::uint8_t* failed, int n_blocks) {
+    quantize_e8_sm80(RowInput input, ActivationsView x, std::uint8_t* failed, int n_cluster) {
     static_assert(kBits != 0 || kSource == Source::plain);
+    constexpr bool kAlone = kBits == 0 || kSource == Source::norm;  // no division, no cluster
+    const int n_blocks = kAlone ? 1 : n_cluster;
     __shared__ Shared shared;
     extern __shared__ float4 dynamic[];
     using Turn = Butterfly<kBits>;

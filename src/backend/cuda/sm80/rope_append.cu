@@ -356,7 +356,9 @@ __global__ void __launch_bounds__(kFastThreads, kBlocksOfMultiprocessor)
     load_turns<kQuads>(mine, turns[token.in_warp], rope.interleaved, r);
     wait_for_kernels_before();
     bool finite = true;
-    for (int head = static_cast<int>(blockIdx.x) * kFastWarps + thread / kWarpLanes; head < n_heads;
+    // The same in all lanes, and the compiler sees it: no branch by it parts them.
+    const int warp = __shfl_sync(kFullWarp, thread / kWarpLanes, 0);
+    for (int head = static_cast<int>(blockIdx.x) * kFastWarps + warp; head < n_heads;
          head += static_cast<int>(gridDim.x) * kFastWarps) {
         float v[kQuad * kQuads];
         const auto* from = reinterpret_cast<const float4*>(
