@@ -231,8 +231,8 @@ class CudaBackend final : public Backend {
     bool wide_attention_;  // attention_tile of sm90/ is right on this card
     DeviceBatch batch_;
     DeviceArray<float> scratch_;
-    DeviceArray<float> states_;  // of attention
-    DeviceArray<float> z_;       // of decode_layers
+    DeviceArray<float> states_;       // of attention
+    DeviceArray<std::byte> packets_;  // of decode_layers, with their counters
     DeviceArray<std::uint32_t> meetings_{kLayersMeetings};
     LayersTrials trials_;
     RoutingRoom routing_;
@@ -272,7 +272,7 @@ bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
         view,
         chunks_max(batch, pass.sliding_window),
         trials_.n_trials(),
-        {states_.data(), scratch_.data(), results_.sums(), z_.data(), device_.e8_rows(0),
+        {states_.data(), scratch_.data(), results_.sums(), packets_.data(), device_.e8_rows(0),
          routing_.address(), gathered_.row_q.data(), gathered_.row_scales.data()}};
     check_tokens(batch, pass.vocab_size);
     check_pages(batch, kv.shape.n_pages);
@@ -708,17 +708,16 @@ void CudaBackend::layers(const Batch& batch, const Layers& layers, KvCache& cach
     ETALON_ASSERT(view->n_layers <= kv.shape.n_layers && kv.shape.head_dim == kLayersHeadDim);
     ETALON_ASSERT(h.size() >= n_tokens * size_of(view->dim));
     ETALON_ASSERT(layers.gate_up->size() >= n_tokens * size_of(view->hidden_dim));
-    ETALON_ASSERT(layers.qkv->size() >= n_tokens * size_of(layers.all.front().qkv->n_rows));
     check_pages(batch, kv.shape.n_pages);
     results_.forget(h.data());
-    if (n_tokens * size_of(view->dim) > z_.size()) {
+    const std::size_t packets_bytes = n_tokens * layers_packets_bytes(*view);
+    if (packets_bytes > packets_.size()) {
         wait();
-        z_.reserve(n_tokens * size_of(view->dim));
+        packets_.reserve(packets_bytes);
     }
     view->h = h.data();
-    view->z = z_.data();
-    view->states =
-        state_room(n_tokens * size_of(view->n_heads), view->attention, view->kv.dim_stride);
+    view->packets = packets_.data();
+    view->packets_bytes = packets_.size();
     view->meetings = meetings_.data();
     const LayersTrials::State state = trials_.state(*view);
     // A trial waits for its results, which a recording cannot.

@@ -74,7 +74,6 @@ std::optional<LayersView> layers_view(const Layers& layers, const RopeView& rope
     view.kv = kv.view();
     view.attention = {0, layers.sliding_window, exact::attention_constant(layers.queries->head_dim),
                       n_chunks};
-    view.qkv = layers.qkv->data();
     view.hidden = layers.gate_up->data();
     if (!decode_layers_supports(view, n_tokens, device.n_multiprocessors())) return std::nullopt;
     const int heads = view.n_heads * kLayersHeadDim;

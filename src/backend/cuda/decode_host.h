@@ -61,7 +61,7 @@ class LayersTrials {
 };
 
 /// What the kernel reads of a model, with the rooms of `layers`; nullopt where it does not take the
-/// shapes. `states`, `z` and `meetings` are left to the caller.
+/// shapes. `packets` and `meetings` are left to the caller.
 std::optional<LayersView> layers_view(const Layers& layers, const RopeView& rope,
                                       const CudaKvCache& kv, int n_tokens, int n_chunks,
                                       const Device& device);

@@ -20,4 +20,15 @@ __device__ inline void meeting_wait(const std::uint32_t* counter, std::uint32_t 
     } while (seen < n);
 }
 
+/// The same without order: who waits knows nothing about what the other threads wrote.
+__device__ inline void hint_arrive(std::uint32_t* counter) {
+    asm volatile("red.relaxed.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+}
+__device__ inline void hint_wait(const std::uint32_t* counter, std::uint32_t n) {
+    std::uint32_t seen;
+    do {
+        asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
+    } while (seen < n);
+}
+
 }  // namespace etalon::backend::cuda

@@ -26,7 +26,10 @@ struct Shared {
     Barrier empty[Slots::kMax];
     float2 turns[kTokens][kDim / 2];
     int sums[kTokens][Size::kRowsMax];
-    float lanes[kTokens][kLanes];
+    float h[kTokens][kThreads];  // the block's rows
+    float lanes[2][kLanes];      // of SUM-1, in turns
+    std::uint32_t first_turn;    // of packets
+    Place places[kWarps];
     std::uint32_t words[kTokens][kWarps];
     float scales[kTokens];  // of the tokens' codes; NaN: the token has failed
     Share shares[kLayerMatrices];
@@ -39,18 +42,12 @@ constexpr int kUnderWay = Size::kWide ? Slots::kUnderWayWide : Slots::kUnderWay;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// Meetings of the blocks: all of them behind a matrix, those that attend behind attention.
-struct Meetings {
-    /// What the block wrote is done.
-    __device__ static void arrive(std::uint32_t* counter) {
-        sync();
-        if (threadIdx.x == 0) meeting_arrive(counter);
-    }
-    __device__ static void wait(const std::uint32_t* counter, std::uint32_t n) {
-        if (threadIdx.x == 0) meeting_wait(counter, n);
-        sync();
-    }
-};
+/// Until so many blocks are about to have written their packets: reading them sooner would take
+/// from the weights' way, over and over.
+__device__ void await_packets(const std::uint32_t* hints, std::uint32_t n) {
+    if (own_thread() == 0) hint_wait(hints, n);
+    sync();
+}
 
 /// LIN-3 and LIN-1 of one row and token; takes the sum out of its place.
 __device__ float product(int& sum, float a, float d, const float* bias, int row) {
@@ -60,8 +57,8 @@ __device__ float product(int& sum, float a, float d, const float* bias, int row)
     return bias == nullptr ? value : add(value, bias[row]);
 }
 
-/// What a thread's row of a product meets; loaded while the products before it are made, but for
-/// the bias, which few models have.
+/// What a thread's row of a product meets; loaded while the products are made, but for the bias,
+/// which few models have.
 struct Met {
     const float* bias;
     float d = 0.0F;
@@ -69,54 +66,66 @@ struct Met {
     float w = 0.0F;  // of the norm that follows
 };
 
+/// Who leaves last makes the counters ready for the next pass.
+__device__ void leave(const LayersView& view, const Packets& packets, unsigned n_blocks) {
+    if (atomicAdd(view.meetings + kLeft, 1U) + 1 != n_blocks) return;
+    for (int i = 0; i < kTurns; ++i)
+        view.meetings[i] = 0;
+    constexpr std::uint32_t kTurnsMax = 1U << 31;
+    std::uint32_t turn = packets.turn(kLayerMatrices * view.n_layers);
+    if (turn >= kTurnsMax) {  // from the first one again, which no packet may have
+        turn = 0;
+        for (std::size_t i = 0; i < view.packets_bytes / sizeof(Packet); ++i)
+            packets.packets[i].turn = 0;
+    }
+    view.meetings[kTurns] = turn;
+}
+
 /// What the warps that compute do. Each step is written once: what a layer runs through has to fit
 /// in the caches of instructions.
 template <typename Slots, typename Size, int kTokens>
 __device__ void compute(const BatchView& batch, const LayersView& view, const Ring& ring,
                         std::int8_t* room, Shared<Slots, Size, kTokens>& shared) {
-    const int thread = static_cast<int>(threadIdx.x);
-    const int warp = thread / kWarpLanes;
-    const int lane = thread % kWarpLanes;
     const int n_tokens = batch.n_tokens;
     const int dim = view.dim;
     const int hidden = view.hidden_dim;
     const int heads = view.n_heads * kDim;
-    const int qkv = heads + 2 * view.kv.n_kv_heads * kDim;
     const int dim_bits = 31 - __clz(view.dim_block);
     const int n_parts = Size::kWide ? HeadParts(view.n_heads / view.kv.n_kv_heads).n : 1;
-    const int n_units = n_tokens * view.kv.n_kv_heads * view.attention.n_chunks * n_parts;
+    const int n_units = n_tokens * view.kv.n_kv_heads * n_parts;
     const auto n_blocks = gridDim.x;
     const std::uint32_t n_attending = min(n_blocks, static_cast<unsigned>(n_units));
-    std::uint32_t* meeting = view.meetings;
-    std::uint32_t* attended = view.meetings + 1;
-    std::uint32_t n_met = 0;
-    Place place{warp, warp, 0, true};
     volatile int& limit = shared.under_way_max;
-    const auto unit_of = [&](int u) { return Unit(u, n_tokens, view.kv.n_kv_heads, n_parts); };
-    // The block's rows of h, a thread each, and for the norm that comes next z.
-    const Share& rows = shared.shares[kDown];
-    const int h_row = rows.first + thread;
-    const bool has_row = thread < rows.n;
-    float h[kTokens];
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t)
-        h[t] = t < n_tokens && has_row ? __ldcg(view.h + t * dim + h_row) : 0.0F;
-    const auto store_z = [&](float w) {
-        if (warp * kWarpLanes >= rows.n) return;
-#pragma unroll
-        for (int t = 0; t < kTokens; ++t) {
-            const float z = rotate_lanes<0, kDimUnitBits>(mul(w, h[t]), lane);  // NRM-2
-            if (t < n_tokens && has_row) view.z[t * dim + h_row] = z;
+    const auto unit_of = [&](int u) { return Unit(u, view.kv.n_kv_heads, n_parts); };
+    // The block's rows of h, a thread each, and of the input of the matrix that follows (NRM-2,
+    // ROT-3).
+    const auto pass_on = [&](int t, int thread, float w, int step) {
+        const Packets packets(view, shared.first_turn);
+        const std::uint32_t turn = packets.turn(step);
+        const int norm = step % kLayerMatrices == kQkv ? 0 : 1;
+        const Share& rows = shared.shares[kDown];
+        const int row = rows.first + thread;
+        const float h = shared.h[t][thread];
+        const float z = rotate_lanes<0, kDimUnitBits>(mul(w, h), thread % kWarpLanes);
+        store_rows<kUnit>(packets.at(t, packets.room.z(norm)), row, z, thread < rows.n, turn);
+        store_rows<kUnit>(packets.at(t, packets.room.h(norm)), row, h, thread < rows.n, turn);
+    };
+    {
+        const int thread = own_thread();
+        if (thread == 0) shared.first_turn = first_turn(view);
+        if (thread < kWarps) shared.places[thread] = {thread, thread, 0, true};
+        sync();
+        const Share& rows = shared.shares[kDown];
+        const int row = rows.first + thread;
+        const float w = thread < rows.n ? view.layers[0].attn_norm[row] : 0.0F;
+        for (int t = 0; t < n_tokens; ++t) {
+            shared.h[t][thread] = thread < rows.n ? __ldcg(view.h + t * dim + row) : 0.0F;
+            if (thread / kWarpLanes * kWarpLanes < rows.n) pass_on(t, thread, w, 0);
         }
-    };
-    const auto arrive = [&] {
-        Meetings::arrive(meeting);
-        n_met += n_blocks;
-    };
-    store_z(has_row ? view.layers[0].attn_norm[h_row] : 0.0F);
-    arrive();
+        if (thread == 0) hint_arrive(view.meetings + kHints);
+    }
     const int n_steps = kLayerMatrices * view.n_layers;
-    const auto met_by = [&](int step) {
+    const auto met_by = [&](int step, int thread) {
         const int layer = step / kLayerMatrices;
         const int m = step % kLayerMatrices;
         const MatrixView& matrix = view.layers[layer].matrices[m];
@@ -130,31 +139,39 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
         if (m == kDown && step + 1 < n_steps) met.w = view.layers[layer + 1].attn_norm[row];
         return met;
     };
-    Met next = met_by(0);
 #pragma unroll 1
     for (int step = 0; step < n_steps; ++step) {
         const int layer = step / kLayerMatrices;
         const int m = step % kLayerMatrices;
         const Share& share = shared.shares[m];
-        const int row = share.first + thread;
-        const bool mine = thread < share.n;
         const bool last = step + 1 == n_steps;
-        const Met met = next;
+        const Packets packets(view, shared.first_turn);
         if (m == kQkv) {
             for (int u = static_cast<int>(blockIdx.x); u < n_units; u += static_cast<int>(n_blocks))
                 prefetch_unit(batch, view, layer, unit_of(u));
         }
+        const std::uint32_t turn = packets.turn(step);
         // Phase 1: the codes of the input.
-        if (m != kAttnOutput || blockIdx.x < n_attending) Meetings::wait(meeting, n_met);
+        if (m == kDown) {
+            if (own_thread() == 0)
+                meeting_wait(view.meetings + kHidden,
+                             static_cast<std::uint32_t>(layer + 1) * n_blocks);
+            sync();
+        } else if (m != kAttnOutput || blockIdx.x < n_attending) {
+            // A hint of each block before the layers, and behind each matrix but gate and up.
+            await_packets(view.meetings + kHints,
+                          static_cast<std::uint32_t>(3 * layer + m + 1) * n_blocks);
+        }
         if (m == kAttnOutput) {
             if (blockIdx.x < n_attending) {
                 for (int u = static_cast<int>(blockIdx.x); u < n_units;
                      u += static_cast<int>(n_blocks))
-                    attend<Size, kTokens>(batch, view, layer, unit_of(u), shared.turns,
-                                          *reinterpret_cast<AttentionRoom*>(room));
-                Meetings::arrive(attended);
+                    attend<Size, kTokens>(batch, view, layer, packets, turn, unit_of(u),
+                                          shared.turns, *reinterpret_cast<AttentionRoom*>(room));
+                if (own_thread() == 0) hint_arrive(view.meetings + kAttended);
             }
-            Meetings::wait(attended, static_cast<std::uint32_t>(layer + 1) * n_attending);
+            await_packets(view.meetings + kAttended,
+                          static_cast<std::uint32_t>(layer + 1) * n_attending);
         }
 #pragma unroll 1
         for (int t = 0; t < n_tokens; ++t) {
@@ -162,9 +179,8 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
             float& scale = shared.scales[t];
             std::uint8_t* failed = batch.failed + t;
             if (m == kAttnOutput) {
-                const Visible visible(batch.positions[t], view.attention.sliding_window);
-                quantize_attention<Size::kRounds>(view, visible, t, room + t * heads, words, scale,
-                                                  failed);
+                quantize_attention<Size::kRounds>(packets.at(t, packets.room.o()), turn, heads,
+                                                  room + t * heads, words, scale, failed);
             } else if (m == kDown) {
                 const float* from = view.hidden + t * hidden;
                 std::int8_t* codes = room + t * hidden;
@@ -176,65 +192,90 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
                     rotate_quantize<Size, 7>(from, hidden, codes, words, scale, failed);
                 }
             } else {
-                norm_quantize<Size::kRounds>(view.h + t * dim, view.z + t * dim, dim, dim_bits,
-                                             room + t * dim, shared.lanes[t], words);
+                const int norm = m == kQkv ? 0 : 1;
+                norm_quantize<Size::kRounds>(packets.at(t, packets.room.z(norm)), turn, dim,
+                                             dim_bits, room + t * dim, words);
             }
         }
         const bool behind_norm = m == kQkv || m == kGateUp;
         if (behind_norm) named_arrive(kNormBarrier, kNormThreads);  // scale_norms() goes on
         sync();
         // Phase 2: the products.
+        const int thread = own_thread();
         if (thread == 0) limit = kUnderWay<Slots, Size>;
-        if (!last) next = met_by(step + 1);
-        multiply_share<Slots>(share, ring, place, shared.table, room, shared.sums);
+        const Met met = met_by(step, thread);
+        multiply_share<Slots>(share, ring, shared.places[thread / kWarpLanes], shared.table, room,
+                              shared.sums);
         named_sync(behind_norm ? kScaleBarrier : kComputeBarrier,
                    behind_norm ? kNormThreads : kThreads);
         if (thread == 0) limit = m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween;
-        // Phase 3: the block's rows of the result; what is rotated next goes through its first
-        // strides.
-        if (warp * kWarpLanes < share.n) {
+        // Phase 3: the block's rows of the result, to who needs them next; what is rotated then
+        // goes through its first strides.
+        const int row = share.first + thread;
+        const bool mine = thread < share.n;
+        if (thread / kWarpLanes * kWarpLanes < share.n) {
 #pragma unroll
             for (int t = 0; t < kTokens; ++t) {
                 if (t >= n_tokens) break;
                 const float a = shared.scales[t];
                 float value =
                     mine ? product(shared.sums[t][thread], a, met.d, met.bias, row) : 0.0F;
-                float* to = view.qkv + t * qkv;
-                if (m == kGateUp) {
+                if (m == kQkv) {
+                    store_rows<kLaneDims>(packets.at(t, packets.room.qkv()), row, value, mine,
+                                          packets.turn(step + 1));
+                } else if (m == kGateUp) {
                     const float up = mine ? product(shared.sums[t][share.n + thread], a, met.d_up,
                                                     met.bias, hidden + row)
                                           : 0.0F;
-                    value = swiglu(value, up);
-                    to = view.hidden + t * hidden;
-                } else if (m != kQkv) {
-                    h[t] = add(h[t], value);  // RES-1
-                    if (mine) view.h[t * dim + row] = h[t];
-                    value = mul(met.w, h[t]);  // NRM-2
-                    to = view.z + t * dim;
+                    value =
+                        rotate_lanes<0, kHiddenUnitBits>(swiglu(value, up), thread % kWarpLanes);
+                    if (mine) view.hidden[t * hidden + row] = value;
+                } else {
+                    const float h = add(shared.h[t][thread], value);  // RES-1
+                    shared.h[t][thread] = h;
+                    if (!last) {
+                        pass_on(t, thread, met.w, step + 1);
+                    } else if (mine) {
+                        view.h[t * dim + row] = h;
+                    }
                 }
-                static_assert(kDimUnitBits == kHiddenUnitBits);
-                if (last) break;
-                if (m != kQkv) value = rotate_lanes<0, kDimUnitBits>(value, lane);
-                if (mine) to[row] = value;
             }
         }
-        if (!last) arrive();
+        if (m == kGateUp) sync();
+        if (thread == 0 && !last) {
+            m == kGateUp ? meeting_arrive(view.meetings + kHidden)
+                         : hint_arrive(view.meetings + kHints);
+        }
     }
-    // Who leaves last makes the counters zero again.
-    if (thread == 0 && atomicAdd(view.meetings + 2, 1U) + 1 == n_blocks) {
-        for (int i = 0; i < kLayersMeetings; ++i)
-            view.meetings[i] = 0;
-    }
+    if (own_thread() == 0) leave(view, Packets(view, shared.first_turn), n_blocks);
 }
 
 /// The scales of the tokens behind a norm (NRM-1, NRM-3, ERR-1), which the products wait for last:
-/// a warp beside those that compute.
+/// a warp beside those that compute. The norm itself is made by one block for all, with two warps
+/// more; `warp` is that of the three.
 template <typename Slots, typename Size, int kTokens>
-__device__ void scale_norms(const BatchView& batch, const LayersView& view,
+__device__ void scale_norms(const BatchView& batch, const LayersView& view, int warp,
                             Shared<Slots, Size, kTokens>& shared) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+    const bool makes = blockIdx.x + 1 == gridDim.x;
+    if (warp > 0 && !makes) return;
+    const std::uint32_t first = first_turn(view);
 #pragma unroll 1
     for (int i = 0; i < 2 * view.n_layers; ++i) {
+        const int lane = own_thread() % kWarpLanes;
+        const Packets packets(view, first);
+        const std::uint32_t turn =
+            packets.turn(i / 2 * kLayerMatrices + (i % 2 == 0 ? kQkv : kGateUp));
+#pragma unroll 1
+        for (int t = 0; makes && t < batch.n_tokens; ++t) {
+            auto& lanes = shared.lanes[(i * batch.n_tokens + t) % 2];
+            square_lanes(packets.at(t, packets.room.h(i % 2)), view.dim, turn,
+                         warp * kWarpLanes + lane, lanes);
+            named_sync(kSquaresBarrier, kSquaresThreads);
+            if (warp > 0) continue;
+            const float norm = norm_scale(lanes, view.dim, view.eps, lane);
+            if (lane == 0) single_store(packets.at(t, packets.room.norm(i % 2)), norm, turn);
+        }
+        if (warp > 0) continue;
         named_sync(kNormBarrier, kNormThreads);
 #pragma unroll 1
         for (int t = 0; t < batch.n_tokens; ++t) {
@@ -242,7 +283,8 @@ __device__ void scale_norms(const BatchView& batch, const LayersView& view,
 #pragma unroll
             for (const std::uint32_t word : shared.words[t])
                 amax = max(amax, word);
-            const float norm = norm_scale(shared.lanes[t], view.dim, view.eps, lane);
+            const Packet* from = packets.at(t, packets.room.norm(i % 2));
+            const float norm = single_wait(from, turn, single_load(from));
             const std::uint32_t bits = __float_as_uint(norm);
             const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
             if (lane == 0) shared.scales[t] = ok ? mul(Quantizer(amax).scale, norm) : NAN;
@@ -260,8 +302,9 @@ __device__ void scale_norms(const BatchView& batch, const LayersView& view,
 ///   out: view.h, the cache at each token's position, failed [T]
 ///   tile: a block a multiprocessor. One warp copies the block's rows of every matrix, E8Slots or
 ///         E4Slots, as far ahead as the ring has room; 8 warps multiply, a slot each. Between
-///         matrices the blocks meet, and each of them makes the codes of the next input for itself,
-///         while the ring fills; another warp scales norms. Size: Usual where it has room
+///         matrices the blocks pass each other packets, and each makes the codes of the next input
+///         for itself, while the ring fills; another warp scales norms. Size: Usual where it has
+///         room
 ///   floor: the bytes of all weights, of the read speed
 ///   supported: decode_layers_supports(); every block runs at the same time
 template <typename Slots, typename Size, int kTokens>
@@ -308,9 +351,10 @@ __global__ void __launch_bounds__(kThreads + kHelperThreads, 1)
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kHelperRegisters));
         if (thread < kThreads + kWarpLanes) {
             stream_weights<Slots>(view, shared.shares, ring, shared.under_way_max);
-        } else if (thread < kThreads + 2 * kWarpLanes) {
+        } else {
             wait_for_kernels_before();
-            scale_norms<Slots, Size, kTokens>(batch, view, shared);
+            scale_norms<Slots, Size, kTokens>(batch, view, thread / kWarpLanes - kWarps - 1,
+                                              shared);
         }
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kComputeRegisters));
@@ -391,13 +435,17 @@ void launch_sized(const BatchView& batch, const LayersView& view, int n_multipro
 
 namespace etalon::backend::cuda {
 
+std::size_t layers_packets_bytes(const LayersView& view) noexcept {
+    return static_cast<std::size_t>(layers::PacketRoom(view).all()) * sizeof(Packet);
+}
+
 bool decode_layers_supports(const LayersView& view, int n_tokens, int n_multiprocessors) {
     return n_tokens >= 1 && n_tokens <= kLayersTokensMax && view.n_layers >= 1 &&
            view.n_layers <= kLayersMax && view.kv.head_dim == layers::kDim &&
            view.n_heads % view.kv.n_kv_heads == 0 &&
            view.n_heads * layers::kDim % layers::kStep == 0 &&
            layers::rotates(view.dim, view.dim_block) &&
-           layers::rotates(view.hidden_dim, view.hidden_block) &&
+           layers::rotates(view.hidden_dim, view.hidden_block) && view.attention.n_chunks <= 1 &&
            2 * view.rope.n_pairs == layers::kDim && view.rope.block == layers::kDim &&
            (layers::has_room<layers::Usual>(view, n_multiprocessors) ||
             layers::has_room<layers::Wide>(view, n_multiprocessors));

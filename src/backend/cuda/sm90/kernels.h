@@ -119,16 +119,17 @@ struct LayersView {
     int hidden_block = 0;  ///< and over the input of down
     RopeView rope;
     KvView kv;
-    AttentionShape attention;           ///< layer is not read; n_chunks >= 1
+    AttentionShape attention;           ///< layer is not read; n_chunks 1
     float* h = nullptr;                 ///< [T, dim]
-    float* z = nullptr;                 ///< [T, dim], a room
-    float* qkv = nullptr;               ///< [T, (n_heads + 2 n_kv_heads) head_dim], a room
     float* hidden = nullptr;            ///< [T, hidden_dim], a room
-    float* states = nullptr;            ///< [T * n_heads, n_chunks] states, a room
-    std::uint32_t* meetings = nullptr;  ///< [kLayersMeetings], zero, and zero again afterwards
+    void* packets = nullptr;            ///< zero at first: a room that no other kernel writes to
+    std::size_t packets_bytes = 0;      ///< T layers_packets_bytes() or more
+    std::uint32_t* meetings = nullptr;  ///< [kLayersMeetings], zero at first, of this room
     LayerView layers[kLayersMax];
 };
-inline constexpr int kLayersMeetings = 3;
+inline constexpr int kLayersMeetings = 5;
+/// Bytes of the room by which the blocks pass values of a token to each other.
+std::size_t layers_packets_bytes(const LayersView& view) noexcept;
 /// Whether launch_decode_layers takes so many tokens and these shapes.
 bool decode_layers_supports(const LayersView& view, int n_tokens, int n_multiprocessors);
 /// h after all layers (FWD-2, FWD-3); keys and values go to the cache.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention of decode_layers.cu: RoPE of the heads, their keys and values to the cache, the state
-// of a chunk (spec RPE-6, ROT-6, QNT-2, ATT-1 to ATT-9, ATT-12, ERR-1).
+// Attention of decode_layers.cu: RoPE of the heads, their keys and values to the cache, o of a
+// context of one chunk (spec RPE-6, ROT-6, QNT-2, ATT-1 to ATT-12, ERR-1, ERR-2).
 #pragma once
 
 #include "backend/cuda/ptx/copy.cuh"
 #include "backend/cuda/sm80/attention_decode.cuh"
 #include "backend/cuda/sm80/rope_head.cuh"
-#include "backend/cuda/sm90/layers_stream.cuh"
+#include "backend/cuda/sm90/layers_packets.cuh"
 
 namespace etalon::backend::cuda::layers {
 
@@ -38,17 +38,15 @@ static_assert(pages_at_once(4) * 4 <= pages_at_once(kDecodeHeadsMax) * kDecodeHe
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// A (token, KV head, chunk), and a part of the query heads.
+/// A (token, KV head), and a part of the query heads.
 struct Unit {
     int t;
     int kv_head;
-    int chunk;  // of those that the token sees
     int part;
 
-    __device__ Unit(int number, int n_tokens, int n_kv_heads, int n_parts)
-        : t(number / n_parts / n_kv_heads % n_tokens),
+    __device__ Unit(int number, int n_kv_heads, int n_parts)
+        : t(number / n_parts / n_kv_heads),
           kv_head(number / n_parts % n_kv_heads),
-          chunk(number / n_parts / n_kv_heads / n_tokens),
           part(number % n_parts) {}
 };
 
@@ -74,10 +72,9 @@ __device__ inline void prefetch_unit(const BatchView& batch, const LayersView& v
     constexpr int kLines = kPageSlots * kDim / kLine;  // of the keys of a page, or of its values
     const auto t = static_cast<std::size_t>(unit.t);
     const Visible visible(batch.positions[t], view.attention.sliding_window);
-    const int chunk = visible.first_chunk() + unit.chunk;
-    const int first = max(chunk * kChunkPages, visible.first / kPageSlots);
-    const int last = min(chunk * kChunkPages + kChunkPages - 1, visible.last / kPageSlots);
-    for (int i = static_cast<int>(threadIdx.x); i < (last - first + 1) * kLines; i += kThreads) {
+    const int first = visible.first / kPageSlots;
+    const int last = visible.last / kPageSlots;
+    for (int i = own_thread(); i < (last - first + 1) * kLines; i += kThreads) {
         const int page = page_of(batch, t, (first + i / kLines) * kPageSlots);
         const std::size_t index = head_page(view.kv, layer, page, unit.kv_head);
         const std::size_t at =
@@ -88,16 +85,15 @@ __device__ inline void prefetch_unit(const BatchView& batch, const LayersView& v
 }
 
 /// The heads that a unit needs: its queries to `room`; keys and values of the tokens of the batch
-/// that it sees in its chunk to the cache (RPE-6, ROT-6, QNT-2, ERR-1). Units of one KV head may
-/// write the same bytes.
+/// that it sees to the cache (RPE-6, ROT-6, QNT-2, ERR-1). Units of one KV head may write the same
+/// bytes.
 template <typename Size, int kTokens>
 __device__ void turn_heads(const BatchView& batch, const LayersView& view, int layer,
-                           const Unit& unit, int chunk, const float2 (&turns)[kTokens][kDim / 2],
-                           AttentionRoom& room) {
-    const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
-    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+                           const Packets& packets, std::uint32_t turn, const Unit& unit,
+                           const float2 (&turns)[kTokens][kDim / 2], AttentionRoom& room) {
+    const int warp = own_thread() / kWarpLanes;
+    const int lane = own_thread() % kWarpLanes;
     const UnitHeads mine = UnitHeads::of<Size>(view, unit);
-    const int n_heads = view.n_heads + 2 * view.kv.n_kv_heads;
     for (int i = warp; i < mine.n + 2 * batch.n_tokens; i += kWarps) {
         const bool is_query = i < mine.n;
         const bool is_value = !is_query && (i - mine.n) % 2 == 1;
@@ -106,16 +102,17 @@ __device__ void turn_heads(const BatchView& batch, const LayersView& view, int l
         int head = mine.first + i;
         if (!is_query) {
             if (batch.sequence_of[t] != batch.sequence_of[unit.t] ||
-                position > batch.positions[unit.t] ||
-                position / (kPageSlots * kChunkPages) != chunk)
+                position > batch.positions[unit.t])
                 continue;
             head = view.n_heads + unit.kv_head + (is_value ? view.kv.n_kv_heads : 0);
         }
-        const float4 from =
-            __ldcg(reinterpret_cast<const float4*>(
-                       view.qkv + static_cast<std::size_t>(t * n_heads + head) * kDim) +
-                   lane);
-        float v[kLaneDims] = {from.x, from.y, from.z, from.w};
+        const Packet* from =
+            packets.at(t, packets.room.qkv() + (head * kWarpLanes + lane) * kLanePackets);
+        Packet first_three = packet_load(from);
+        const Single last_one = single_load(from + 1);
+        packet_wait(from, turn, first_three);
+        float v[kLaneDims] = {first_three.v[0], first_three.v[1], first_three.v[2],
+                              single_wait(from + 1, turn, last_one)};
         if (!is_value) {
             turn_lane<kLaneDims>(v, turns[t], view.rope.interleaved, lane);
             butterfly_lane<kLaneDims>(v, lane);
@@ -154,22 +151,21 @@ __device__ void turn_heads(const BatchView& batch, const LayersView& view, int l
     }
 }
 
-/// The state of a chunk for the heads of a unit (ATT-1 to ATT-9, ATT-12).
+/// o of the heads of a unit to packets (ATT-1 to ATT-12; ATT-10 joins nothing).
 template <typename Size, int kTokens>
-__device__ void attend(const BatchView& batch, const LayersView& view, int layer, const Unit& unit,
+__device__ void attend(const BatchView& batch, const LayersView& view, int layer,
+                       const Packets& packets, std::uint32_t turn, const Unit& unit,
                        const float2 (&turns)[kTokens][kDim / 2], AttentionRoom& room) {
-    const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
-    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+    const int warp = own_thread() / kWarpLanes;
+    const int lane = own_thread() % kWarpLanes;
     const auto t = static_cast<std::size_t>(unit.t);
     const Visible visible(batch.positions[t], view.attention.sliding_window);
-    const int chunk = visible.first_chunk() + unit.chunk;
-    if (chunk > visible.last_chunk()) return;
-    turn_heads<Size, kTokens>(batch, view, layer, unit, chunk, turns, room);
+    turn_heads<Size, kTokens>(batch, view, layer, packets, turn, unit, turns, room);
     sync();
     const UnitHeads heads = UnitHeads::of<Size>(view, unit);
     const int at_once = pages_at_once(heads.n);
-    const int first = max(chunk * kChunkPages, visible.first / kPageSlots);
-    const int last = min(chunk * kChunkPages + kChunkPages - 1, visible.last / kPageSlots);
+    const int first = visible.first / kPageSlots;
+    const int last = visible.last / kPageSlots;
     const int row = min(lane / 4, heads.n - 1);  // rows without a head repeat the last one
     const float c = mul(room.query_scales[row], view.attention.constant);  // ATT-3
     const auto* q = reinterpret_cast<const int4*>(room.queries[row]);
@@ -197,14 +193,15 @@ __device__ void attend(const BatchView& batch, const LayersView& view, int layer
         sync();
     }
     if (warp >= heads.n) return;
-    const int head = unit.t * view.n_heads + heads.first + warp;
-    float* to = view.states +
-                (static_cast<std::size_t>(head) * view.attention.n_chunks + unit.chunk) * kState;
-    *reinterpret_cast<float4*>(to + kLaneDims * lane) = {state.o[0], state.o[1], state.o[2],
-                                                         state.o[3]};
-    if (lane == 0)
-        *reinterpret_cast<float4*>(to + kDim) = {state.l, __int_as_float(state.m),
-                                                 __int_as_float(ok ? 1 : 0), 0.0F};
+    const float r = mul(divide(1.0F, state.l), 65536.0F);
+    float o[kLaneDims];
+#pragma unroll
+    for (int j = 0; j < kLaneDims; ++j)
+        o[j] = ok ? mul(state.o[j], r) : 0.0F;  // ATT-11, ERR-2
+    if (!ok && lane == 0) batch.failed[t] = 1;
+    const int head = heads.first + warp;
+    store_head(packets.at(unit.t, packets.room.o() + head * (kDim / kUnit) * kUnitPackets), o, lane,
+               turn);
 }
 
 #endif

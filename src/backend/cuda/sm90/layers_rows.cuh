@@ -1,26 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The codes of decode_layers.cu: what the blocks read of h, of the heads and of SwiGLU becomes the
-// input of the next matrix (spec NRM, SUM-1, ROT-3, QNT-2, ATT-10, ATT-11, ERR-1, ERR-2).
+// input of the next matrix (spec NRM, SUM-1, ROT-3, QNT-2, ERR-1).
 #pragma once
 
 #include "backend/cuda/sm80/attention_decode.cuh"
-#include "backend/cuda/sm90/layers_stream.cuh"
+#include "backend/cuda/sm90/layers_packets.cuh"
 
 namespace etalon::backend::cuda::layers {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/// 16 floats that another block has written.
-__device__ inline void load_16(const float* from, float (&v)[kMine]) {
-#pragma unroll
-    for (int j = 0; j < kMine; j += 4) {
-        const float4 quad = __ldcg(reinterpret_cast<const float4*>(from + j));
-        v[j] = quad.x;
-        v[j + 1] = quad.y;
-        v[j + 2] = quad.z;
-        v[j + 3] = quad.w;
-    }
-}
 
 /// ROT-3, the strides of 4 bits of an element, of which the block has those below `n_bits`.
 __device__ inline void strides(float (&v)[kMine], int n_bits) {
@@ -73,7 +61,8 @@ struct Coder {
 /// behind a norm when its scale is there (scale_norms()).
 __device__ inline std::uint32_t block_max(std::uint32_t value, std::uint32_t (&words)[kWarps]) {
     value = __reduce_max_sync(kFullWarp, value);
-    if (threadIdx.x % kWarpLanes == 0) words[threadIdx.x / kWarpLanes] = value;
+    const int thread = own_thread();
+    if (thread % kWarpLanes == 0) words[thread / kWarpLanes] = value;
     sync();
 #pragma unroll
     for (const std::uint32_t word : words)
@@ -81,33 +70,36 @@ __device__ inline std::uint32_t block_max(std::uint32_t value, std::uint32_t (&w
     return value;
 }
 
-/// The next kCount elements of a lane of SUM-1.
-template <int kCount>
-__device__ float square_sum(const float* row, float sum) {
-    float v[kCount];
+/// Lanes of SUM-1 of h from its packets, by kSquaresThreads threads: of each 256 elements a thread
+/// has those of one packet, which are the next of up to three lanes.
+__device__ inline void square_lanes(const Packet* h, int k, std::uint32_t turn, int thread,
+                                    float (&lanes)[kLanes]) {
+    static_assert(kSquaresThreads * kUnit == kLanes * kUnitPackets);
+    constexpr int kAtOnce = 4;
+    const int n = k / kLanes;
+    float sums[3] = {};
+#pragma unroll 1
+    for (int begin = 0; begin < n; begin += kAtOnce) {
+        const Packet* from = h + begin * kSquaresThreads + thread;
+        Packet packets[kAtOnce];
 #pragma unroll
-    for (int j = 0; j < kCount; ++j)
-        v[j] = __ldcg(row + j * kLanes);
+        for (int j = 0; j < kAtOnce; ++j) {
+            packets[j] = {{0.0F, 0.0F, 0.0F}, turn};  // squares of +0 behind k change no bit
+            if (begin + j < n) packets[j] = packet_load(from + j * kSquaresThreads);
+        }
 #pragma unroll
-    for (int j = 0; j < kCount; ++j)
-        sum = fused(v[j], v[j], sum);
-    return sum;
-}
-
-/// A lane of SUM-1 of up to kCount elements, which are all under way before the first is added: a
-/// long row would wait for the second cache once more for each part of it.
-template <int kCount>
-__device__ float square_sum_at_once(const float* row, int k) {
-    float v[kCount];
+        for (int j = 0; j < kAtOnce; ++j) {
+            packet_wait(from + j * kSquaresThreads, turn, packets[j]);
 #pragma unroll
-    for (int j = 0; j < kCount; ++j)
-        v[j] =
-            j / 4 * (4 * kLanes) < k ? __ldcg(row + j * kLanes) : 0.0F;  // k is a multiple of 1,024
-    float sum = 0.0F;
+            for (int i = 0; i < 3; ++i)
+                sums[i] = fused(packets[j].v[i], packets[j].v[i], sums[i]);
+        }
+    }
+    const Elements place(thread);
 #pragma unroll
-    for (int j = 0; j < kCount; ++j)
-        sum = fused(v[j], v[j], sum);  // squares of +0 behind k change no bit
-    return sum;
+    for (int i = 0; i < 3; ++i) {
+        if (i < place.n) lanes[place.first + i] = sums[i];
+    }
 }
 
 /// NRM-1 from the lanes of SUM-1, by a warp for itself.
@@ -127,43 +119,39 @@ __device__ inline float norm_scale(const float (&lanes)[kLanes], int k, float ep
     return divide(1.0F, __fsqrt_rn(add(mean, eps)));
 }
 
-/// h to codes: `z` has w h after the strides of a unit (NRM-2, ROT-3, QNT-2). `codes` has room for
-/// a round of floats, too; `lanes` are those of SUM-1, `words` have the largest magnitudes of the
-/// warps.
+/// h to codes: the packets `z` have w h after the strides of a unit (NRM-2, ROT-3, QNT-2). `codes`
+/// has room for a round of floats, too; `words` are the largest magnitudes of the warps.
 template <int kRounds>
-__device__ void norm_quantize(const float* h, const float* z, int k, int n_bits, std::int8_t* codes,
-                              float (&lanes)[kLanes], std::uint32_t (&words)[kWarps]) {
-    static_assert(kThreads == kLanes && kLanes % kMine == 0);
-    const int thread = static_cast<int>(threadIdx.x);
+__device__ void norm_quantize(const Packet* z, std::uint32_t turn, int k, int n_bits,
+                              std::int8_t* codes, std::uint32_t (&words)[kWarps]) {
+    const int thread = own_thread();
     auto* room = reinterpret_cast<float*>(codes);
+    const int own = (thread >> 4 << 8) | (thread & 15);
+    MyPackets<kRounds> mine;
+    mine.load(z, k / kUnit * kUnitPackets, turn);
     float v[kRounds][kMine];
-#pragma unroll
-    for (int round = 0; round < kRounds; ++round) {
-        const int first = round * kRound + ((thread >> 4 << 8) | (thread & 15));
-#pragma unroll
-        for (float& value : v[round])
-            value = 0.0F;
-        if (first >= k) continue;
-#pragma unroll
-        for (int j = 0; j < kMine; ++j)
-            v[round][j] = __ldcg(z + first + kMine * j);
-    }
-    if constexpr (kRounds > 2) {
-        lanes[thread] = square_sum_at_once<kRounds * kMine>(h + thread, k);
-    } else {
-        float sum = 0.0F;
-        int begin = thread;
-        for (; begin + (kMine - 1) * kLanes < k; begin += kMine * kLanes)
-            sum = square_sum<kMine>(h + begin, sum);
-        for (; begin < k; begin += 4 * kLanes)  // k is a multiple of 1,024
-            sum = square_sum<4>(h + begin, sum);
-        lanes[thread] = sum;
-    }
     std::uint32_t amax = 0;
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) {
-        if (round * kRound >= k) break;
+#pragma unroll
+        for (float& value : v[round])
+            value = 0.0F;
+        if (round * kRound >= k) continue;
         if (round > 0) sync();
+#pragma unroll
+        for (int j = 0; j < kMinePackets; ++j) {
+            const Elements place(mine.number(0, j));
+#pragma unroll
+            for (int i = 0; i < 3; ++i) {
+                if (i < place.n) room[place_of(place.first + i)] = mine.packets[round][j].v[i];
+            }
+        }
+        sync();
+        if (round * kRound + own < k) {
+#pragma unroll
+            for (int j = 0; j < kMine; ++j)
+                v[round][j] = room[place_of(own) + place_of(16) * j];
+        }
         rotate(v[round], thread, n_bits, room);
 #pragma unroll
         for (int j = 0; j < kMine; ++j)
@@ -202,7 +190,7 @@ __device__ void rotate_quantize(const float* v_row, int k, std::int8_t* codes,
     constexpr int kSpan = 1 << kBits;
     constexpr int kBlock = kSpan * kWarpLanes;
     constexpr int kBlocks = (Size::kHiddenMax - 1) / (kWarps * kBlock) + 1;  // of a warp
-    const int thread = static_cast<int>(threadIdx.x);
+    const int thread = own_thread();
     const int first = thread / kWarpLanes * kBlocks * kBlock + thread % kWarpLanes;
     float v[kBlocks][kSpan];
 #pragma unroll
@@ -249,65 +237,39 @@ __device__ void rotate_quantize(const float* v_row, int k, std::int8_t* codes,
     if (!ok && blockIdx.x == 0) *failed = 1;  // ERR-1
 }
 
-/// o of a token from the states of its chunks (ATT-10, ATT-11), to codes (QNT-2).
+/// o of a token from its packets to codes (QNT-2).
 template <int kRounds>
-__device__ void quantize_attention(const LayersView& view, const Visible& visible, int t,
-                                   std::int8_t* codes, std::uint32_t (&words)[kWarps], float& scale,
+__device__ void quantize_attention(const Packet* o, std::uint32_t turn, int k, std::int8_t* codes,
+                                   std::uint32_t (&words)[kWarps], float& scale,
                                    std::uint8_t* failed) {
-    const int thread = static_cast<int>(threadIdx.x);
-    const int k = view.n_heads * kDim;
-    const int n_chunks = visible.last_chunk() - visible.first_chunk() + 1;
-    float v[kRounds][kMine];
+    const int n_packets = k / kUnit * kUnitPackets;
+    MyPackets<kRounds> mine;
+    mine.load(o, n_packets, turn);
     std::uint32_t amax = 0;
-    bool fine = true;
+    const auto each = [&](const auto& work) {
 #pragma unroll
-    for (int round = 0; round < kRounds; ++round) {
-        const int first = round * kRound + kMine * thread;
-        // Values that are not set on some path would keep their registers through all layers.
+        for (int round = 0; round < kRounds; ++round) {
 #pragma unroll
-        for (float& value : v[round])
-            value = 0.0F;
-        if (first >= k) continue;
-        const int head = t * view.n_heads + first / kDim;
-        const float* from =
-            view.states + static_cast<std::size_t>(head) * view.attention.n_chunks * kState;
-        State<kMine> total;
-        bool ok = true;
-#pragma unroll 1
-        for (int chunk = 0; chunk < n_chunks; ++chunk, from += kState) {
-            State<kMine> state;
-            load_16(from + first % kDim, state.o);
-            const float4 rest = __ldcg(reinterpret_cast<const float4*>(from + kDim));
-            state.l = rest.x;
-            state.m = __float_as_int(rest.y);
-            ok = ok && __float_as_int(rest.z) != 0;
-            state.empty = false;
-            join_chunk(state, total);
+            for (int j = 0; j < kMinePackets; ++j) {
+                const int number = mine.number(round, j);
+                const Elements place(number);
+#pragma unroll
+                for (int i = 0; i < 3; ++i) {
+                    if (number < n_packets && i < place.n)
+                        work(place.first + i, mine.packets[round][j].v[i]);
+                }
+            }
         }
-        const float r = mul(divide(1.0F, total.l), 65536.0F);
-        fine = fine && ok;
-#pragma unroll
-        for (int j = 0; j < kMine; ++j) {
-            v[round][j] = ok ? mul(total.o[j], r) : 0.0F;  // ERR-2
-            amax = max(amax, magnitude_bits(v[round][j]));
-        }
-    }
+    };
+    each([&](int, float value) { amax = max(amax, magnitude_bits(value)); });
     amax = block_max(amax, words);
-    const Quantizer quantizer(amax < kInfinityBits ? amax : 0U);
+    const bool ok = amax < kInfinityBits;
+    const Quantizer quantizer(ok ? amax : 0U);
     const Coder coder{quantizer.inverse};
-#pragma unroll
-    for (int round = 0; round < kRounds; ++round) {
-        const int first = round * kRound + kMine * thread;
-        if (first >= k) continue;
-        std::uint32_t packed[kMine / 4] = {};
-#pragma unroll
-        for (int j = 0; j < kMine; ++j)
-            packed[j / 4] |= coder(v[round][j]) << (j % 4 * 8);
-        *reinterpret_cast<uint4*>(codes + first) = {packed[0], packed[1], packed[2], packed[3]};
-    }
-    const bool bad = !fine || (amax >= kInfinityBits && thread == 0);
-    if (bad && blockIdx.x == 0) *failed = 1;
-    if (thread == 0) scale = amax < kInfinityBits ? quantizer.scale : NAN;
+    each([&](int at, float value) { codes[at] = static_cast<std::int8_t>(coder(value)); });
+    if (own_thread() != 0) return;
+    scale = ok ? quantizer.scale : NAN;
+    if (!ok && blockIdx.x == 0) *failed = 1;  // ERR-1
 }
 
 #endif

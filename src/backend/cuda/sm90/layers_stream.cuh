@@ -14,7 +14,8 @@ namespace etalon::backend::cuda::layers {
 
 inline constexpr int kWarps = 8;  // that compute
 inline constexpr int kThreads = kWarps * kWarpLanes;
-inline constexpr int kHelperThreads = 128;  // a warp that copies, one that scales norms
+inline constexpr int kHelperThreads = 128;  // a warp that copies, three that make norms
+inline constexpr int kSquaresThreads = 3 * kWarpLanes;
 inline constexpr int kComputeRegisters = 224;
 inline constexpr int kHelperRegisters = 56;
 inline constexpr int kComputeBarrier = 1;
@@ -22,6 +23,7 @@ inline constexpr int kComputeBarrier = 1;
 inline constexpr int kNormBarrier = 2;
 inline constexpr int kScaleBarrier = 3;
 inline constexpr int kNormThreads = kThreads + kWarpLanes;
+inline constexpr int kSquaresBarrier = 4;
 
 inline constexpr int kStep = kWarpLanes * static_cast<int>(sizeof(int4));  // of a warp along a row
 
@@ -37,7 +39,6 @@ inline constexpr int kLaneBits = 5;  // of a lane's number
 
 inline constexpr int kDim = kLayersHeadDim;
 inline constexpr int kLaneDims = kDim / kWarpLanes;
-inline constexpr int kState = static_cast<int>(attention_state_floats(kDim));
 
 /// Where element e of a round lies in shared memory: 4 words are left free behind 16, and 16 behind
 /// 256, so that the lanes of a warp meet in few banks whichever four bits of e they do not own.
@@ -45,6 +46,17 @@ __host__ __device__ constexpr int place_of(int e) {
     return e + (e >> 4) * 4 + (e >> 8) * 16;
 }
 inline constexpr int kRoundBytes = place_of(kRound) * static_cast<int>(sizeof(float));
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+/// The thread's number, read anew: what follows from it is not kept in registers through all
+/// layers, for which there are too few. What does not fit comes from memory that each meeting makes
+/// slow again.
+__device__ inline int own_thread() {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+#endif
 
 /// How large the arrays of a thread and of a block are. Usual ones are shorter between two
 /// matrices, which is much of the time where layers are small; Wide also has several units of
@@ -88,6 +100,14 @@ struct Share {
         n_slots = (n_rows + Slots::kRows - 1) / Slots::kRows * n_parts;
     }
     __device__ int row(int i) const { return i < n ? first + i : first + i - n + second; }
+};
+
+/// The slots of a warp: every kWarps-th of all.
+struct Place {
+    int i;       // slot of the matrix
+    int slot;    // of the ring
+    int parity;  // of its turn
+    bool first_turn;
 };
 
 /// A slot with so many columns of 4 rows of int8.
@@ -300,26 +320,19 @@ __device__ inline void sync() {
     named_sync(kComputeBarrier, kThreads);
 }
 
-/// The slots of a warp: every kWarps-th of all.
-struct Place {
-    int i;       // slot of the matrix
-    int slot;    // of the ring
-    int parity;  // of its turn
-    bool first_turn;
-};
-
-/// Adds to `to` the products of the block's rows with the codes x; `place` goes on to the next
-/// matrix.
+/// Adds to `to` the products of the block's rows with the codes x; `kept`, the warp's place, goes
+/// on to the next matrix.
 template <typename Slots, int kTokens, int kRowsMax>
-__device__ void multiply_share(const Share& share, const Ring& ring, Place& place,
+__device__ void multiply_share(const Share& share, const Ring& ring, Place& kept,
                                typename Slots::Table& table, const std::int8_t* x,
                                int (&to)[kTokens][kRowsMax]) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+    const int lane = own_thread() % kWarpLanes;
     const int n_cols = share.n_cols;
     const int n_parts = share.n_parts;
     const int part_columns = share.part_columns;
     const int n_rows = share.n_rows;
     const int n_slots = share.n_slots;
+    Place place = kept;
     int group = place.i / n_parts;
     int part = place.i % n_parts;
     const int group_step = kWarps / n_parts;
@@ -352,6 +365,8 @@ __device__ void multiply_share(const Share& share, const Ring& ring, Place& plac
         }
     }
     place.i -= n_slots;
+    __syncwarp();
+    if (lane == 0) kept = place;
 }
 
 #endif
