@@ -235,6 +235,8 @@ const bool kRegistered = [] {
     add_operation("Quantize", run_quantize, false);     // QNT-1 to QNT-4, ERR-1
     add_operation("SwigluQuantize", run_swiglu, true);  // SWI-1, ROT-2 to ROT-4
     add_long_rows("NormQuantize", run_norm, true);
+    for (const Fill fill : kFills)  // as many rows as a prompt has
+        add_shape("NormQuantize", run_norm, {515, 4096, kRowInt8, true, fill});
     add_long_rows("Quantize", run_quantize, false);
     add_long_rows("SwigluQuantize", run_swiglu, true);
     add_embed();     // EMB-1, FMT-1 to FMT-16

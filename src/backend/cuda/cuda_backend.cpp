@@ -354,8 +354,14 @@ void CudaBackend::norm_quantize(const Batch& batch, const FloatBuffer& h, const 
     ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max && w.size() >= size_of(x.n_cols));
     ETALON_ASSERT(h.size() >= size_of(batch.n_tokens()) * size_of(x.n_cols));
     Scope scope(*this, batch);
-    launch_norm_quantize(scope.view(), h.data(), w.data(), eps, rotation_of(rotation), x.view(),
-                         row_scratch(batch.n_tokens(), x.n_cols), device_.stream());
+    const RotationView view = rotation_of(rotation);
+    const bool launched = device_.has_sm90() && batch.n_tokens() >= kNormRowsMin &&
+                          launch_norm_rows_sm90(scope.view(), h.data(), w.data(), eps, view,
+                                                x.view(), device_.stream());
+    if (!launched) {
+        launch_norm_quantize(scope.view(), h.data(), w.data(), eps, view, x.view(),
+                             row_scratch(batch.n_tokens(), x.n_cols), device_.stream());
+    }
     scope.close();
 }
 

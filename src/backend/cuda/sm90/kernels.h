@@ -61,6 +61,12 @@ inline constexpr int kRotateRowsMin = 512;
 bool launch_rotate_rows_sm90(const BatchView& batch, const float* s, const RotationView& rotation,
                              const ActivationsView& x, int n_multiprocessors, Stream stream);
 
+/// As launch_norm_quantize_e8, the faster one from kNormRowsMin tokens on. False: a row is no
+/// butterfly over 4,096 elements, or x has another form beside int8; nothing was launched.
+inline constexpr int kNormRowsMin = 512;
+bool launch_norm_rows_sm90(const BatchView& batch, const float* h, const float* w, float eps,
+                           const RotationView& rotation, const ActivationsView& x, Stream stream);
+
 /// Experts whose tokens follow each other in x, out.n_tokens of them in all: those of expert e are
 /// the rows [begin[e], begin[e + 1]) of x and of y. n_slots is the number of experts, `active` is
 /// not read. `maps` is what experts_maps_e8_sm90() gave, on the card, with the same gate_up: true
