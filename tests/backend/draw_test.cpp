@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens drawn on the device: the token of exact::sample for each row (SMP-1 to SMP-10, ERR-3).
+// Tokens drawn on the device: the token of exact::sample for each row (SMP-1 to SMP-10, ERR-3), and
+// what comes to the host with them: checksums of the rows (CHK-1) and flags (ERR-1).
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 #include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "backend/conformance.h"
+#include "backend/tensors.h"
+#include "exact/digest.h"
 #include "exact/logprobs.h"
+#include "exact/rotate.h"
 #include "exact/sampler.h"
 
 namespace etalon::backend::conformance {
@@ -80,6 +85,18 @@ RowInput random_input(Random& random, int vocab_size) {
     }
     input.drawn = random.below(8) != 0;
     if (random.below(4) == 0) input.n_top = random.below(kTopLogitsMax + 1);
+    return input;
+}
+
+/// Neither penalties, bias, masks nor log-probabilities, and every row is drawn.
+RowInput plain_input(Random& random) {
+    RowInput input;
+    exact::SamplingParameters& p = input.parameters;
+    p.temperature = one_of(random, std::array{0.0F, 0.5F, 1.0F});
+    p.top_k = one_of(random, std::array{0, 0, 0, 20});
+    p.top_p = one_of(random, std::array{1.0F, 1.0F, 0.95F});
+    p.min_p = one_of(random, std::array{0.0F, 0.0F, 0.01F});
+    p.seed = random.next();
     return input;
 }
 
@@ -153,30 +170,39 @@ void reference_logprobs(const std::vector<RowInput>& inputs, const std::vector<f
     }
 }
 
-void run_draws(int vocab_size, int n_rows, Backend& backend, Random& random, Outcome& outcome) {
+/// The inputs as a backend reads them; log-probabilities go to logprobs[i].
+struct OwnedDraws {
+    OwnedDraws(const std::vector<RowInput>& inputs, std::vector<RowLogprobs>& logprobs) {
+        for (const RowInput& input : inputs)
+            words.push_back(input.words());
+        for (std::size_t i = 0; i < inputs.size(); ++i) {
+            const RowInput& input = inputs[i];
+            all.push_back({input.drawn ? &input.parameters : nullptr, input.prompt, input.answer,
+                           words[i], input.position, input.choice,
+                           input.n_top >= 0 ? &logprobs[i] : nullptr, std::max(input.n_top, 0)});
+        }
+    }
+
+    std::vector<std::vector<std::uint32_t>> words;
+    std::vector<Draw> all;
+};
+
+void run_draws(int vocab_size, int n_rows, Backend& backend, Random& random, Outcome& outcome,
+               bool plain = false) {
     std::vector<float> logits;
     std::vector<RowInput> inputs;
     for (int i = 0; i < n_rows; ++i) {
         const auto row = random_row(random, vocab_size, one_of(random, kShapes));
         logits.insert(logits.end(), row.begin(), row.end());
-        inputs.push_back(random_input(random, vocab_size));
+        inputs.push_back(plain ? plain_input(random) : random_input(random, vocab_size));
     }
     std::vector<std::int32_t> tokens(inputs.size(), vocab_size);  // stays where nothing is drawn
     std::vector<RowLogprobs> logprobs(inputs.size());
     if (backend.can_draw(vocab_size)) {
-        std::vector<Draw> draws;
-        std::vector<std::vector<std::uint32_t>> words;
-        for (const RowInput& input : inputs)
-            words.push_back(input.words());
-        for (std::size_t i = 0; i < inputs.size(); ++i) {
-            const RowInput& input = inputs[i];
-            draws.push_back({input.drawn ? &input.parameters : nullptr, input.prompt, input.answer,
-                             words[i], input.position, input.choice,
-                             input.n_top >= 0 ? &logprobs[i] : nullptr, std::max(input.n_top, 0)});
-        }
+        const OwnedDraws draws(inputs, logprobs);
         const auto buffer = uploaded(backend, logits);
         OwnedBatch batch(n_rows);
-        backend.draw(batch.view(), *buffer, vocab_size, draws, tokens);
+        backend.draw(batch.view(), *buffer, vocab_size, draws.all, tokens);
         outcome.add("logits stay", std::span<const float>(downloaded(backend, *buffer)));
     } else {
         tokens = reference_draws(inputs, logits, vocab_size);
@@ -197,7 +223,124 @@ void run_draws(int vocab_size, int n_rows, Backend& backend, Random& random, Out
     }
 }
 
+/// --- what comes with the tokens of a pass ---
+
+enum class Rest : std::uint8_t {
+    none,
+    not_drawn,     ///< a row is not drawn: it comes to the host
+    logprobs,      ///< kernels follow that read the tokens
+    flags_behind,  ///< an operation behind the draw sets another flag
+    logits_again,  ///< behind the draw, others in the same place
+};
+constexpr std::array kRests = {Rest::none, Rest::not_drawn, Rest::logprobs, Rest::flags_behind,
+                               Rest::logits_again};
+constexpr std::array kRestNames = {"all", "not_drawn", "logprobs", "flags_behind", "logits_again"};
+
+constexpr int kDim = 64;
+constexpr float kEps = 1e-5F;
+
+/// [n_tokens, kDim], one value of token `bad` is not finite.
+std::unique_ptr<FloatBuffer> floats_with_bad(Backend& backend, Random& random, int n_tokens,
+                                             std::size_t bad) {
+    auto floats = random_floats(random, n_tokens, kDim, Fill::usual);
+    floats[bad * kDim + static_cast<std::size_t>(random.below(kDim))] =
+        std::numeric_limits<float>::quiet_NaN();
+    return uploaded(backend, floats);
+}
+
+/// What finish() brought, by row: checksums and logits.
+void add_rows(Backend& backend, const FloatBuffer& logits, int n_rows, int vocab_size,
+              Outcome& outcome) {
+    const auto n = static_cast<std::size_t>(vocab_size);
+    std::vector<float> row(n);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(n_rows); ++i) {
+        const std::uint64_t sum = backend.checksum(logits, i, vocab_size);
+        backend.download(logits, i * n, row);
+        EXPECT_EQ(sum, exact::logits_checksum(row)) << backend.name() << ", row " << i;
+        outcome.add("checksum", sum);
+        outcome.add("logits", std::span<const float>(row));
+    }
+}
+
+/// Passes whose tokens are drawn, two of them: a flag or a checksum of the first one shows in the
+/// second. The rows that are drawn have neither penalties nor bias, so that one kernel may take
+/// all.
+void run_pass(int vocab_size, int n_rows, Rest rest, Backend& backend, Random& random,
+              Outcome& outcome) {
+    const auto matrix = random_matrix(random, exact::Format::e8, vocab_size, kDim, Weights::model);
+    const weights::Tensor* part = &matrix->tensor;
+    const auto head = backend.load_linear({&part, 1}, {});
+    const auto norm = uploaded(backend, random_floats(random, 1, kDim, Fill::usual));
+    const auto x = backend.make_activations(n_rows, kDim, kRowInt8);
+    const auto x_behind = backend.make_activations(n_rows, kDim, kRowInt8);
+    const auto n = static_cast<std::size_t>(n_rows);
+    const auto logits = backend.make_floats(n * static_cast<std::size_t>(vocab_size));
+    std::vector<std::int32_t> rows;
+    for (int i = 0; i < n_rows; ++i)
+        rows.push_back(i);
+    const std::vector<std::int32_t> backwards(rows.rbegin(), rows.rend());
+    for (const std::size_t pass : {0U, 1U}) {
+        std::vector<RowInput> inputs;
+        for (int i = 0; i < n_rows; ++i)
+            inputs.push_back(plain_input(random));
+        if (rest == Rest::not_drawn) inputs[n / 2].drawn = false;
+        if (rest == Rest::logprobs) inputs[n / 2].n_top = 3;
+        // Token 0 failed before, 1 or 2 fails ahead of the logits, 3 behind the draw.
+        const auto h = floats_with_bad(backend, random, n_rows, 1 + pass);
+        const auto behind = floats_with_bad(backend, random, n_rows, 3);
+        OwnedBatch batch(n_rows);
+        batch.failed[0] = 1;
+        std::vector<std::uint8_t> failed = batch.failed;
+        failed[1 + pass] = 1;
+        std::vector<std::int32_t> tokens(n, vocab_size);
+        std::vector<RowLogprobs> logprobs(n);
+        const OwnedDraws draws(inputs, logprobs);
+
+        backend.begin(batch.view());
+        backend.norm_quantize(batch.view(), *h, *norm, kEps, exact::rotation_for(kDim), *x);
+        backend.logits(batch.view(), *x, *head, rows, *logits);
+        if (backend.can_draw(vocab_size)) {
+            backend.draw(batch.view(), *logits, vocab_size, draws.all, tokens);
+        } else {
+            tokens = reference_draws(inputs, downloaded(backend, *logits), vocab_size);
+        }
+        if (rest == Rest::flags_behind) {
+            backend.quantize(batch.view(), *behind, *x_behind);
+            failed[3] = 1;
+        }
+        if (rest == Rest::logits_again) backend.logits(batch.view(), *x, *head, backwards, *logits);
+        backend.finish(batch.view());
+
+        EXPECT_EQ(batch.failed, failed) << backend.name() << ", pass " << pass;
+        outcome.add("failed", std::span<const std::uint8_t>(batch.failed));
+        for (const std::int32_t token : tokens)
+            outcome.add("token", static_cast<std::uint64_t>(static_cast<std::uint32_t>(token)));
+        add_rows(backend, *logits, n_rows, vocab_size, outcome);
+    }
+}
+
+void add_passes() {
+    struct Size {
+        int vocab_size;
+        int n_rows;
+        bool cards_only;
+    };
+    // Up to 16 rows are parameters of a kernel.
+    constexpr std::array kSizes = {Size{700, 5, false}, Size{700, 40, true}, Size{32769, 5, true},
+                                   Size{32769, 17, true}, Size{131072, 5, true}};
+    for (const Size& size : kSizes) {
+        for (std::size_t i = 0; i < kRests.size(); ++i) {
+            const auto add = size.cards_only ? add_card_test : add_test;
+            add("DrawPass", fmt::format("n{}_t{}_{}", size.vocab_size, size.n_rows, kRestNames[i]),
+                [size, rest = kRests[i]](Backend& backend, Random& random, Outcome& outcome) {
+                    run_pass(size.vocab_size, size.n_rows, rest, backend, random, outcome);
+                });
+        }
+    }
+}
+
 const bool kRegistered = [] {
+    add_passes();
     constexpr std::array kSizes = {1,    2,    31,   32,   33,    100,  255,
                                    1000, 1023, 1025, 5000, 32003, 32768};
     for (const int vocab_size : kSizes) {
@@ -215,9 +358,20 @@ const bool kRegistered = [] {
                           run_draws(700, n_rows, backend, random, outcome);
                       });
     }
-    add_card_test("Draw", "n131072", [](Backend& backend, Random& random, Outcome& outcome) {
-        run_draws(131072, 8, backend, random, outcome);
-    });
+    for (const int vocab_size : {700, 32769}) {
+        for (const int n_rows : {1, 2, 16, 17, 100}) {
+            add_card_test("Draw", fmt::format("plain{}_n{}", n_rows, vocab_size),
+                          [=](Backend& backend, Random& random, Outcome& outcome) {
+                              run_draws(vocab_size, n_rows, backend, random, outcome, true);
+                          });
+        }
+    }
+    for (const int vocab_size : {128256, 131072, 131073}) {
+        add_card_test("Draw", fmt::format("n{}", vocab_size),
+                      [=](Backend& backend, Random& random, Outcome& outcome) {
+                          run_draws(vocab_size, 8, backend, random, outcome);
+                      });
+    }
     return true;
 }();
 

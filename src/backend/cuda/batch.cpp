@@ -94,6 +94,7 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
     // What was begun and never finished, after an error, may still read the host's copy.
     if (open_) check(cudaStreamSynchronize(stream), "forward pass");
     open_ = false;
+    flags_sent_ = false;
     const std::size_t n = batch.tokens.size();
     ETALON_ASSERT(n >= 1 && batch.positions.size() == n);
     ETALON_ASSERT(batch.sequence_of.size() == n && batch.failed.size() == n);
@@ -142,11 +143,16 @@ void DeviceBatch::finish(const Batch& batch, Stream stream) {
     ETALON_ASSERT(holds(batch));
     open_ = false;
     const std::size_t n = batch.failed.size();
-    check(cudaMemcpyAsync(host_.data() + failed_offset_, view_.failed, n, cudaMemcpyDeviceToHost,
-                          stream),
-          "flags from the card");
+    if (!flags_sent_) {
+        check(cudaMemcpyAsync(host_flags(), view_.failed, n, cudaMemcpyDeviceToHost, stream),
+              "flags from the card");
+    }
     check(cudaStreamSynchronize(stream), "forward pass");
-    std::memcpy(batch.failed.data(), host_.data() + failed_offset_, n);
+    std::memcpy(batch.failed.data(), host_flags(), n);
+}
+
+std::uint8_t* DeviceBatch::host_flags() const noexcept {
+    return reinterpret_cast<std::uint8_t*>(host_.data() + failed_offset_);
 }
 
 }  // namespace etalon::backend::cuda

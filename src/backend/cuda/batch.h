@@ -19,12 +19,19 @@ class DeviceBatch {
     void finish(const Batch& batch, Stream stream);
 
     bool is_open() const noexcept { return open_; }
+    /// The flags on the card, and where a kernel may write them for finish(): in memory of the
+    /// host.
+    const std::uint8_t* flags() const noexcept { return view_.failed; }
+    std::uint8_t* host_flags() const noexcept;
+    /// The last kernel that can set flags is ahead of one that writes them there, or it is not.
+    void set_flags_sent(bool sent) noexcept { flags_sent_ = sent; }
     /// Whether this is the batch that was begun.
     bool holds(const Batch& batch) const noexcept;
     const BatchView& view() const noexcept { return view_; }
 
   private:
     bool open_ = false;
+    bool flags_sent_ = false;
     const std::int32_t* tokens_ = nullptr;  // of the caller: to know the batch again
     PinnedBytes host_;
     DeviceArray<std::byte> device_;

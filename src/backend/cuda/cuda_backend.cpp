@@ -183,6 +183,7 @@ class CudaBackend final : public Backend {
                 backend_->begin(batch);
             } else {
                 backend_->device_.use();
+                backend_->batch_.set_flags_sent(false);  // this operation may set some
             }
         }
         /// Ends the operation: brings the flags back when it was alone.
@@ -231,9 +232,9 @@ class CudaBackend final : public Backend {
     bool wide_attention_;  // attention_tile of sm90/ is right on this card
     DeviceBatch batch_;
     DeviceArray<float> scratch_;
-    DeviceArray<float> states_;       // of attention
-    DeviceArray<std::byte> packets_;  // of decode_layers, with their counters
-    DeviceArray<std::uint32_t> meetings_{kLayersMeetings};
+    DeviceArray<float> states_;                             // of attention
+    DeviceArray<std::byte> packets_;                        // of decode_layers
+    DeviceArray<std::uint32_t> meetings_{kLayersMeetings};  // and its counters
     LayersTrials trials_;
     RoutingRoom routing_;
     DeviceArray<std::int32_t> rows_;  // of logits
@@ -265,19 +266,19 @@ bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
     if (view.n_tiles > 0 || pass.rows.empty() || !is_identity(pass.rows, batch.n_tokens()))
         return false;
     const auto& kv = static_cast<const CudaKvCache&>(*pass.kv);
-    const GraphKey key{
-        pass.model,
-        pass.logits->data(),
-        kv.view(),
-        view,
-        chunks_max(batch, pass.sliding_window),
-        trials_.n_trials(),
-        {states_.data(), scratch_.data(), results_.sums(), packets_.data(), device_.e8_rows(0),
-         routing_.address(), gathered_.row_q.data(), gathered_.row_scales.data()}};
+    const GraphKey key{pass.model,
+                       pass.logits->data(),
+                       kv.view(),
+                       view,
+                       chunks_max(batch, pass.sliding_window),
+                       trials_.n_trials(),
+                       {states_.data(), scratch_.data(), packets_.data(),
+                        packets_.data() + packets_.size(), device_.e8_rows(0), routing_.address(),
+                        gathered_.row_q.data(), gathered_.row_scales.data()}};
     check_tokens(batch, pass.vocab_size);
     check_pages(batch, kv.shape.n_pages);
     if (!graphs_.begin(key, device_.stream())) return false;
-    results_.fetched(pass.logits->data(), batch.n_tokens(), pass.vocab_size);
+    results_.fetch(pass.logits->data(), batch.n_tokens(), pass.vocab_size);
     return true;
 }
 
@@ -422,7 +423,7 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
         run(input.view(), send_rows(rows));
     }
     results_.forget(logits.data());
-    if (batch_.holds(batch)) results_.fetch(logits.data(), n, head.n_rows, device_.stream());
+    if (batch_.holds(batch)) results_.fetch(logits.data(), n, head.n_rows);
 }
 
 /// R and int8 of rows s, which takes_rotate_quantize_e8() takes on a card with kernels of sm90/.
@@ -523,8 +524,15 @@ void CudaBackend::draw(const Batch& batch, const FloatBuffer& logits, int vocab_
     ETALON_ASSERT(logits.size() >= draws.size() * size_of(vocab_size));
     Scope scope(*this, batch);
     graphs_.finish(device_.stream());  // parameters differ from pass to pass: not recorded
-    draws_.start(logits.data(), vocab_size, draws, tokens, device_.stream());
     results_.keep(logits.data(), draws);
+    const DrawBack back{
+        results_.host_sums(logits.data(), draws.size(), size_of(vocab_size), device_.stream()),
+        batch_.host_flags(), batch_.flags(), batch.n_tokens()};
+    if (draws_.start(logits.data(), vocab_size, draws, tokens, back, device_.has_sm90(),
+                     device_.stream())) {
+        batch_.set_flags_sent(true);
+        if (back.sums != nullptr) results_.set_sums_sent();
+    }
     scope.close();
 }
 

@@ -17,6 +17,16 @@ namespace {
 constexpr std::uint64_t kWhole = std::uint64_t{1} << 32;
 constexpr std::size_t kRowsRoomMin = 256;
 static_assert(kTopLogitsMax <= kRowTopMax);
+/// More rows with filters fill the card with a block each.
+constexpr std::ptrdiff_t kFilteredMax = 64;
+
+AtOnce at_once_of(std::span<const DrawRow> rows, int vocab_size, bool has_sm90) {
+    if (!has_sm90 || vocab_size > kDrawAtOnceMax) return AtOnce::none;
+    const auto n_filtered = std::count_if(rows.begin(), rows.end(), [](const DrawRow& row) {
+        return row.adjusted == DrawRow::kNoRow && is_filtered(row);
+    });
+    return n_filtered > 0 && n_filtered <= kFilteredMax ? AtOnce::unadjusted : AtOnce::unfiltered;
+}
 
 }  // namespace
 
@@ -105,9 +115,60 @@ void Draws::make_room(std::size_t vocab, Stream stream) {
     }
 }
 
-void Draws::start(const float* logits, int vocab_size, std::span<const Draw> draws,
-                  std::span<std::int32_t> tokens, Stream stream) {
-    clear();
+/// Room for `bytes` of parameters, and for what is drawn.
+void Draws::make_input_room(std::size_t bytes, Stream stream) {
+    // What found no memory is empty afterwards: each is looked at.
+    if (bytes > input_.size() || rows_.size() > std::min(drawn_.size(), sums_.size())) {
+        check(cudaStreamSynchronize(stream), "forward pass");
+        const std::size_t n_rows = std::max(rows_.size(), kRowsRoomMin);
+        sums_.grow(n_rows);
+        input_.grow(bytes);
+        drawn_.grow(n_rows);
+    }
+    // The copy of the pass before has left: its finish() waited for the stream.
+    sent_.reserve(input_.size());
+    received_.reserve(drawn_.size() * sizeof(std::int32_t));
+}
+
+/// The kernels for rows_, of which n_at_once are drawn at once.
+void Draws::launch(const float* logits, int vocab_size, const DrawBack& back, AtOnce at_once,
+                   std::size_t n_at_once, Stream stream) {
+    const auto n_rows = static_cast<int>(rows_.size());
+    // Few rows without words are parameters of the kernel: nothing waits for a copy.
+    const bool as_parameters =
+        n_at_once == rows_.size() && rows_.size() <= kDrawFewRows && words_.empty() && !wants_sums_;
+    const std::size_t row_bytes = rows_.size() * sizeof(DrawRow);
+    const std::size_t bytes = row_bytes + words_.size() * sizeof(std::uint32_t);
+    make_input_room(bytes, stream);
+    // Kernels behind read the tokens on the card; else they go where the host reads them.
+    auto* tokens = wants_sums_ ? drawn_.data() : reinterpret_cast<std::int32_t*>(received_.data());
+    if (as_parameters) {
+        return launch_draw_sm90(logits, vocab_size, rows_, nullptr, n_rows, at_once, nullptr,
+                                tokens, back, stream);
+    }
+    std::memcpy(sent_.data(), rows_.data(), row_bytes);
+    if (!words_.empty()) std::memcpy(sent_.data() + row_bytes, words_.data(), bytes - row_bytes);
+    check(cudaMemcpyAsync(input_.data(), sent_.data(), bytes, cudaMemcpyHostToDevice, stream),
+          "parameters of draws");
+    const auto* rows = reinterpret_cast<const DrawRow*>(input_.data());
+    const auto* words = reinterpret_cast<const std::uint32_t*>(input_.data() + row_bytes);
+    if (n_at_once > 0) {
+        launch_draw_sm90(logits, vocab_size, {}, rows, n_rows, at_once, words, tokens, back,
+                         stream);
+    }
+    if (n_at_once < rows_.size()) {
+        launch_draw(logits, vocab_size, rows, n_rows, words, adjusted_.data(), at_once, tokens,
+                    stream);
+    }
+    if (!wants_sums_) return;
+    received_sums_.reserve(sums_.size() * sizeof(RowSums));
+    launch_logprobs(logits, vocab_size, rows, n_rows, tokens, sums_.data(), stream);
+}
+
+bool Draws::start(const float* logits, int vocab_size, std::span<const Draw> draws,
+                  std::span<std::int32_t> tokens, const DrawBack& back, bool has_sm90,
+                  Stream stream) {
+    ETALON_ASSERT(rows_.empty());  // a pass draws once
     const auto vocab = static_cast<std::size_t>(vocab_size);
     words_.clear();
     counts_.resize(vocab, 0);
@@ -119,40 +180,24 @@ void Draws::start(const float* logits, int vocab_size, std::span<const Draw> dra
     for (std::size_t i = 0; i < draws.size(); ++i) {
         if (draws[i].parameters != nullptr) add_row(draws[i], i, vocab_size);
     }
-    if (rows_.empty()) return;
+    if (rows_.empty()) return false;
     make_room(vocab, stream);
-    if (rows_.empty()) return;
-    const std::size_t row_bytes = rows_.size() * sizeof(DrawRow);
-    const std::size_t bytes = row_bytes + words_.size() * sizeof(std::uint32_t);
-    if (bytes > input_.size() || rows_.size() > drawn_.size()) {
-        check(cudaStreamSynchronize(stream), "forward pass");
-        input_.grow(bytes);
-        drawn_.grow(std::max(rows_.size(), kRowsRoomMin));
-        sums_.grow(drawn_.size());
-    }
-    // The copy of the pass before has left: its finish() waited for the stream.
-    sent_.reserve(input_.size());
-    received_.reserve(drawn_.size() * sizeof(std::int32_t));
-    std::memcpy(sent_.data(), rows_.data(), row_bytes);
-    if (!words_.empty()) std::memcpy(sent_.data() + row_bytes, words_.data(), bytes - row_bytes);
-    check(cudaMemcpyAsync(input_.data(), sent_.data(), bytes, cudaMemcpyHostToDevice, stream),
-          "parameters of draws");
-    const auto* rows = reinterpret_cast<const DrawRow*>(input_.data());
-    const int n_rows = static_cast<int>(rows_.size());
-    launch_draw(logits, vocab_size, rows, n_rows,
-                reinterpret_cast<const std::uint32_t*>(input_.data() + row_bytes), adjusted_.data(),
-                drawn_.data(), stream);
-    if (!wants_sums_) return;
-    received_sums_.reserve(sums_.size() * sizeof(RowSums));
-    launch_logprobs(logits, vocab_size, rows, n_rows, drawn_.data(), sums_.data(), stream);
+    if (rows_.empty()) return false;
+    const AtOnce at_once = at_once_of(rows_, vocab_size, has_sm90);
+    const auto n_at_once =
+        static_cast<std::size_t>(std::count_if(rows_.begin(), rows_.end(), [&](const DrawRow& row) {
+            return draws_at_once(row, at_once);
+        }));
+    const bool brings = n_at_once == draws.size();
+    launch(logits, vocab_size, brings ? back : DrawBack{}, at_once, n_at_once, stream);
+    return brings;
 }
 
 void Draws::send(Stream stream) const {
-    if (rows_.empty()) return;
+    if (rows_.empty() || !wants_sums_) return;
     check(cudaMemcpyAsync(received_.data(), drawn_.data(), rows_.size() * sizeof(std::int32_t),
                           cudaMemcpyDeviceToHost, stream),
           "tokens from the card");
-    if (!wants_sums_) return;
     check(cudaMemcpyAsync(received_sums_.data(), sums_.data(), rows_.size() * sizeof(RowSums),
                           cudaMemcpyDeviceToHost, stream),
           "log-probabilities from the card");

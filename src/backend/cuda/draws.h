@@ -8,17 +8,18 @@
 #include <vector>
 
 #include "backend/cuda/common/memory.h"
-#include "backend/cuda/sm80/kernels.h"
+#include "backend/cuda/sm90/kernels.h"
 #include "backend/operations.h"
 
 namespace etalon::backend::cuda {
 
 class Draws {
   public:
-    /// Starts the draws; what it is given stays as it is until arrived(). vocab_size <=
-    /// kDrawVocabMax.
-    void start(const float* logits, int vocab_size, std::span<const Draw> draws,
-               std::span<std::int32_t> tokens, Stream stream);
+    /// Starts the draws, once before arrived() or clear(); what it is given stays as it is until
+    /// then. vocab_size <= kDrawVocabMax. True: one kernel of sm90/, which `has_sm90` allows, draws
+    /// all rows and brings what `back` names.
+    bool start(const float* logits, int vocab_size, std::span<const Draw> draws,
+               std::span<std::int32_t> tokens, const DrawBack& back, bool has_sm90, Stream stream);
     /// Starts the copies of tokens and log-probabilities to the host, when some are drawn.
     void send(Stream stream) const;
     /// The stream is idle: sets them.
@@ -30,6 +31,9 @@ class Draws {
     void add_penalties(const Draw& draw, DrawRow& row);
     void set_logprobs(std::size_t i, RowLogprobs& to) const;
     void make_room(std::size_t vocab, Stream stream);
+    void make_input_room(std::size_t bytes, Stream stream);
+    void launch(const float* logits, int vocab_size, const DrawBack& back, AtOnce at_once,
+                std::size_t n_at_once, Stream stream);
     std::int32_t place() const { return static_cast<std::int32_t>(words_.size()); }
 
     std::vector<DrawRow> rows_;
@@ -41,7 +45,7 @@ class Draws {
     std::span<const Draw> draws_;     // likewise
     bool wants_sums_ = false;         // one of rows_ does
     PinnedBytes sent_;
-    PinnedBytes received_;
+    PinnedBytes received_;  // the kernels write the tokens there, or copies bring them
     DeviceArray<std::byte> input_;
     DeviceArray<std::int32_t> drawn_;
     PinnedBytes received_sums_;

@@ -21,32 +21,39 @@ bool fits(int n_rows, int n) noexcept {
 
 }  // namespace
 
-void Results::fetch(const float* logits, int n_rows, int n, Stream stream) {
-    clear();
-    const auto rows = static_cast<std::size_t>(n_rows);
-    if (rows > sums_.size()) check(cudaStreamSynchronize(stream), "forward pass");
-    sums_.grow(rows);
-    launch_checksum(logits, n_rows, static_cast<std::size_t>(n), sums_.data(), stream);
-    fetched(logits, n_rows, n);
+std::uint64_t* Results::host_sums(const float* logits, std::size_t n_rows, std::size_t n,
+                                  Stream stream) {
+    if (logits_ == nullptr || logits != logits_ || n_rows != n_rows_ || n != n_) return nullptr;
+    const std::size_t bytes = n_rows_ * sizeof(std::uint64_t);
+    if (bytes > host_sums_.size()) check(cudaStreamSynchronize(stream), "forward pass");
+    host_sums_.grow(bytes);
+    return reinterpret_cast<std::uint64_t*>(host_sums_.data());
+}
+
+void Results::send_sums(Stream stream) {
+    if (sums_sent_) return;
+    if (n_rows_ > sums_.size()) check(cudaStreamSynchronize(stream), "forward pass");
+    sums_.grow(n_rows_);
+    launch_checksum(logits_, static_cast<int>(n_rows_), n_, sums_.data(), stream);
+    check(cudaMemcpyAsync(host_sums(logits_, n_rows_, n_, stream), sums_.data(),
+                          n_rows_ * sizeof(std::uint64_t), cudaMemcpyDeviceToHost, stream),
+          "checksums from the card");
 }
 
 void Results::send(Stream stream) {
     if (logits_ == nullptr) return;
-    const std::size_t sum_bytes = n_rows_ * sizeof(std::uint64_t);
+    send_sums(stream);
     std::size_t n_kept = n_rows_;  // rows up to the last one that is kept
     while (n_kept > 0 && !keeps(n_kept - 1))
         --n_kept;
-    host_.grow(sum_bytes + n_kept * n_ * sizeof(float));
-    check(cudaMemcpyAsync(host_.data(), sums_.data(), sum_bytes, cudaMemcpyDeviceToHost, stream),
-          "checksums from the card");
+    host_.grow(n_kept * n_ * sizeof(float));
     for (std::size_t row = 0; row < n_rows_;) {
         std::size_t end = row;
         while (end < n_rows_ && keeps(end))
             ++end;
         if (end > row) {
-            check(cudaMemcpyAsync(host_.data() + sum_bytes + row * n_ * sizeof(float),
-                                  logits_ + row * n_, (end - row) * n_ * sizeof(float),
-                                  cudaMemcpyDeviceToHost, stream),
+            check(cudaMemcpyAsync(host_.data() + row * n_ * sizeof(float), logits_ + row * n_,
+                                  (end - row) * n_ * sizeof(float), cudaMemcpyDeviceToHost, stream),
                   "logits from the card");
         }
         row = end + 1;
@@ -60,7 +67,7 @@ void Results::keep(const float* logits, std::span<const Draw> draws) {
                    [](const Draw& draw) { return draw.parameters == nullptr ? 1 : 0; });
 }
 
-void Results::fetched(const float* logits, int n_rows, int n) noexcept {
+void Results::fetch(const float* logits, int n_rows, int n) noexcept {
     clear();
     logits_ = logits;
     copies_ = fits(n_rows, n);
@@ -75,8 +82,7 @@ bool Results::copy(const float* logits, std::size_t offset, std::span<float> to)
     for (std::size_t row = offset / n_; row * n_ < offset + to.size(); ++row) {
         if (!keeps(row)) return false;
     }
-    std::memcpy(to.data(), host_.data() + n_rows_ * sizeof(std::uint64_t) + offset * sizeof(float),
-                to.size_bytes());
+    std::memcpy(to.data(), host_.data() + offset * sizeof(float), to.size_bytes());
     return true;
 }
 
@@ -84,7 +90,7 @@ std::optional<std::uint64_t> Results::checksum(const float* logits, std::size_t 
                                                std::size_t n) const {
     if (!ready_ || logits != logits_ || n != n_ || row >= n_rows_) return std::nullopt;
     std::uint64_t sum = 0;
-    std::memcpy(&sum, host_.data() + row * sizeof(sum), sizeof(sum));
+    std::memcpy(&sum, host_sums_.data() + row * sizeof(sum), sizeof(sum));
     return sum;
 }
 

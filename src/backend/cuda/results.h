@@ -16,15 +16,19 @@ namespace etalon::backend::cuda {
 
 class Results {
   public:
-    /// Makes the checksums of rows [n_rows, n] at `logits`, which send() is to copy. Rows that are
-    /// too many are left to a later download.
-    void fetch(const float* logits, int n_rows, int n, Stream stream);
-    /// A recorded pass (graphs.h) makes the same checksums.
-    void fetched(const float* logits, int n_rows, int n) noexcept;
+    /// Rows [n_rows, n] at `logits` are what send() is to bring, with their checksums. Rows that
+    /// are too many are left to a later download.
+    void fetch(const float* logits, int n_rows, int n) noexcept;
     /// Of these logits send() copies only the rows that are not drawn.
     void keep(const float* logits, std::span<const Draw> draws);
-    /// Starts the copies. They are no part of a recorded pass: the driver refuses one whose copies
-    /// read a buffer that was freed, even when another one lies in its place.
+    /// Where a kernel may write the checksums of these rows: in memory of the host; null where they
+    /// are not those of fetch().
+    std::uint64_t* host_sums(const float* logits, std::size_t n_rows, std::size_t n, Stream stream);
+    /// A kernel that is started does so.
+    void set_sums_sent() noexcept { sums_sent_ = true; }
+    /// Starts the copies, and what makes the checksums where no kernel does. They are no part of a
+    /// recorded pass: the driver refuses one whose copies read a buffer that was freed, even when
+    /// another one lies in its place.
     void send(Stream stream);
     /// The stream is idle: what was fetched is there.
     void arrived() noexcept { ready_ = logits_ != nullptr; }
@@ -32,6 +36,7 @@ class Results {
     void clear() noexcept {
         logits_ = nullptr;
         ready_ = false;
+        sums_sent_ = false;
         kept_.clear();
     }
     /// `buffer` is about to be written.
@@ -44,9 +49,8 @@ class Results {
     std::optional<std::uint64_t> checksum(const float* logits, std::size_t row,
                                           std::size_t n) const;
 
-    const void* sums() const noexcept { return sums_.data(); }
-
   private:
+    void send_sums(Stream stream);
     bool keeps(std::size_t row) const { return copies_ && (kept_.empty() || kept_[row] != 0); }
 
     const float* logits_ = nullptr;   // on the card
@@ -55,7 +59,9 @@ class Results {
     std::size_t n_rows_ = 0;
     std::size_t n_ = 0;
     bool ready_ = false;
-    PinnedBytes host_;  // checksums, then rows
+    bool sums_sent_ = false;
+    PinnedBytes host_;  // rows
+    PinnedBytes host_sums_;
     DeviceArray<std::uint64_t> sums_;
 };
 

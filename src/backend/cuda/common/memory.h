@@ -74,6 +74,7 @@ class PinnedBytes {
     PinnedBytes& operator=(const PinnedBytes&) = delete;
 
     std::byte* data() const noexcept { return data_; }
+    std::size_t size() const noexcept { return size_; }
     void reserve(std::size_t size) {
         if (size <= size_) return;
         free_pinned(std::exchange(data_, nullptr));

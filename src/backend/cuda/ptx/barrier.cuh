@@ -133,6 +133,30 @@ __device__ inline void store_at(std::uint32_t* shared, std::uint32_t value, std:
         : "memory");
 }
 
+__device__ inline void store_at(std::uint64_t* shared, std::uint64_t value, std::uint32_t rank) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 remote;\n"
+        "mapa.shared::cluster.u32 remote, %0, %1;\n"
+        "st.shared::cluster.u64 [remote], %2;\n"
+        "}" ::"r"(shared_address(shared)),
+        "r"(rank), "l"(value)
+        : "memory");
+}
+
+/// A word from the same place of block `rank` of the cluster; as the other load_at().
+__device__ inline std::uint32_t load_at(const std::uint32_t* shared, std::uint32_t rank) {
+    std::uint32_t value;
+    asm volatile(
+        "{\n"
+        ".reg .b32 remote;\n"
+        "mapa.shared::cluster.u32 remote, %1, %2;\n"
+        "ld.shared::cluster.u32 %0, [remote];\n"
+        "}"
+        : "=r"(value)
+        : "r"(shared_address(shared)), "r"(rank));
+    return value;
+}
 /// 16 bytes from the same place of block `rank` of the cluster. Stays behind a barrier before it,
 /// and other loads may pass it.
 __device__ inline int4 load_at(const int4* shared, std::uint32_t rank) {

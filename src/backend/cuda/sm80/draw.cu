@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "backend/cuda/common/error.h"
+#include "backend/cuda/sm80/draw_order.cuh"
 #include "backend/cuda/sm80/draw_row.cuh"
 #include "backend/cuda/sm80/kernels.h"
 #include "base/error.h"
@@ -12,29 +13,12 @@ namespace etalon::backend::cuda {
 
 namespace {
 
-__extension__ using u128 = unsigned __int128;
-
-constexpr int kDigitBits = 8;
-constexpr int kBins = 1 << kDigitBits;
-constexpr int kBinsOfLane = kBins / kWarpLanes;
-constexpr int kKeyWords = 3;  // P, logit, id
-constexpr int kWordDigits = 32 / kDigitBits;
-constexpr int kPieces = 3;  // of P in a sum of 32 bits
-constexpr int kPieceBits = 11;
-constexpr std::uint32_t kPieceMask = (1U << kPieceBits) - 1;
-constexpr std::uint32_t kAll = 0xFFFFFFFFU;
-
 /// What the block shares.
 struct Shared {
     std::uint64_t words[kRowWarps];
-    std::uint32_t counts[kBins];
-    std::uint32_t sums[kPieces][kBins];
-    // What one warp or thread found.
-    std::uint64_t sum;     // of what stands before the digit, and then up to its end
-    std::uint32_t count;   // likewise
-    std::uint32_t inside;  // tokens with the digit
-    std::uint32_t digit;   // kAll: the prefix is everything
-    std::uint64_t target;
+    Bins bins;
+    Ending ending;
+    std::uint64_t target;  // what one thread found
     int segment;
 };
 
@@ -55,160 +39,42 @@ struct Row {
     }
 };
 
-/// The place of a token in the order of SMP-6, first is largest.
-struct Key {
-    std::uint32_t words[kKeyWords];
-
-    __device__ Key(std::uint32_t p, float logit, int id)
-        : words{p, ordered(logit), ~static_cast<std::uint32_t>(id)} {}
-};
-
-/// The last token of a prefix of the order; zero words behind the digits that tell it from others.
-struct Last {
-    std::uint32_t words[kKeyWords] = {};
-
-    /// The token stands before it or is it.
-    __device__ bool keeps(const Key& key) const {
-#pragma unroll
-        for (int i = 0; i < kKeyWords; ++i) {
-            if (key.words[i] != words[i]) return key.words[i] > words[i];
-        }
-        return true;
-    }
-    /// The digits before `digit` of `word` are those of the token.
-    __device__ bool begins(const Key& key, int word, int digit) const {
-        bool same = true;
-#pragma unroll
-        for (int i = 0; i < kKeyWords; ++i) {
-            const std::uint32_t other = key.words[i] ^ words[i];
-            if (i < word) same = same && other == 0;
-            if (i == word && digit > 0) same = same && other >> (32 - kDigitBits * digit) == 0;
-        }
-        return same;
-    }
-};
-
-/// How long the prefix is: `count` tokens, or as many as reach `wanted` in units of 2^-32.
-struct Length {
-    std::uint32_t count = 1;
-    u128 wanted = 0;
-
-    __device__ bool reached(std::uint32_t n, std::uint64_t sum) const {
-        return n >= count && (u128{sum} << 32) >= wanted;
-    }
-};
-
-/// The sum over the lanes up to this one.
-__device__ std::uint64_t warp_scan(std::uint64_t value, int lane) {
-#pragma unroll
-    for (int step = 1; step < kWarpLanes; step *= 2) {
-        const std::uint64_t other = __shfl_up_sync(kFullWarp, value, step);
-        if (lane >= step) value += other;
-    }
-    return value;
-}
-
-__device__ void add_to_bin(Shared& shared, std::uint32_t bin, std::uint32_t n, std::uint64_t sum) {
-    atomicAdd(&shared.counts[bin], n);
-    atomicAdd(&shared.sums[0][bin], static_cast<std::uint32_t>(sum) & kPieceMask);
-    atomicAdd(&shared.sums[1][bin], static_cast<std::uint32_t>(sum >> kPieceBits) & kPieceMask);
-    atomicAdd(&shared.sums[2][bin], static_cast<std::uint32_t>(sum >> (2 * kPieceBits)));
-}
-
 /// Counts and sums of P of the tokens that begin as `last`, by their next digit.
-__device__ void fill_bins(Shared& shared, const Row& row, const Last& last, int word, int digit) {
+__device__ void fill_bins(Bins& bins, const Row& row, const Last& last, int word, int digit) {
     const int thread = static_cast<int>(threadIdx.x);
-    for (int bin = thread; bin < kBins; bin += kRowThreads) {
-        shared.counts[bin] = 0;
-        for (auto& sums : shared.sums)
-            sums[bin] = 0;
-    }
+    bins.clear(thread, kRowThreads);
     __syncthreads();
-    // Most tokens of a row are in the lowest bin: they meet in registers first.
-    std::uint32_t low_count = 0;
-    std::uint64_t low_sum = 0;
+    LowBin low;
     for (int id = thread; id < row.n; id += kRowThreads) {
         const float logit = row.logits[id];
         const std::uint32_t p = row.p(id, logit);
-        const Key key(p, logit, id);
-        if (p == 0 || !last.begins(key, word, digit)) continue;
-        const std::uint32_t here = word == 0   ? key.words[0]
-                                   : word == 1 ? key.words[1]
-                                               : key.words[2];
-        const std::uint32_t bin = here >> (32 - kDigitBits * (digit + 1)) & (kBins - 1);
-        if (bin == 0) {
-            ++low_count;
-            low_sum += p;
-        } else {
-            add_to_bin(shared, bin, 1, p);
-        }
+        bins.add(Key(p, logit, id), last, word, digit, low);
     }
-    low_count = __reduce_add_sync(kFullWarp, low_count);
-    low_sum = warp_sum(low_sum);
-    if (thread % kWarpLanes == 0 && low_count > 0) add_to_bin(shared, 0, low_count, low_sum);
+    bins.add(low);
     __syncthreads();
 }
 
-/// The bin in which the prefix ends, from the highest one on; the first warp calls it.
-__device__ void find_bin(Shared& shared, const Length& length) {
-    const int lane = static_cast<int>(threadIdx.x);
-    const auto bin_of = [&](int i) { return kBins - 1 - (lane * kBinsOfLane + i); };
-    const auto sum_of = [&](int bin) {
-        return std::uint64_t{shared.sums[0][bin]} +
-               (std::uint64_t{shared.sums[1][bin]} << kPieceBits) +
-               (std::uint64_t{shared.sums[2][bin]} << (2 * kPieceBits));
-    };
-    std::uint32_t count = 0;
-    std::uint64_t sum = 0;
-#pragma unroll
-    for (int i = 0; i < kBinsOfLane; ++i) {
-        count += shared.counts[bin_of(i)];
-        sum += sum_of(bin_of(i));
-    }
-    const std::uint64_t counts = shared.count + warp_scan(count, lane);
-    const std::uint64_t sums = shared.sum + warp_scan(sum, lane);
-    const bool ends = length.reached(static_cast<std::uint32_t>(counts), sums);
-    const unsigned lanes = __ballot_sync(kFullWarp, ends);
-    if (lanes == 0) {
-        if (lane == 0) shared.digit = kAll;
-        return;
-    }
-    if (lane != __ffs(static_cast<int>(lanes)) - 1) return;
-    std::uint32_t count_so_far = static_cast<std::uint32_t>(counts) - count;
-    std::uint64_t sum_so_far = sums - sum;
-    for (int i = 0; i < kBinsOfLane; ++i) {
-        const int bin = bin_of(i);
-        const std::uint32_t inside = shared.counts[bin];
-        const std::uint64_t inside_sum = sum_of(bin);
-        if (length.reached(count_so_far + inside, sum_so_far + inside_sum)) {
-            shared.digit = static_cast<std::uint32_t>(bin);
-            shared.inside = inside;
-            shared.count = count_so_far;
-            shared.sum = inside == 1 ? sum_so_far + inside_sum : sum_so_far;
-            return;
-        }
-        count_so_far += inside;
-        sum_so_far += inside_sum;
-    }
-}
-
-/// The last token of the shortest prefix of so many tokens or so much P; shared.sum is then the sum
-/// of the prefix. False: all tokens are fewer.
+/// The last token of the shortest prefix of so many tokens or so much P; shared.ending.sum is then
+/// the sum of the prefix. False: all tokens are fewer.
 __device__ bool find_last(Shared& shared, const Row& row, const Length& length, Last& last) {
     last = Last{};
     if (threadIdx.x == 0) {
-        shared.count = 0;
-        shared.sum = 0;
+        shared.ending.count = 0;
+        shared.ending.sum = 0;
     }
 #pragma unroll
     for (int word = 0; word < kKeyWords; ++word) {
         for (int digit = 0; digit < kWordDigits; ++digit) {
-            fill_bins(shared, row, last, word, digit);
-            if (threadIdx.x < kWarpLanes) find_bin(shared, length);
+            fill_bins(shared.bins, row, last, word, digit);
+            if (threadIdx.x < kWarpLanes) {
+                find_bin(
+                    shared.ending, length, [&](int bin) { return shared.bins.counts[bin]; },
+                    [&](int bin) { return shared.bins.sum_of(bin); });
+            }
             __syncthreads();
-            if (shared.digit == kAll) return false;
-            last.words[word] |= shared.digit << (32 - kDigitBits * (digit + 1));
-            if (shared.inside == 1) return true;
+            if (shared.ending.digit == kAll) return false;
+            last.append(shared.ending.digit, word, digit);
+            if (shared.ending.inside == 1) return true;
             __syncthreads();
         }
     }
@@ -305,7 +171,8 @@ __device__ std::uint32_t adjust(const DrawRow& draw, const float* logits, int n,
 }
 
 /// The token behind each row of logits (SMP-1 to SMP-8, SMP-10).
-///   in:  logits binary32 [rows, n]; draws [blocks] and the words that they name
+///   in:  logits binary32 [rows, n]; draws [blocks] and the words that they name; of
+///        those that are drawn at once nothing is made
 ///   out: tokens [blocks]; -1: a logit is not finite, or no token is allowed (ERR-3)
 ///   tile: a row a block of 32 warps. The row is read once for the largest logit, twice more for a
 ///         draw, and for a filter once for each digit that tells its last token from others
@@ -313,9 +180,10 @@ __device__ std::uint32_t adjust(const DrawRow& draw, const float* logits, int n,
 ///   supported: n <= kDrawVocabMax
 __global__ void __launch_bounds__(kRowThreads)
     draw_sm80(const float* logits, int n, const DrawRow* draws, const std::uint32_t* words,
-              float* adjusted, std::int32_t* tokens) {
+              float* adjusted, AtOnce at_once, std::int32_t* tokens) {
     __shared__ Shared shared;
     const DrawRow draw = draws[blockIdx.x];
+    if (draws_at_once(draw, at_once)) return;
     const int thread = static_cast<int>(threadIdx.x);
     Row row{logits + static_cast<std::size_t>(draw.row) * n,
             draw.mask == DrawRow::kNoRow ? nullptr : words + draw.mask, n, 0.0F,
@@ -347,7 +215,7 @@ __global__ void __launch_bounds__(kRowThreads)
     if (draw.top_k > 0) find_last(shared, row, {static_cast<std::uint32_t>(draw.top_k), 0}, last);
     if (draw.top_p < std::uint64_t{1} << 32) {
         __syncthreads();
-        std::uint64_t total = shared.sum;
+        std::uint64_t total = shared.ending.sum;
         if (last.words[0] == 0) {  // of all
             std::uint64_t sum = 0;
             for (int id = thread; id < n; id += kRowThreads)
@@ -372,10 +240,11 @@ __global__ void __launch_bounds__(kRowThreads)
 }  // namespace
 
 void launch_draw(const float* logits, int n, const DrawRow* rows, int n_rows,
-                 const std::uint32_t* words, float* adjusted, std::int32_t* tokens, Stream stream) {
+                 const std::uint32_t* words, float* adjusted, AtOnce at_once, std::int32_t* tokens,
+                 Stream stream) {
     ETALON_ASSERT(n >= 1 && n <= kDrawVocabMax && n_rows >= 1);
     draw_sm80<<<static_cast<unsigned>(n_rows), kRowThreads, 0, stream>>>(logits, n, rows, words,
-                                                                         adjusted, tokens);
+                                                                         adjusted, at_once, tokens);
     check_launch("draw");
 }
 

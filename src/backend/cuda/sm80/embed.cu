@@ -17,6 +17,7 @@ using exact::Format;
 
 constexpr int kThreads = 256;
 constexpr int kFewTokens = 64;
+constexpr int kWord = 4;  // bytes of E8 that a thread takes
 
 /// A record of one row (cpu/linear_layout.h with width 1), as the kernel reads it.
 struct RecordShape {
@@ -103,17 +104,51 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
+/// The same for E8 (EMB-1).
+///   in:  rows of int8, aligned to 4; d binary32
+///   out: h binary32 [T, dim]
+///   tile: 4 elements a thread, 1024 a block
+///   floor: 5 dim bytes a token, of the read speed
+///   supported: dim a multiple of 4
+__global__ void __launch_bounds__(kThreads) embed_e8_sm80(BatchView batch, const std::int8_t* rows,
+                                                          const float* d, int n_words, float4* h) {
+    let_next_kernel_start();
+    wait_for_kernels_before();
+    const int i = static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
+    if (i >= n_words) return;
+    const auto id = static_cast<std::size_t>(batch.tokens[blockIdx.x]);
+    const std::size_t width = static_cast<std::size_t>(n_words);
+    const char4 q = reinterpret_cast<const char4*>(rows)[id * width + i];
+    const float scale = d[id];
+    h[blockIdx.x * width + i] = {
+        mul(static_cast<float>(q.x), scale), mul(static_cast<float>(q.y), scale),
+        mul(static_cast<float>(q.z), scale), mul(static_cast<float>(q.w), scale)};
+}
+
+unsigned blocks_for(int n) {
+    return static_cast<unsigned>((n + kThreads - 1) / kThreads);
+}
+
 }  // namespace
 
 void launch_embed(const BatchView& batch, const EmbeddingView& embedding, float* h, Stream stream) {
+    // The first kernel of a pass: what is ahead of it is a copy, or the start of a recording.
+    const auto n_tokens = static_cast<unsigned>(batch.n_tokens);
+    const bool whole_words = embedding.dim % kWord == 0 &&
+                             embedding.row_bytes == static_cast<std::size_t>(embedding.dim);
+    if (embedding.format == Format::e8 && whole_words) {
+        const int n_words = embedding.dim / kWord;
+        embed_e8_sm80<<<dim3(n_tokens, blocks_for(n_words)), kThreads, 0, stream>>>(
+            batch, reinterpret_cast<const std::int8_t*>(embedding.rows), embedding.d, n_words,
+            reinterpret_cast<float4*>(h));
+        return check_launch("embed");
+    }
     RecordShape shape{};
     if (exact::format_info(embedding.format).kind == exact::FormatKind::blocked) {
         shape.form = cpu::blocked_form(embedding.format);
         shape.layout = cpu::record_layout(shape.form, 1);
     }
-    const int parts = batch.n_tokens <= kFewTokens ? (embedding.dim + kThreads - 1) / kThreads : 1;
-    const dim3 grid(static_cast<unsigned>(batch.n_tokens), static_cast<unsigned>(parts));
-    // The first kernel of a pass: what is ahead of it is a copy, or the start of a recording.
+    const dim3 grid(n_tokens, batch.n_tokens <= kFewTokens ? blocks_for(embedding.dim) : 1);
     embed_sm80<<<grid, kThreads, 0, stream>>>(batch, embedding, shape, h);
     check_launch("embed");
 }

@@ -341,11 +341,24 @@ struct DrawRow {
 
     static constexpr std::int32_t kNoRow = -1;
 };
+/// Which rows a kernel takes that keeps them in registers, where there is one: those that neither
+/// penalties nor bias change, or of them those whose tokens do not leave by their order as well
+/// (SMP-6, SMP-7).
+enum class AtOnce : std::uint8_t { none, unfiltered, unadjusted };
+constexpr bool is_filtered(const DrawRow& row) noexcept {
+    return row.inverse_temperature != 0.0F && (row.top_k > 0 || row.top_p < std::uint64_t{1} << 32);
+}
+constexpr bool draws_at_once(const DrawRow& row, AtOnce which) noexcept {
+    return row.adjusted == DrawRow::kNoRow && which != AtOnce::none &&
+           (which == AtOnce::unadjusted || !is_filtered(row));
+}
 /// Sums of so many P in 32 bits, in three pieces.
 inline constexpr int kDrawVocabMax = 1 << 21;
-/// tokens[i] for rows[i] from logits [rows, n]; `adjusted` [adjusted rows, n].
+/// tokens[i] for rows[i] from logits [rows, n]; `adjusted` [adjusted rows, n]. Rows that are drawn
+/// at once are passed over.
 void launch_draw(const float* logits, int n, const DrawRow* rows, int n_rows,
-                 const std::uint32_t* words, float* adjusted, std::int32_t* tokens, Stream stream);
+                 const std::uint32_t* words, float* adjusted, AtOnce at_once, std::int32_t* tokens,
+                 Stream stream);
 
 /// --- logprobs.cu --- What log-probabilities of a row are made of (SMP-11, SMP-12).
 inline constexpr int kRowTopMax = 32;

@@ -95,6 +95,23 @@ void launch_attention_tile_sm90(const BatchView& batch, const QueriesView& queri
 /// Adds to `wrong` how many sums of a trial of the tensor cores are not exact.
 void launch_half_products_sm90(std::uint32_t* wrong, Stream stream);
 
+/// --- draw.cu --- What comes to the host with the tokens.
+struct DrawBack {
+    std::uint64_t* sums = nullptr;             ///< checksums of the rows of logits, or null
+    std::uint8_t* flags = nullptr;             ///< [n_flags], a copy
+    const std::uint8_t* flags_from = nullptr;  ///< [n_flags]
+    int n_flags = 0;
+};
+/// Largest vocabulary, and most rows that need not lie on the card.
+inline constexpr int kDrawAtOnceMax = 1 << 17;
+inline constexpr int kDrawFewRows = 16;
+/// As launch_draw, for rows that draws_at_once(row, which) takes; the others are passed over. The
+/// rows are `few`, or where `rows` is not null those on the card. `tokens` and `back` may be pinned
+/// memory of the host.
+void launch_draw_sm90(const float* logits, int n, std::span<const DrawRow> few, const DrawRow* rows,
+                      int n_rows, AtOnce which, const std::uint32_t* words, std::int32_t* tokens,
+                      const DrawBack& back, Stream stream);
+
 /// --- decode_layers.cu --- The layers of a pass of one token as one kernel.
 /// Most tokens and layers, and the head_dim that it takes.
 inline constexpr int kLayersTokensMax = 1;  // two are faster one operation after the other
