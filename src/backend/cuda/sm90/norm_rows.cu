@@ -10,6 +10,7 @@
 #include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm90/kernels.h"
+#include "backend/cuda/sm90/square_rows.cuh"
 #include "base/error.h"
 
 namespace etalon::backend::cuda {
@@ -84,34 +85,6 @@ __device__ void store_quads(float (&v)[kMine], const float* w, int t, Shared& sh
     }
 }
 
-/// The strides 4 to 32 of the 64 elements of a row, which is the thread's own.
-__device__ void turn_row(float4 (&row)[kQuads + 1]) {
-    float v[kMine];
-#pragma unroll
-    for (int i = 0; i < kQuads; ++i) {
-        const float4 quad = row[i];
-        v[4 * i] = quad.x;
-        v[4 * i + 1] = quad.y;
-        v[4 * i + 2] = quad.z;
-        v[4 * i + 3] = quad.w;
-    }
-    butterfly_own<4, 32>(v);
-#pragma unroll
-    for (int i = 0; i < kQuads; ++i)
-        row[i] = {v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]};
-}
-
-/// The largest magnitude after the stride of the highest bit, ahead of it: of abs(a + b) and
-/// abs(a - b) the larger one is abs(a) + abs(b), also rounded, and no finite number where one of
-/// them is none (QNT-1, ERR-1).
-__device__ std::uint32_t largest_bits(const float (&v)[kMine]) {
-    std::uint32_t largest = 0;
-#pragma unroll
-    for (int i = 0; i < kMine / 2; ++i)
-        largest = max(largest, __float_as_uint(add(fabsf(v[i]), fabsf(v[i + kMine / 2]))));
-    return largest;
-}
-
 /// Codes of the elements 64 j + t; inverse 0: all are 0. The rows of the square are read by now.
 __device__ void store_codes(const float (&v)[kMine], float inverse, int t, std::uint8_t* codes) {
     const std::uint32_t mask = inverse == 0.0F ? 0U : ~0U;
@@ -152,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
         const float scale = divide(1.0F, __fsqrt_rn(add(mean, eps)));  // NRM-1
         if (lane == 0) shared.scale = scale;
     }
-    turn_row(shared.rows[t]);
+    turn_row<4>(shared.rows[t]);
     __syncthreads();
 #pragma unroll
     for (int j = 0; j < kMine; ++j)

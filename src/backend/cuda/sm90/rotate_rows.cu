@@ -12,6 +12,7 @@
 #include "backend/cuda/ptx/copy.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm90/kernels.h"
+#include "backend/cuda/sm90/square_rows.cuh"
 #include "base/error.h"
 
 namespace etalon::backend::cuda {
@@ -43,34 +44,6 @@ __device__ void copy_rows(Room& room, const float* from, int lane) {
     for (int i = 0; i < kQuads; ++i)
         copy_async_16(to + i * kRowsAtOnce * (kQuads + 1), quads + i * kWarpLanes);
     copy_async_commit();
-}
-
-/// The strides 1 to 32 of the 64 elements of a row, which is the lane's own.
-__device__ void turn_row(float4 (&row)[kQuads + 1]) {
-    float v[kMine];
-#pragma unroll
-    for (int i = 0; i < kQuads; ++i) {
-        const float4 quad = row[i];
-        v[4 * i] = quad.x;
-        v[4 * i + 1] = quad.y;
-        v[4 * i + 2] = quad.z;
-        v[4 * i + 3] = quad.w;
-    }
-    butterfly_own<1, 32>(v);
-#pragma unroll
-    for (int i = 0; i < kQuads; ++i)
-        row[i] = {v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]};
-}
-
-/// The largest magnitude after the stride of the highest bit, ahead of it: of abs(a + b) and
-/// abs(a - b) the larger one is abs(a) + abs(b), also rounded, and no finite number where one of
-/// them is none (QNT-1, ERR-1).
-__device__ std::uint32_t largest_bits(const float (&v)[kMine]) {
-    std::uint32_t largest = 0;
-#pragma unroll
-    for (int i = 0; i < kMine / 2; ++i)
-        largest = max(largest, __float_as_uint(add(fabsf(v[i]), fabsf(v[i + kMine / 2]))));
-    return largest;
 }
 
 /// A stored result of turn_row() from all lanes: element 64 j + 2 lane + i is v[2 j + i].
@@ -129,7 +102,7 @@ __global__ void __launch_bounds__(kWarpsAtOnce* kWarpLanes, 1)
     for (int turn = 0; token < n_tokens; token += step, turn ^= 1) {
         copy_async_wait<0>();
         __syncwarp();
-        turn_row(room.rows[lane]);
+        turn_row<1>(room.rows[lane]);
         __syncwarp();
         float v[kMine];
         load_columns(room, lane, v);
