@@ -27,7 +27,8 @@ MODELS = [
     ("mistral-large-2", "e8", (1, 0, 32)),
     ("mistral-large-2", "e4", (1, 0, 32)),
 ]
-# Of the first of them.
+# Prompts through the engine, of the first shape, and requests of its first format.
+PROMPTS = 32
 REQUESTS, REQUEST_PROMPT, REQUEST_ANSWER = 512, 512, 256
 # (tokens of a prompt, streams, tokens before them)
 OPERATIONS = [(PROMPT, 1, 575), (0, 64, 575), (0, 256, 575)]
@@ -95,6 +96,15 @@ def print_model(options, shape, form, *generations):
             f"{100 * result['read_share']:.0f} % of the read speed")
 
 
+def print_prompts(options, made):
+    many = bench(options, made, "--requests", str(PROMPTS), "--prompt", str(PROMPT),
+                 "--generate", "1", "--repetitions", "3")
+    rates = {key: PROMPT * many[key] for key in ("answer_tokens_per_second", "least", "most")}
+    row(f"{PROMPTS} prompts of {PROMPT:,} tokens, engine",
+        {"tokens_per_second": rates["answer_tokens_per_second"], **rates},
+        f"{many['steps']:,} steps of {many['batch']:,} tokens")
+
+
 def print_requests(options, made):
     many = bench(options, made, "--requests", str(REQUESTS), "--prompt", str(REQUEST_PROMPT),
                  "--generate", str(REQUEST_ANSWER), "--repetitions", "3")
@@ -110,9 +120,11 @@ def main():
     options = parser.parse_args()
     for shape, form, *generations in MODELS:
         print_model(options, shape, form, *generations)
+        made = ["--synthetic", shape, "--as", form]
+        if shape == MODELS[0][0]:
+            print_prompts(options, made)
         if (shape, form) != MODELS[0][:2]:
             continue
-        made = ["--synthetic", shape, "--as", form]
         print_requests(options, made)
         for prompt_tokens, streams, context in OPERATIONS:
             print_operations(bench(options, made, "--operations", "--prompt", str(prompt_tokens),

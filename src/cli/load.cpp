@@ -16,7 +16,7 @@ namespace {
 
 // Largest batches of a prompt: more tokens at once make no operation faster.
 constexpr int kCpuBatchTokensMax = 512;
-constexpr int kCudaBatchTokensMax = 2048;
+constexpr int kCudaBatchTokensMax = 4096;
 
 }  // namespace
 

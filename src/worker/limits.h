@@ -14,8 +14,10 @@ inline constexpr std::size_t kModelFilesMax = 4096;
 inline constexpr int kBatchTokens = 256;
 inline constexpr int kSequencesMax = 32;
 
-/// The same on a card, which is filled by more.
-inline constexpr int kCardBatchTokens = 2048;
+/// The same on a card, which is filled by more. E4 weights become int8 once a step: 4,096 tokens
+/// are 5 % faster than 2,048 there, and 2 % in E8; those who wait for their next token meanwhile
+/// wait 60 ms in a model of 7 billion parameters.
+inline constexpr int kCardBatchTokens = 4096;
 inline constexpr int kCardSequencesMax = 256;
 inline constexpr int kCardDraftTokensMax = 256;
 
