@@ -48,12 +48,26 @@ inline ActivationForm form_of(exact::Format format) {
     return kRowInt8;
 }
 
+/// A token of a batch that the host does not know yet: what the pass before draws behind `row` of
+/// its logits (Backend::can_follow()). A row that draws none gives a token whose flag is set.
+constexpr std::int32_t token_drawn_by(std::size_t row) noexcept {
+    return -1 - static_cast<std::int32_t>(row);
+}
+/// The row of such a token; every other token is at least 0.
+constexpr bool is_drawn_before(std::int32_t token) noexcept {
+    return token < 0;
+}
+constexpr std::size_t row_drawing(std::int32_t token) noexcept {
+    return static_cast<std::size_t>(-1 - token);
+}
+
 /// Tokens of one forward pass, flattened. Tokens of a sequence stand together with consecutive
 /// ascending positions. Example, a prompt of 3 and one token of a running answer:
 ///   tokens {5, 9, 2, 7}, positions {0, 1, 2, 41}, sequence_of {0, 0, 0, 1}; page_tables[1] = {8}
 ///   says that positions 0..63 of sequence 1 lie in page 8 of the cache.
 struct Batch {
-    std::span<const std::int32_t> tokens;                    ///< [n_tokens], inside the vocabulary
+    /// [n_tokens], inside the vocabulary, or token_drawn_by()
+    std::span<const std::int32_t> tokens;
     std::span<const std::int32_t> positions;                 ///< [n_tokens], absolute, >= 0
     std::span<const std::int32_t> sequence_of;               ///< [n_tokens], index into page_tables
     std::span<const std::vector<std::int32_t>> page_tables;  ///< page p / 64 of position p
@@ -190,8 +204,8 @@ struct RowLogprobs {
 /// How the token behind a row of logits is drawn (SMP-1 to SMP-10): the arguments of exact::sample.
 struct Draw {
     const exact::SamplingParameters* parameters = nullptr;  ///< null: this row is not drawn
-    std::span<const std::int32_t> prompt;
-    std::span<const std::int32_t> answer;
+    std::span<const std::int32_t> prompt;                   ///< read for penalties alone
+    std::span<const std::int32_t> answer;                   ///< likewise
     /// Bit id % 32 of word id / 32: the token may come; empty: all may.
     std::span<const std::uint32_t> allowed;
     std::uint64_t position = 0;
@@ -314,6 +328,14 @@ class Backend {
     }
     virtual void finish(const Batch& /*batch*/) {}
 
+    /// True: once draw() of a pass has been called, the next one may begin, before finish() of the
+    /// first, and its tokens may be those that the first one draws. At most two passes are under
+    /// way; all operations of the second one come ahead of finish() of the first, and they are
+    /// finished in their order. While the second one runs, checksum() tells of the rows of logits
+    /// that the first one had, but the rows themselves are gone: who looks ahead has all of them
+    /// drawn. clear_page() comes behind both.
+    virtual bool can_follow() const { return false; }
+
     /// h[T, dim]: rows of the embedding (EMB-1).
     virtual void embed(const Batch& batch, const Embedding& embedding, FloatBuffer& h) = 0;
 
@@ -337,8 +359,9 @@ class Backend {
     /// Whether the device has draw(); if not, who calls draws from rows on the host.
     virtual bool can_draw(int /*vocab_size*/) const { return false; }
     /// Behind logits(): tokens[i] from logits[i, vocab_size] by draws[i], or kNoToken, kNotDrawn.
-    /// They and the log-probabilities are set when finish(batch) returns, those of a row that is
-    /// not drawn stay as they are. Only rows that are not drawn come to the host with the pass.
+    /// They and the log-probabilities are set when finish(batch) returns, kNotDrawn at once, those
+    /// of a row that is not drawn stay as they are. Only rows that are not drawn come to the host
+    /// with the pass.
     virtual void draw(const Batch& batch, const FloatBuffer& logits, int vocab_size,
                       std::span<const Draw> draws, std::span<std::int32_t> tokens);
 

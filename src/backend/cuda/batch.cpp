@@ -84,17 +84,40 @@ struct Split {
     }
 };
 
-}  // namespace
-
-bool DeviceBatch::holds(const Batch& batch) const noexcept {
-    return open_ && batch.tokens.data() == tokens_ && batch.n_tokens() == view_.n_tokens;
+/// Turns the rows that tokens name into their places among the tokens that are drawn; false: none
+/// names one.
+bool name_places(std::span<std::int32_t> tokens, const Draws* before) {
+    bool some = false;
+    for (std::int32_t& token : tokens) {
+        if (!is_drawn_before(token)) continue;
+        ETALON_ASSERT(before != nullptr);
+        token = token_drawn_by(before->place_of(row_drawing(token)));
+        some = true;
+    }
+    return some;
 }
 
-void DeviceBatch::begin(const Batch& batch, Stream stream) {
-    // What was begun and never finished, after an error, may still read the host's copy.
-    if (open_) check(cudaStreamSynchronize(stream), "forward pass");
-    open_ = false;
-    flags_sent_ = false;
+}  // namespace
+
+bool HostBatch::holds(const Batch& batch) const noexcept {
+    return batch.tokens.data() == tokens_ && batch.tokens.size() == n_tokens_;
+}
+
+std::uint8_t* HostBatch::host_flags() const noexcept {
+    return reinterpret_cast<std::uint8_t*>(bytes_.data() + failed_offset_);
+}
+
+void HostBatch::send_flags(Stream stream) {
+    if (flags_sent_) return;
+    check(cudaMemcpyAsync(host_flags(), flags_, n_tokens_, cudaMemcpyDeviceToHost, stream),
+          "flags from the card");
+}
+
+void HostBatch::arrived(const Batch& batch) const {
+    std::memcpy(batch.failed.data(), host_flags(), batch.failed.size());
+}
+
+void DeviceBatch::send(const Batch& batch, const Draws* before, HostBatch& host, Stream stream) {
     const std::size_t n = batch.tokens.size();
     ETALON_ASSERT(n >= 1 && batch.positions.size() == n);
     ETALON_ASSERT(batch.sequence_of.size() == n && batch.failed.size() == n);
@@ -105,12 +128,15 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
     const Split split(batch.sequence_of, batch.positions);
     const std::size_t n_words = 3 * n + batch.page_tables.size() + n_pages + split.tiles.size() +
                                 split.wide_tiles.size() + split.singles.size();
-    failed_offset_ = n_words * sizeof(std::int32_t);
-    const std::size_t bytes = failed_offset_ + n;
-    host_.grow(bytes);
-    device_.grow(bytes);
-    Writer writer{reinterpret_cast<std::int32_t*>(host_.data())};
-    const auto* words = reinterpret_cast<const std::int32_t*>(device_.data());
+    host.failed_offset_ = n_words * sizeof(std::int32_t);
+    const std::size_t bytes = host.failed_offset_ + n;
+    host.bytes_.grow(bytes);
+    if (bytes > device_.size()) {  // the pass before may still read it
+        check(cudaStreamSynchronize(stream), "forward pass");
+        device_.grow(bytes);
+    }
+    Writer writer{reinterpret_cast<std::int32_t*>(host.bytes_.data())};
+    auto* words = reinterpret_cast<std::int32_t*>(device_.data());
     view_ = BatchView{};
     view_.tiles = words + writer.put(split.tiles);  // first: pairs are read together
     view_.wide_tiles = words + writer.put(split.wide_tiles);
@@ -118,7 +144,8 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
     view_.n_tiles = static_cast<int>(split.tiles.size() / 2);
     view_.n_wide_tiles = static_cast<int>(split.wide_tiles.size() / 2);
     view_.n_singles = static_cast<int>(split.singles.size());
-    view_.tokens = words + writer.put(batch.tokens);
+    const std::size_t tokens = writer.put(batch.tokens);
+    view_.tokens = words + tokens;
     view_.positions = words + writer.put(batch.positions);
     view_.sequence_of = words + writer.put(batch.sequence_of);
     view_.table_begin = words + writer.n;
@@ -130,29 +157,21 @@ void DeviceBatch::begin(const Batch& batch, Stream stream) {
     view_.pages = words + writer.n;
     for (const auto& table : batch.page_tables)
         writer.put(table);
-    view_.failed = reinterpret_cast<std::uint8_t*>(device_.data() + failed_offset_);
+    view_.failed = reinterpret_cast<std::uint8_t*>(device_.data() + host.failed_offset_);
     view_.n_tokens = static_cast<int>(n);
-    std::memcpy(host_.data() + failed_offset_, batch.failed.data(), n);
-    check(cudaMemcpyAsync(device_.data(), host_.data(), bytes, cudaMemcpyHostToDevice, stream),
-          "batch to the card");
-    tokens_ = batch.tokens.data();
-    open_ = true;
-}
-
-void DeviceBatch::finish(const Batch& batch, Stream stream) {
-    ETALON_ASSERT(holds(batch));
-    open_ = false;
-    const std::size_t n = batch.failed.size();
-    if (!flags_sent_) {
-        check(cudaMemcpyAsync(host_flags(), view_.failed, n, cudaMemcpyDeviceToHost, stream),
-              "flags from the card");
+    host.tokens_ = batch.tokens.data();
+    host.n_tokens_ = n;
+    host.flags_ = view_.failed;
+    host.flags_sent_ = false;
+    std::memcpy(host.host_flags(), batch.failed.data(), n);
+    const bool follows = name_places({writer.words + tokens, n}, before);
+    check(
+        cudaMemcpyAsync(device_.data(), host.bytes_.data(), bytes, cudaMemcpyHostToDevice, stream),
+        "batch to the card");
+    if (follows) {
+        launch_drawn_tokens(before->tokens(), before->vocab_size(), words + tokens, view_.failed,
+                            view_.n_tokens, stream);
     }
-    check(cudaStreamSynchronize(stream), "forward pass");
-    std::memcpy(batch.failed.data(), host_flags(), n);
-}
-
-std::uint8_t* DeviceBatch::host_flags() const noexcept {
-    return reinterpret_cast<std::uint8_t*>(host_.data() + failed_offset_);
 }
 
 }  // namespace etalon::backend::cuda

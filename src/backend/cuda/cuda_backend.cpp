@@ -7,20 +7,18 @@
 #include <fmt/format.h>
 #include <utility>
 
-#include "backend/cuda/batch.h"
 #include "backend/cuda/buffers.h"
 #include "backend/cuda/common/error.h"
 #include "backend/cuda/common/event.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/decode_host.h"
 #include "backend/cuda/device.h"
-#include "backend/cuda/draws.h"
 #include "backend/cuda/experts.h"
 #include "backend/cuda/graphs.h"
 #include "backend/cuda/layers_trial.h"
 #include "backend/cuda/linear.h"
+#include "backend/cuda/passes.h"
 #include "backend/cuda/read_back.h"
-#include "backend/cuda/results.h"
 #include "backend/cuda/sm90/kernels.h"
 #include "base/error.h"
 #include "exact/attention.h"
@@ -109,7 +107,7 @@ class CudaBackend final : public Backend {
     std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape) override;
     void upload(std::span<const float> from, FloatBuffer& to) override {
         ETALON_ASSERT(from.size() == to.size());
-        results_.forget(to.data());
+        passes_.results().forget(to.data());
         if (loader_.is_open()) {  // among weights that are loaded
             device_.use();
             return loader_.copy(to.data(), std::as_bytes(from));
@@ -122,20 +120,15 @@ class CudaBackend final : public Backend {
         device_.use();
         loader_.release();
         graphs_.abandon(device_.stream());
-        results_.clear();
-        draws_.clear();
-        batch_.begin(batch, device_.stream());
+        passes_.begin(batch, device_.stream());
     }
     bool begin(const Batch& batch, const Pass& pass) override;
     void finish(const Batch& batch) override {
         device_.use();
-        graphs_.finish(device_.stream());
-        results_.send(device_.stream());
-        draws_.send(device_.stream());
-        batch_.finish(batch, device_.stream());
-        results_.arrived();
-        draws_.arrived();
+        if (passes_.holds(batch)) graphs_.finish(device_.stream());
+        passes_.finish(batch, device_.stream());
     }
+    bool can_follow() const override { return true; }
 
     void embed(const Batch& batch, const Embedding& embedding, FloatBuffer& h) override;
     void norm_quantize(const Batch& batch, const FloatBuffer& h, const FloatBuffer& w, float eps,
@@ -163,7 +156,7 @@ class CudaBackend final : public Backend {
 
     void download(const FloatBuffer& from, std::size_t offset, std::span<float> to) override {
         ETALON_ASSERT(offset <= from.size() && to.size() <= from.size() - offset);
-        if (results_.copy(from.data(), offset, to)) return;
+        if (passes_.finished().copy(from.data(), offset, to)) return;
         wait();
         if (!to.empty()) copy_to_host(to.data(), from.data() + offset, to.size_bytes());
     }
@@ -178,19 +171,19 @@ class CudaBackend final : public Backend {
     class Scope {
       public:
         Scope(CudaBackend& backend, const Batch& batch)
-            : backend_(&backend), batch_(&batch), alone_(!backend.batch_.holds(batch)) {
+            : backend_(&backend), batch_(&batch), alone_(!backend.passes_.holds(batch)) {
             if (alone_) {
                 backend_->begin(batch);
             } else {
                 backend_->device_.use();
-                backend_->batch_.set_flags_sent(false);  // this operation may set some
+                backend_->passes_.host().set_flags_sent(false);  // this operation may set some
             }
         }
         /// Ends the operation: brings the flags back when it was alone.
         void close() {
             if (alone_) backend_->finish(*batch_);
         }
-        const BatchView& view() const { return backend_->batch_.view(); }
+        const BatchView& view() const { return backend_->passes_.view(); }
 
       private:
         CudaBackend* backend_;
@@ -212,9 +205,10 @@ class CudaBackend final : public Backend {
         scratch_.reserve(size_of(n_tokens) * size_of(n_cols));
         return scratch_.data();
     }
+    /// Those that the pass before draws are looked at where the batch is sent.
     static void check_tokens(const Batch& batch, int vocab_size) {
         for (const std::int32_t id : batch.tokens)
-            ETALON_ASSERT(id >= 0 && id < vocab_size);
+            ETALON_ASSERT(is_drawn_before(id) || id < vocab_size);
     }
     static void check_pages(const Batch& batch, int n_pages);
     const std::int32_t* send_rows(std::span<const std::int32_t> rows);
@@ -230,7 +224,7 @@ class CudaBackend final : public Backend {
     std::string name_;
     std::size_t row_bytes_max_;
     bool wide_attention_;  // attention_tile of sm90/ is right on this card
-    DeviceBatch batch_;
+    Passes passes_;
     DeviceArray<float> scratch_;
     DeviceArray<float> states_;                             // of attention
     DeviceArray<std::byte> packets_;                        // of decode_layers
@@ -242,8 +236,6 @@ class CudaBackend final : public Backend {
     PinnedBytes host_rows_;
     Event rows_sent_;
     DeviceArray<std::uint64_t> sum_{1};
-    Results results_;
-    Draws draws_;
     Graphs graphs_;
     std::vector<DeviceRope> ropes_;
 
@@ -259,7 +251,7 @@ class CudaBackend final : public Backend {
 
 bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
     begin(batch);
-    const BatchView& view = batch_.view();
+    const BatchView& view = passes_.view();
     // Generated tokens: each alone, all with logits. Prompts differ from one another, and their
     // kernels are long. draw() ends a recording; without it one would stay open beside the host.
     if (!can_draw(pass.vocab_size)) return false;
@@ -278,7 +270,7 @@ bool CudaBackend::begin(const Batch& batch, const Pass& pass) {
     check_tokens(batch, pass.vocab_size);
     check_pages(batch, kv.shape.n_pages);
     if (!graphs_.begin(key, device_.stream())) return false;
-    results_.fetch(pass.logits->data(), batch.n_tokens(), pass.vocab_size);
+    passes_.results().fetch(pass.logits->data(), batch.n_tokens(), pass.vocab_size);
     return true;
 }
 
@@ -344,7 +336,7 @@ void CudaBackend::embed(const Batch& batch, const Embedding& base, FloatBuffer& 
     ETALON_ASSERT(h.size() >= size_of(batch.n_tokens()) * size_of(embedding.dim));
     check_tokens(batch, embedding.vocab_size);
     Scope scope(*this, batch);
-    results_.forget(h.data());
+    passes_.results().forget(h.data());
     launch_embed(scope.view(), embedding.view(), h.data(), device_.stream());
     scope.close();
 }
@@ -393,7 +385,7 @@ void CudaBackend::linear(const Batch& batch, const Activations& x, const LinearW
     ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max);
     ETALON_ASSERT(y.size() >= size_of(batch.n_tokens()) * size_of(w.n_rows));
     device_.use();
-    results_.forget(y.data());
+    passes_.results().forget(y.data());
     const auto& input = static_cast<const CudaActivations&>(x);
     run_linear(static_cast<const CudaLinear&>(w), input.view(), input.forms, nullptr,
                batch.n_tokens(), store, y.data(), device_);
@@ -422,8 +414,8 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
     } else {
         run(input.view(), send_rows(rows));
     }
-    results_.forget(logits.data());
-    if (batch_.holds(batch)) results_.fetch(logits.data(), n, head.n_rows);
+    passes_.results().forget(logits.data());
+    if (passes_.holds(batch)) passes_.results().fetch(logits.data(), n, head.n_rows);
 }
 
 /// R and int8 of rows s, which takes_rotate_quantize_e8() takes on a card with kernels of sm90/.
@@ -452,7 +444,7 @@ void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, Flo
     ETALON_ASSERT(s.size() >= size_of(batch.n_tokens()) * size_of(x_hidden.n_cols));
     norm_quantize(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim);
     Scope scope(*this, batch);
-    results_.forget(s.data());
+    passes_.results().forget(s.data());
     run_gate_up(gate_up, x_dim.view(), batch.n_tokens(), s.data(), device_);
     rotate_quantize(scope.view(), s.data(), rotation, x_hidden.view());
     scope.close();
@@ -509,7 +501,7 @@ void CudaBackend::experts_feed_forward(const Batch& batch, const ExpertsLayer& l
     }
     Scope scope(*this, batch);
     for (const FloatBuffer* written : {&h, layer.gate_up_room, layer.expert_outputs})
-        results_.forget(written->data());
+        passes_.results().forget(written->data());
     RoutingView routing = routing_.view(n_tokens, experts);
     launch_experts_route(scope.view(), experts.router, x_dim.view(), routing, device_.stream());
     run_pairs(experts, layer, routing, n_tokens);
@@ -524,15 +516,18 @@ void CudaBackend::draw(const Batch& batch, const FloatBuffer& logits, int vocab_
     ETALON_ASSERT(logits.size() >= draws.size() * size_of(vocab_size));
     Scope scope(*this, batch);
     graphs_.finish(device_.stream());  // parameters differ from pass to pass: not recorded
-    results_.keep(logits.data(), draws);
+    Results& results = passes_.results();
+    HostBatch& host = passes_.host();
+    results.keep(logits.data(), draws);
     const DrawBack back{
-        results_.host_sums(logits.data(), draws.size(), size_of(vocab_size), device_.stream()),
-        batch_.host_flags(), batch_.flags(), batch.n_tokens()};
-    if (draws_.start(logits.data(), vocab_size, draws, tokens, back, device_.has_sm90(),
-                     device_.stream())) {
-        batch_.set_flags_sent(true);
-        if (back.sums != nullptr) results_.set_sums_sent();
+        results.host_sums(logits.data(), draws.size(), size_of(vocab_size), device_.stream()),
+        host.host_flags(), host.flags(), batch.n_tokens()};
+    if (passes_.draws().start(logits.data(), vocab_size, draws, tokens, back, device_.has_sm90(),
+                              device_.stream())) {
+        host.set_flags_sent(true);
+        if (back.sums != nullptr) results.set_sums_sent();
     }
+    passes_.set_drawn();
     scope.close();
 }
 
@@ -626,7 +621,7 @@ void CudaBackend::attention(const Batch& batch, const Queries& in, int layer, in
     ETALON_ASSERT(kv.shape.head_dim == queries.head_dim && layer >= 0 && layer < kv.shape.n_layers);
     ETALON_ASSERT(queries.n_heads % kv.shape.n_kv_heads == 0 && sliding_window >= 0);
     ETALON_ASSERT(o.size() >= rows * size_of(queries.head_dim));
-    results_.forget(o.data());
+    passes_.results().forget(o.data());
     check_pages(batch, kv.shape.n_pages);
     AttentionShape shape{layer, sliding_window, exact::attention_constant(queries.head_dim), 0};
     Scope scope(*this, batch);
@@ -723,7 +718,7 @@ void CudaBackend::layers(const Batch& batch, const Layers& layers, KvCache& cach
     ETALON_ASSERT(h.size() >= n_tokens * size_of(view->dim));
     ETALON_ASSERT(layers.gate_up->size() >= n_tokens * size_of(view->hidden_dim));
     check_pages(batch, kv.shape.n_pages);
-    results_.forget(h.data());
+    passes_.results().forget(h.data());
     const std::size_t packets_bytes = n_tokens * layers_packets_bytes(*view);
     if (packets_bytes > packets_.size()) {
         wait();
@@ -773,7 +768,7 @@ void CudaBackend::try_layers(const Batch& batch, const BatchView& view, const La
 std::uint64_t CudaBackend::checksum(const FloatBuffer& logits, std::size_t row, int vocab_size) {
     const std::size_t n = size_of(vocab_size);
     ETALON_ASSERT((row + 1) * n <= logits.size());
-    if (const auto known = results_.checksum(logits.data(), row, n)) return *known;
+    if (const auto known = passes_.finished().checksum(logits.data(), row, n)) return *known;
     device_.use();
     launch_checksum(logits.data() + row * n, 1, n, sum_.data(), device_.stream());
     wait();

@@ -41,14 +41,14 @@ void Draws::add_penalties(const Draw& draw, DrawRow& row) {
     row.presence = parameters.presence_penalty;
     row.penalties = place();
     for (const std::int32_t id : draw.answer)
-        ++counts_[static_cast<std::size_t>(id)];
+        ++rooms_->counts[static_cast<std::size_t>(id)];
     const auto add = [&](std::span<const std::int32_t> tokens) {
         for (const std::int32_t id : tokens) {
             const auto i = static_cast<std::size_t>(id);
-            if (seen_[i] != 0) continue;
-            seen_[i] = 1;
+            if (rooms_->seen[i] != 0) continue;
+            rooms_->seen[i] = 1;
             words_.push_back(static_cast<std::uint32_t>(id));
-            words_.push_back(counts_[i]);
+            words_.push_back(rooms_->counts[i]);
         }
     };
     if (repetition) add(draw.prompt);
@@ -56,8 +56,8 @@ void Draws::add_penalties(const Draw& draw, DrawRow& row) {
     row.n_penalties = (place() - row.penalties) / 2;
     const auto forget = [&](std::span<const std::int32_t> tokens) {
         for (const std::int32_t id : tokens) {
-            counts_[static_cast<std::size_t>(id)] = 0;
-            seen_[static_cast<std::size_t>(id)] = 0;
+            rooms_->counts[static_cast<std::size_t>(id)] = 0;
+            rooms_->seen[static_cast<std::size_t>(id)] = 0;
         }
     };
     forget(draw.prompt);
@@ -101,10 +101,10 @@ void Draws::add_row(const Draw& draw, std::size_t index, int vocab_size) {
 /// Room for copies of the rows with penalties or bias. It is in no plan of memory: where there is
 /// none the host draws them.
 void Draws::make_room(std::size_t vocab, Stream stream) {
-    if (static_cast<std::size_t>(n_adjusted_) * vocab <= adjusted_.size()) return;
+    if (static_cast<std::size_t>(n_adjusted_) * vocab <= rooms_->adjusted.size()) return;
     check(cudaStreamSynchronize(stream), "forward pass");
     try {
-        adjusted_.reserve(std::bit_ceil(static_cast<std::size_t>(n_adjusted_)) * vocab);
+        rooms_->adjusted.reserve(std::bit_ceil(static_cast<std::size_t>(n_adjusted_)) * vocab);
     } catch (const Error& error) {
         if (error.code() != ExitCode::out_of_memory) throw;
         std::erase_if(rows_, [this](const DrawRow& row) {
@@ -118,16 +118,17 @@ void Draws::make_room(std::size_t vocab, Stream stream) {
 /// Room for `bytes` of parameters, and for what is drawn.
 void Draws::make_input_room(std::size_t bytes, Stream stream) {
     // What found no memory is empty afterwards: each is looked at.
-    if (bytes > input_.size() || rows_.size() > std::min(drawn_.size(), sums_.size())) {
+    if (bytes > rooms_->input.size() ||
+        rows_.size() > std::min(rooms_->drawn.size(), rooms_->sums.size())) {
         check(cudaStreamSynchronize(stream), "forward pass");
         const std::size_t n_rows = std::max(rows_.size(), kRowsRoomMin);
-        sums_.grow(n_rows);
-        input_.grow(bytes);
-        drawn_.grow(n_rows);
+        rooms_->sums.grow(n_rows);
+        rooms_->input.grow(bytes);
+        rooms_->drawn.grow(n_rows);
     }
-    // The copy of the pass before has left: its finish() waited for the stream.
-    sent_.reserve(input_.size());
-    received_.reserve(drawn_.size() * sizeof(std::int32_t));
+    // Nothing that is under way uses them: the pass that had them before is finished.
+    sent_.reserve(rooms_->input.size());
+    received_.reserve(rooms_->drawn.size() * sizeof(std::int32_t));
 }
 
 /// The kernels for rows_, of which n_at_once are drawn at once.
@@ -141,28 +142,31 @@ void Draws::launch(const float* logits, int vocab_size, const DrawBack& back, At
     const std::size_t bytes = row_bytes + words_.size() * sizeof(std::uint32_t);
     make_input_room(bytes, stream);
     // Kernels behind read the tokens on the card; else they go where the host reads them.
-    auto* tokens = wants_sums_ ? drawn_.data() : reinterpret_cast<std::int32_t*>(received_.data());
+    std::int32_t* tokens =
+        wants_sums_ ? rooms_->drawn.data() : reinterpret_cast<std::int32_t*>(received_.data());
+    tokens_at_ = tokens;
     if (as_parameters) {
         return launch_draw_sm90(logits, vocab_size, rows_, nullptr, n_rows, at_once, nullptr,
                                 tokens, back, stream);
     }
     std::memcpy(sent_.data(), rows_.data(), row_bytes);
     if (!words_.empty()) std::memcpy(sent_.data() + row_bytes, words_.data(), bytes - row_bytes);
-    check(cudaMemcpyAsync(input_.data(), sent_.data(), bytes, cudaMemcpyHostToDevice, stream),
-          "parameters of draws");
-    const auto* rows = reinterpret_cast<const DrawRow*>(input_.data());
-    const auto* words = reinterpret_cast<const std::uint32_t*>(input_.data() + row_bytes);
+    check(
+        cudaMemcpyAsync(rooms_->input.data(), sent_.data(), bytes, cudaMemcpyHostToDevice, stream),
+        "parameters of draws");
+    const auto* rows = reinterpret_cast<const DrawRow*>(rooms_->input.data());
+    const auto* words = reinterpret_cast<const std::uint32_t*>(rooms_->input.data() + row_bytes);
     if (n_at_once > 0) {
         launch_draw_sm90(logits, vocab_size, {}, rows, n_rows, at_once, words, tokens, back,
                          stream);
     }
     if (n_at_once < rows_.size()) {
-        launch_draw(logits, vocab_size, rows, n_rows, words, adjusted_.data(), at_once, tokens,
-                    stream);
+        launch_draw(logits, vocab_size, rows, n_rows, words, rooms_->adjusted.data(), at_once,
+                    tokens, stream);
     }
     if (!wants_sums_) return;
-    received_sums_.reserve(sums_.size() * sizeof(RowSums));
-    launch_logprobs(logits, vocab_size, rows, n_rows, tokens, sums_.data(), stream);
+    received_sums_.reserve(rooms_->sums.size() * sizeof(RowSums));
+    launch_logprobs(logits, vocab_size, rows, n_rows, tokens, rooms_->sums.data(), stream);
 }
 
 bool Draws::start(const float* logits, int vocab_size, std::span<const Draw> draws,
@@ -171,9 +175,10 @@ bool Draws::start(const float* logits, int vocab_size, std::span<const Draw> dra
     ETALON_ASSERT(rows_.empty());  // a pass draws once
     const auto vocab = static_cast<std::size_t>(vocab_size);
     words_.clear();
-    counts_.resize(vocab, 0);
-    seen_.resize(vocab, 0);
+    rooms_->counts.resize(vocab, 0);
+    rooms_->seen.resize(vocab, 0);
     n_adjusted_ = 0;
+    vocab_size_ = vocab_size;
     tokens_ = tokens;
     draws_ = draws;
     wants_sums_ = false;
@@ -193,13 +198,22 @@ bool Draws::start(const float* logits, int vocab_size, std::span<const Draw> dra
     return brings;
 }
 
+std::size_t Draws::place_of(std::size_t row) const {
+    const auto number = static_cast<std::int32_t>(row);
+    const auto found = std::lower_bound(
+        rows_.begin(), rows_.end(), number,
+        [](const DrawRow& drawn, std::int32_t wanted) { return drawn.row < wanted; });
+    ETALON_ASSERT(found != rows_.end() && found->row == number);
+    return static_cast<std::size_t>(found - rows_.begin());
+}
+
 void Draws::send(Stream stream) const {
     if (rows_.empty() || !wants_sums_) return;
-    check(cudaMemcpyAsync(received_.data(), drawn_.data(), rows_.size() * sizeof(std::int32_t),
-                          cudaMemcpyDeviceToHost, stream),
+    check(cudaMemcpyAsync(received_.data(), rooms_->drawn.data(),
+                          rows_.size() * sizeof(std::int32_t), cudaMemcpyDeviceToHost, stream),
           "tokens from the card");
-    check(cudaMemcpyAsync(received_sums_.data(), sums_.data(), rows_.size() * sizeof(RowSums),
-                          cudaMemcpyDeviceToHost, stream),
+    check(cudaMemcpyAsync(received_sums_.data(), rooms_->sums.data(),
+                          rows_.size() * sizeof(RowSums), cudaMemcpyDeviceToHost, stream),
           "log-probabilities from the card");
 }
 

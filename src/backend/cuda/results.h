@@ -30,7 +30,7 @@ class Results {
     /// recorded pass: the driver refuses one whose copies read a buffer that was freed, even when
     /// another one lies in its place.
     void send(Stream stream);
-    /// The stream is idle: what was fetched is there.
+    /// All that send() started is done: what was fetched is there.
     void arrived() noexcept { ready_ = logits_ != nullptr; }
     /// Nothing of an earlier pass is known any more.
     void clear() noexcept {

@@ -375,6 +375,11 @@ struct RowSums {
 void launch_logprobs(const float* logits, int n, const DrawRow* rows, int n_rows,
                      const std::int32_t* tokens, RowSums* sums, Stream stream);
 
+/// --- drawn_tokens.cu --- tokens[t] < 0 of a batch become drawn[-1 - tokens[t]], which kernels
+/// ahead on the stream write; where that is no token, 0 with failed[t] = 1.
+void launch_drawn_tokens(const std::int32_t* drawn, int vocab_size, std::int32_t* tokens,
+                         std::uint8_t* failed, int n, Stream stream);
+
 /// --- clear_page.cu --- zeroes keys, values and scales of `page` in n_layers layers.
 void launch_clear_page(const KvView& kv, int n_layers, int page, Stream stream);
 
