@@ -2,6 +2,7 @@
 // `etalon bench MODEL`: tokens a second, and how much of the machine they use.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -92,16 +93,23 @@ TokenCost token_cost(const weights::ModelFile& file, const BenchOptions& options
 class Streams {
   public:
     Streams(model::Transformer& transformer, int n_streams, int n_tokens_max)
-        : transformer_(&transformer),
-          failed_(static_cast<std::size_t>(n_streams)),
-          draws_(transformer.device().can_draw(transformer.config().vocab_size) ? failed_.size()
-                                                                                : 0),
-          drawn_(draws_.size()) {
+        : transformer_(&transformer) {
+        const backend::Backend& device = transformer.device();
+        const bool draws = device.can_draw(transformer.config().vocab_size);
+        follows_ = draws && device.can_follow();
         sampling_.temperature = 1.0F;
         const int n_pages = (n_tokens_max + exact::kPageTokens - 1) / exact::kPageTokens;
+        const auto n = static_cast<std::size_t>(n_streams);
         kv_ = transformer.make_kv_cache(n_streams * n_pages);
         logits_ = transformer.device().make_floats(
-            failed_.size() * static_cast<std::size_t>(transformer.config().vocab_size));
+            n * static_cast<std::size_t>(transformer.config().vocab_size));
+        for (Step& step : steps_) {
+            step.tokens.resize(n);
+            step.positions.resize(n);
+            step.failed.resize(n);
+            step.draws.resize(draws ? n : 0);
+            step.drawn.resize(draws ? n : 0);
+        }
         for (int i = 0; i < n_streams; ++i) {
             sequences_.push_back(i);
             page_tables_.emplace_back();
@@ -110,27 +118,56 @@ class Streams {
         }
     }
 
-    /// One token each, at `position`; with the checksums that an answer carries (CHK-1), and on a
-    /// device that draws the next tokens, those.
-    void step(std::span<const std::int32_t> tokens, int position) {
-        const std::vector<std::int32_t> positions(sequences_.size(), position);
-        const backend::Batch batch{tokens, positions, sequences_, page_tables_, failed_};
-        for (std::size_t i = 0; i < draws_.size(); ++i) {
-            draws_[i].parameters = &sampling_;
-            draws_[i].position = static_cast<std::uint64_t>(position) + 1;
+    /// `n_tokens` each, from `position` on; with the checksums that an answer carries (CHK-1), and
+    /// on a device that draws the next tokens, those. As the engine does it: where a pass can
+    /// follow another one, a step starts before the one ahead of it has ended, with the tokens that
+    /// this one draws; else `tokens` are those of each step.
+    void run(std::span<const std::int32_t> tokens, int position, int n_tokens) {
+        int n_started = 0;
+        for (int i = 0; i < n_tokens; ++i) {
+            const int end = std::min(n_tokens, i + (follows_ ? 2 : 1));
+            while (n_started < end)
+                start(n_started++, tokens, position);
+            finish(i);
         }
-        transformer_->start(batch, sequences_, *kv_, *logits_, draws_, drawn_);
-        transformer_->finish(batch);
+    }
+
+  private:
+    /// What a pass is given.
+    struct Step {
+        std::vector<std::int32_t> tokens;
+        std::vector<std::int32_t> positions;
+        std::vector<std::uint8_t> failed;
+        std::vector<backend::Draw> draws;
+        std::vector<std::int32_t> drawn;
+    };
+
+    Step& step(int i) { return steps_[static_cast<std::size_t>(i) % steps_.size()]; }
+    backend::Batch batch(Step& step) const {
+        return {step.tokens, step.positions, sequences_, page_tables_, step.failed};
+    }
+    void start(int i, std::span<const std::int32_t> first, int position) {
+        Step& now = step(i);
+        for (std::size_t row = 0; row < first.size(); ++row)
+            now.tokens[row] = i > 0 && follows_ ? backend::token_drawn_by(row) : first[row];
+        std::fill(now.positions.begin(), now.positions.end(), position + i);
+        std::fill(now.failed.begin(), now.failed.end(), std::uint8_t{0});
+        for (backend::Draw& draw : now.draws) {
+            draw.parameters = &sampling_;
+            draw.position = static_cast<std::uint64_t>(position + i) + 1;
+        }
+        transformer_->start(batch(now), sequences_, *kv_, *logits_, now.draws, now.drawn);
+    }
+    void finish(int i) {
+        transformer_->finish(batch(step(i)));
         for (std::size_t row = 0; row < sequences_.size(); ++row)
             transformer_->device().checksum(*logits_, row, transformer_->config().vocab_size);
     }
 
-  private:
     model::Transformer* transformer_;
-    std::vector<std::uint8_t> failed_;
+    bool follows_ = false;
+    std::array<Step, 2> steps_;  // in turns
     exact::SamplingParameters sampling_;
-    std::vector<backend::Draw> draws_;
-    std::vector<std::int32_t> drawn_;
     std::vector<std::int32_t> sequences_;
     std::vector<std::vector<std::int32_t>> page_tables_;
     std::unique_ptr<backend::KvCache> kv_;
@@ -197,10 +234,8 @@ void measure_model(const BenchOptions& options, const weights::ModelFile& file, 
     if (options.generate == 0) return;
     Streams streams(transformer, options.streams, options.context + options.generate);
     const auto first = some_tokens(options.streams, file.config().vocab_size);
-    report.generate = measure(options.repetitions, options.streams * options.generate, [&] {
-        for (int i = 0; i < options.generate; ++i)
-            streams.step(first, options.context + i);
-    });
+    report.generate = measure(options.repetitions, options.streams * options.generate,
+                              [&] { streams.run(first, options.context, options.generate); });
 }
 
 void measure_processor(Report& report) {
