@@ -125,26 +125,40 @@ bool Engine::cancel(RequestId id, Time now) {
 }
 
 void Engine::rest() {
-    if (pass_) tell(finish_pass(), started_, pending_);
+    if (!pass_) return;
+    const std::unique_ptr<Pass> pass = std::exchange(pass_, nullptr);
+    tell(finish_pass(*pass), started_, pending_);
 }
 
 std::vector<Event> Engine::step(Time now) {
     std::vector<Event> events = std::exchange(pending_, {});
-    if (!pass_) start_pass(now);
+    if (!pass_) pass_ = start_next(now);
     if (!pass_) return events;
-    std::vector<Decided> decided = finish_pass();
-    if (options_.overlap) start_pass(now);
+    std::unique_ptr<Pass> next = start_ahead(now);
+    const std::unique_ptr<Pass> pass = std::exchange(pass_, std::move(next));
+    std::vector<Decided> decided = finish_pass(*pass);
+    if (options_.overlap && !pass_) pass_ = start_next(now);
     tell(std::move(decided), now, events);
     return events;
 }
 
-/// Starts a pass when something is unfinished.
-void Engine::start_pass(Time now) {
+/// The pass of the next step, when something is unfinished.
+std::unique_ptr<Engine::Pass> Engine::start_next(Time now) {
     std::vector<Share> shares = scheduler_.plan();
-    if (shares.empty()) {
-        ETALON_ASSERT(requests_.size() == ended_.size());
-        return;
-    }
+    if (!shares.empty()) return start(std::move(shares), now);
+    ETALON_ASSERT(requests_.size() == ended_.size());
+    return nullptr;
+}
+
+/// The pass behind the one that is under way, where that one's tokens need not be known for it.
+std::unique_ptr<Engine::Pass> Engine::start_ahead(Time now) {
+    if (!options_.overlap || !transformer_->device().can_follow()) return nullptr;
+    if (!pass_->draws.all_are_drawn()) return nullptr;
+    std::vector<Share> shares = scheduler_.plan_ahead(pass_->shares);
+    return shares.empty() ? nullptr : start(std::move(shares), now);
+}
+
+std::unique_ptr<Engine::Pass> Engine::start(std::vector<Share> shares, Time now) {
     start_clock(shares, now);
     auto pass = std::make_unique<Pass>(std::move(shares), sampler_,
                                        transformer_->device().can_draw(room_.vocab_size));
@@ -152,18 +166,17 @@ void Engine::start_pass(Time now) {
     transformer_->start(pass->batch.view(), pass->batch.rows(), pages_.cache(), *logits_,
                         pass->draws.draws(), pass->draws.tokens());
     started_ = now;
-    pass_ = std::move(pass);  // only what has started has to be finished
+    return pass;  // only what has started has to be finished
 }
 
 /// Waits for the pass and decides what follows from it, as much as the next one needs to know.
-std::vector<Engine::Decided> Engine::finish_pass() {
-    const std::unique_ptr<Pass> pass = std::exchange(pass_, nullptr);
-    transformer_->finish(pass->batch.view());
+std::vector<Engine::Decided> Engine::finish_pass(Pass& pass) {
+    transformer_->finish(pass.batch.view());
     ++totals_.steps;
     prompt_reader_.forget();
     std::vector<Decided> decided;
-    for (std::size_t i = 0; i < pass->shares.size(); ++i)
-        advance(*pass, i, decided);
+    for (std::size_t i = 0; i < pass.shares.size(); ++i)
+        advance(pass, i, decided);
     for (const auto& [id, active] : requests_)
         release_choices(*active);
     return decided;
@@ -181,6 +194,8 @@ void Engine::advance(const Pass& pass, std::size_t index, std::vector<Decided>& 
     const Share& share = pass.shares[index];
     const StepBatch& batch = pass.batch;
     Sequence& sequence = *share.sequence;
+    // The pass before ended the answer while this one was under way, for nobody.
+    if (sequence.phase == Phase::finished) return;
     const int n_run = share.n_tokens + static_cast<int>(share.draft.size());
     sequence.usage->computed_tokens += n_run;
     totals_.computed_tokens += static_cast<std::uint64_t>(n_run);
@@ -384,6 +399,7 @@ void Engine::end_request(RequestId id, Time now, std::vector<Event>& events) {
     if (!active.was_started) active.usage.queued = now - active.submitted;
     held_tokens_ -= held_tokens(active.request);
     events.emplace_back(RequestFinished{id, active.usage});
+    if (pass_) pass_->ended.push_back(std::move(found->second));
     requests_.erase(found);
 }
 

@@ -40,8 +40,10 @@ struct EngineOptions {
     int draft_tokens_max = 32;
     std::uint64_t entropy = 0;  ///< seeds of requests without one are derived from it
     /// A step starts the pass of the next one before it makes texts and hashes of its own: for
-    /// devices that work beside the host. Requests that come meanwhile wait for one pass more; no
-    /// answer changes.
+    /// devices that work beside the host. One on which passes can follow each other
+    /// (Backend::can_follow) gets it even before the step's own pass has ended, while all that runs
+    /// generates tokens which the device draws: it then never waits for the host. Requests that
+    /// come meanwhile wait for one pass more; no answer changes.
     bool overlap = false;
 };
 
@@ -78,8 +80,8 @@ class Engine {
     /// One pass of the model, or none when nothing is unfinished. Events of a choice are in order.
     std::vector<Event> step(Time now);
 
-    /// Ends the pass that is under way, if one is; its events come with the next step. Until then
-    /// others may use the transformer.
+    /// Ends the pass that is under way, if one is, also when nothing is unfinished any more; its
+    /// events come with the next step. Until then others may use the transformer.
     void rest();
 
     /// Something is unfinished, or events wait for the next step.
@@ -104,6 +106,8 @@ class Engine {
         std::vector<Share> shares;
         StepBatch batch;
         StepDraws draws;
+        /// Requests that ended meanwhile: shares and draws point to them.
+        std::vector<std::unique_ptr<ActiveRequest>> ended;
 
         Pass(std::vector<Share> its_shares, Sampler& sampler, bool device_draws)
             : shares(std::move(its_shares)),
@@ -120,9 +124,11 @@ class Engine {
         std::optional<ChoiceFinished> end;
     };
 
-    void start_pass(Time now);
+    std::unique_ptr<Pass> start_next(Time now);
+    std::unique_ptr<Pass> start_ahead(Time now);
+    std::unique_ptr<Pass> start(std::vector<Share> shares, Time now);
     void start_clock(const std::vector<Share>& shares, Time now);
-    std::vector<Decided> finish_pass();
+    std::vector<Decided> finish_pass(Pass& pass);
     void advance(const Pass& pass, std::size_t index, std::vector<Decided>& decided);
     bool read_prompt(const Share& share, std::size_t index, const StepBatch& batch,
                      std::vector<Decided>& decided);
@@ -153,7 +159,7 @@ class Engine {
     std::vector<float> row_;                        // [vocab] a copy that the sampler changes
 
     std::map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
-    std::unique_ptr<Pass> pass_;    // under way
+    std::unique_ptr<Pass> pass_;    // under way; only step() has a second one
     Time started_{};                // its step
     std::vector<RequestId> ended_;  // in this step; erased at its end
     std::vector<Event> pending_;

@@ -29,9 +29,10 @@ bool Sampler::ends_answer(const Request& request, std::int32_t token) const {
     return among(request.stop_tokens) || (!request.ignore_eos && among(model_ends_));
 }
 
-std::span<const bool> Sampler::allowed(const Request& request,
-                                       std::span<const std::int32_t> answer) {
-    const bool too_early = answer.size() < static_cast<std::size_t>(request.min_tokens);
+std::span<const bool> Sampler::allowed(const Request& request, std::span<const std::int32_t> answer,
+                                       std::size_t n_unknown) {
+    ETALON_ASSERT(n_unknown == 0 || !request.mask);
+    const bool too_early = answer.size() + n_unknown < static_cast<std::size_t>(request.min_tokens);
     if (!too_early && !request.mask) return {};
     const std::span<bool> flags(allowed_.get(), vocab_size_);
     std::fill(flags.begin(), flags.end(), true);
@@ -52,25 +53,27 @@ std::optional<std::int32_t> Sampler::next(const Request& request, int choice,
     ETALON_ASSERT(logits.size() == vocab_size_);
     const auto prompt = tokens.first(n_prompt);
     const auto answer = tokens.subspan(n_prompt);
-    return fast_.sample(request.sampling, prompt, answer, allowed(request, answer), tokens.size(),
-                        static_cast<std::uint32_t>(choice), logits);
+    return fast_.sample(request.sampling, prompt, answer, allowed(request, answer, 0),
+                        tokens.size(), static_cast<std::uint32_t>(choice), logits);
 }
 
 backend::Draw Sampler::draw_of(const Request& request, int choice,
                                std::span<const std::int32_t> prompt,
                                std::span<const std::int32_t> answer,
-                               std::vector<std::uint32_t>& words) {
+                               std::vector<std::uint32_t>& words, std::size_t n_unknown) {
     constexpr std::size_t kBits = 32;
-    const std::span<const bool> flags = allowed(request, answer);
+    const std::span<const bool> flags = allowed(request, answer, n_unknown);
     words.assign((flags.size() + kBits - 1) / kBits, 0);
     for (std::size_t id = 0; id < flags.size(); ++id)
         words[id / kBits] |= (flags[id] ? 1U : 0U) << (id % kBits);
     backend::Draw draw;
     draw.parameters = &request.sampling;
-    draw.prompt = prompt;
-    draw.answer = answer;
+    if (n_unknown == 0) {  // else `answer` grows, and may move, before the draw is over
+        draw.prompt = prompt;
+        draw.answer = answer;
+    }
     draw.allowed = words;
-    draw.position = prompt.size() + answer.size();
+    draw.position = prompt.size() + answer.size() + n_unknown;
     draw.choice = static_cast<std::uint32_t>(choice);
     return draw;
 }

@@ -32,10 +32,13 @@ class Sampler {
                                      std::span<const std::int32_t> tokens, std::size_t n_prompt,
                                      std::span<float> logits);
 
-    /// How the device draws the token behind `answer`. `words` are the object's own room for a
-    /// mask, and outlive the draw, like the request and its tokens.
+    /// How the device draws the token behind `answer`. `words` are the caller's own room for a
+    /// mask, and outlive the draw, like the request and its tokens. With `n_unknown` tokens
+    /// between, which nobody knows yet, for a request without mask and penalties; the draw then
+    /// reads no tokens.
     backend::Draw draw_of(const Request& request, int choice, std::span<const std::int32_t> prompt,
-                          std::span<const std::int32_t> answer, std::vector<std::uint32_t>& words);
+                          std::span<const std::int32_t> answer, std::vector<std::uint32_t>& words,
+                          std::size_t n_unknown = 0);
 
     /// As the request asks; `logits` as the model gave them, all finite (SMP-11, SMP-12).
     static TokenLogprobs logprobs(std::span<const float> logits, std::int32_t token, int n_top);
@@ -43,8 +46,9 @@ class Sampler {
     static TokenLogprobs logprobs(const backend::RowLogprobs& row);
 
   private:
-    /// Flags of the tokens that may come next; empty when all may.
-    std::span<const bool> allowed(const Request& request, std::span<const std::int32_t> answer);
+    /// Flags of the tokens that may come next, or behind n_unknown others; empty when all may.
+    std::span<const bool> allowed(const Request& request, std::span<const std::int32_t> answer,
+                                  std::size_t n_unknown);
 
     FastSampler fast_;
     std::vector<std::int32_t> model_ends_;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engine/limits.h"
+#include "engine/look_ahead.h"
 
 namespace etalon::engine {
 
@@ -155,6 +156,44 @@ std::vector<Share> Scheduler::plan() {
     share_prompts(shares, budget);
     share_drafts(shares, budget);
     std::erase_if(shares, [](const Share& share) { return share.n_tokens == 0; });
+    return shares;
+}
+
+/// Whether start_sequences() would start nobody: all places are taken, and nobody gives way.
+bool Scheduler::nobody_starts() const {
+    const Sequence* next = first_waiting();
+    if (next == nullptr) return true;
+    if (n_running() < limits_.sequences_max) return false;
+    return std::any_of(running_.begin(), running_.end(), [&](const auto& entry) {
+        return entry.second->request->tenant == next->request->tenant;
+    });
+}
+
+std::vector<Share> Scheduler::plan_ahead(std::span<const Share> under_way) {
+    std::vector<Share> shares;
+    int n_unfinished = 0;
+    int n_pages = 0;
+    for (std::size_t row = 0; row < under_way.size(); ++row) {
+        Sequence& sequence = *under_way[row].sequence;
+        if (sequence.phase == Phase::finished) continue;
+        if (!can_look_ahead(under_way[row])) return {};
+        ++n_unfinished;
+        const int n_tokens = sequence.n_tokens() + 1;
+        if (n_tokens == sequence.n_tokens_max) continue;
+        n_pages += std::max(pages_for(n_tokens) - static_cast<int>(sequence.table.pages.size()), 0);
+        shares.push_back({&sequence, 1, {}, row});
+    }
+    const bool some_end = shares.size() < static_cast<std::size_t>(n_unfinished);
+    if (n_unfinished < n_running() || !nobody_starts() || (n_waiting() > 0 && some_end)) return {};
+    if (n_pages > pages_->n_available()) return {};
+    for (const Share& share : shares) {
+        if (would_draft(*share.sequence, limits_.draft_tokens_max)) return {};
+    }
+    for (const Share& share : shares) {
+        const bool grown = pages_->grow(share.sequence->table, share.sequence->n_tokens() + 1);
+        ETALON_ASSERT(grown);
+        fair_share_.charge(share.sequence->request->tenant, share.n_tokens);
+    }
     return shares;
 }
 

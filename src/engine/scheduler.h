@@ -15,6 +15,8 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,9 +32,12 @@ struct Share {
     Sequence* sequence = nullptr;
     int n_tokens = 0;
     std::vector<std::int32_t> draft;
+    /// Of a pass that follows another one: the only token is the one behind all `tokens`, which
+    /// this row of the other pass draws.
+    std::optional<std::size_t> row_before = std::nullopt;
 
     /// The next token can be drawn after the step.
-    bool completes() const noexcept { return n_tokens == sequence->n_missing(); }
+    bool completes() const noexcept { return row_before || n_tokens == sequence->n_missing(); }
 };
 
 struct StepLimits {
@@ -54,6 +59,12 @@ class Scheduler {
     /// The shares of the next step, oldest sequence first; every running sequence that decodes has
     /// one. Empty only when there is no sequence.
     std::vector<Share> plan();
+    /// The shares of the step behind `under_way`, before the tokens of that one are known: a token
+    /// for each sequence that does not end with it for certain. Share i of `under_way` has row i of
+    /// its logits, and shares of sequences that have ended are passed over. Empty, with nothing
+    /// changed, when plan() might say something else: somebody may start, prompts are not at their
+    /// end, a draft is proposed, pages are missing, or a token has to be known first.
+    std::vector<Share> plan_ahead(std::span<const Share> under_way);
 
     int n_running() const noexcept { return static_cast<int>(running_.size()); }
     int n_waiting() const noexcept { return n_waiting_; }
@@ -71,6 +82,7 @@ class Scheduler {
     bool give_way(const Sequence& next);
     void preempt(Sequence& sequence);
     void make_room();
+    bool nobody_starts() const;
 
     void share_decodes(std::vector<Share>& shares, int& budget);
     void share_prompts(std::vector<Share>& shares, int& budget);

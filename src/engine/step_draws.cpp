@@ -28,13 +28,21 @@ StepDraws::StepDraws(std::span<const Share> shares, const StepBatch& batch, Samp
         const std::size_t n_rows = sequence.request->mask ? 1 : share.draft.size() + 1;
         for (std::size_t k = 0; k < n_rows; ++k) {
             const std::size_t row = batch.first_row(i) + k;
-            draws_[row] = sampler.draw_of(*sequence.request, sequence.choice, prompt,
-                                          answer.first(n_answer + k), masks_[row]);
+            draws_[row] =
+                sampler.draw_of(*sequence.request, sequence.choice, prompt,
+                                answer.first(n_answer + k), masks_[row], share.row_before ? 1 : 0);
             if (!sequence.request->top_logprobs) continue;
             draws_[row].logprobs = &logprobs_[row];
             draws_[row].n_top = *sequence.request->top_logprobs;
         }
     }
+}
+
+bool StepDraws::all_are_drawn() const {
+    for (std::size_t row = 0; row < draws_.size(); ++row) {
+        if (!is_drawn(row)) return false;
+    }
+    return !draws_.empty();
 }
 
 }  // namespace etalon::engine

@@ -28,6 +28,8 @@ class StepDraws {
     std::span<const backend::Draw> draws() const noexcept { return draws_; }
     std::span<std::int32_t> tokens() noexcept { return tokens_; }
 
+    /// Nothing is left to the host; known once the pass has started.
+    bool all_are_drawn() const;
     bool is_drawn(std::size_t row) const {
         return row < draws_.size() && draws_[row].parameters != nullptr &&
                tokens_[row] != backend::kNotDrawn;

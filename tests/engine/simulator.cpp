@@ -138,17 +138,17 @@ struct Flight {
 
 class Schedule {
   public:
-    Schedule(const Catalogue& catalogue, std::uint64_t seed)
+    Schedule(const Catalogue& catalogue, std::uint64_t seed, TinyModel& model, bool overlap)
         : catalogue_(&catalogue),
           random_(seed),
-          options_(make_options(random_)),
-          engine_(tiny_model().transformer, tiny_tokenizer(), options_) {}
+          options_(make_options(random_, overlap)),
+          engine_(model.transformer, tiny_tokenizer(), options_) {}
 
     ScheduleResult run();
     DayResult run_day(int n_requests);
 
   private:
-    static EngineOptions make_options(Random& random);
+    static EngineOptions make_options(Random& random, bool overlap);
     void arrive();
     void cancel_one();
     /// No request of the catalogue asks for these.
@@ -171,7 +171,7 @@ class Schedule {
     ScheduleResult result_;
 };
 
-EngineOptions Schedule::make_options(Random& random) {
+EngineOptions Schedule::make_options(Random& random, bool overlap) {
     EngineOptions options;
     options.n_pages = between(random, 3, 14);
     options.sequences_max = between(random, 1, 6);
@@ -179,6 +179,7 @@ EngineOptions Schedule::make_options(Random& random) {
     options.draft_tokens_max = chance(random, 15) ? 0 : between(random, 1, 12);
     options.draft_tokens_max = std::min(options.draft_tokens_max, options.batch_tokens);
     options.entropy = random();
+    options.overlap = overlap;
     return options;
 }
 
@@ -344,11 +345,16 @@ DayResult Schedule::run_day(int n_requests) {
 }  // namespace
 
 ScheduleResult run_schedule(const Catalogue& catalogue, std::uint64_t seed) {
-    return Schedule(catalogue, seed).run();
+    return run_schedule(catalogue, seed, tiny_model(), false);
+}
+
+ScheduleResult run_schedule(const Catalogue& catalogue, std::uint64_t seed, TinyModel& model,
+                            bool overlap) {
+    return Schedule(catalogue, seed, model, overlap).run();
 }
 
 DayResult run_day(const Catalogue& catalogue, std::uint64_t seed, int n_requests) {
-    return Schedule(catalogue, seed).run_day(n_requests);
+    return Schedule(catalogue, seed, tiny_model(), false).run_day(n_requests);
 }
 
 }  // namespace etalon::engine

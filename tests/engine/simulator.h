@@ -11,6 +11,7 @@
 
 #include "engine/alone.h"
 #include "engine/engine.h"
+#include "engine/tiny_model.h"
 
 namespace etalon::engine {
 
@@ -34,7 +35,8 @@ class Catalogue {
 };
 
 /// One schedule: an engine of random size, arrivals, cancels, tenants, predictions. `mismatches`
-/// says what differed from the run alone; empty when all was equal.
+/// says what differed from the run alone; empty when all was equal. On `model`, tiny_model() by
+/// default, with EngineOptions::overlap or without.
 struct ScheduleResult {
     std::string mismatches;
     Counters counters;
@@ -43,6 +45,8 @@ struct ScheduleResult {
     int n_errors = 0;   ///< of them, by ERR-1 to ERR-3
 };
 ScheduleResult run_schedule(const Catalogue& catalogue, std::uint64_t seed);
+ScheduleResult run_schedule(const Catalogue& catalogue, std::uint64_t seed, TinyModel& model,
+                            bool overlap);
 
 /// One engine for 24 hours of the simulated clock: about `n_requests` come, in the busy hours
 /// twenty times as many as at night. Whenever nobody is left, no page may be either.
