@@ -155,7 +155,9 @@ std::unique_ptr<Engine::Pass> Engine::start_ahead(Time now) {
     if (!options_.overlap || !transformer_->device().can_follow()) return nullptr;
     if (!pass_->draws.all_are_drawn()) return nullptr;
     std::vector<Share> shares = scheduler_.plan_ahead(pass_->shares);
-    return shares.empty() ? nullptr : start(std::move(shares), now);
+    if (shares.empty()) return nullptr;
+    ETALON_ASSERT(pass_->batch.rows().size() == pass_->shares.size());
+    return start(std::move(shares), now);
 }
 
 std::unique_ptr<Engine::Pass> Engine::start(std::vector<Share> shares, Time now) {

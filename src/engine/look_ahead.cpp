@@ -19,6 +19,9 @@ bool can_look_ahead(const Share& share) {
     const Request& request = *sequence.request;
     if (!share.completes() || !share.draft.empty()) return false;
     if (request.embed || sequence.reads_prompt()) return false;
+    // The other choices wait for the first one's prompt.
+    const bool is_awaited = request.n > 1 && sequence.choice == 0;
+    if (is_awaited && sequence.n_computed < sequence.n_prompt()) return false;
     return !request.mask && !reads_tokens(request.sampling);
 }
 

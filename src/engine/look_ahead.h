@@ -9,8 +9,8 @@
 namespace etalon::engine {
 
 /// Whether the token behind the one that `share`, of a pass under way, draws can be drawn without
-/// knowing that one: nothing of the share is left to the host, and neither a mask nor penalties
-/// read the answer.
+/// knowing that one: nothing of the share is left to the host, no choice waits for it, and neither
+/// a mask nor penalties read the answer.
 bool can_look_ahead(const Share& share);
 
 /// Whether speculation would propose something for the tokens that are known: it then comes with

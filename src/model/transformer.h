@@ -53,7 +53,8 @@ class Transformer {
                  backend::KvCache& kv, backend::FloatBuffer& logits);
     /// The same in two parts, with the tokens behind `rows` (Backend::draw) unless `draws` is
     /// empty: what start() is given stays as it is until finish(). A device that works beside the
-    /// host has only begun when start() returns. Nothing else uses it until finish().
+    /// host has only begun when start() returns. Nothing else uses it until finish(), but the pass
+    /// behind where it may follow (Backend::can_follow).
     void start(const backend::Batch& batch, std::span<const std::int32_t> rows,
                backend::KvCache& kv, backend::FloatBuffer& logits,
                std::span<const backend::Draw> draws, std::span<std::int32_t> tokens);

@@ -207,6 +207,18 @@ TEST(LookAhead, every_pass_of_decoding_follows_the_one_before) {
     EXPECT_EQ(outcome.counters.steps, static_cast<std::uint64_t>(kAnswer));
 }
 
+TEST(LookAhead, choices_start_as_soon_as_their_prompt_is_there) {
+    Following following;
+    constexpr int kAnswer = 30;
+    Request request = ask(1, 100, kAnswer);
+    request.n = 4;
+    EngineOptions options = options_of(true);
+    options.batch_tokens = 256;
+    (void)run(following.model, options, {request}, 1);
+    EXPECT_EQ(following.device().n_passes, 1 + kAnswer);
+    EXPECT_EQ(following.device().n_followers, kAnswer - 1);
+}
+
 TEST(LookAhead, what_reads_the_newest_token_waits_for_it) {
     std::vector<Request> all(5, ask(1, 10, 20));
     all[0].sampling.repetition_penalty = 0.9F;
@@ -322,7 +334,7 @@ TEST(LookAhead, who_waits_gets_a_place) {
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-constexpr std::uint64_t kSchedules = 80;
+constexpr std::uint64_t kSchedules = 50;
 constexpr int kCatalogueSize = 100;
 #else
 constexpr std::uint64_t kSchedules = 400;
