@@ -406,6 +406,35 @@ void add_large_feed_forward() {
     add({256, 1408, 12288, Format::e4});
 }
 
+/// E4 of 9 to 256 tokens, which a card multiplies as it unpacks: every size of a tile of tokens,
+/// rows that end within a tile, K in parts, rows too long for a butterfly of one block.
+void add_some_tokens_of_e4() {
+    const auto add = [](const char* subject, Run run, const Shape& shape) {
+        add_card_test(subject, shape.name(),
+                      [run, shape](Backend& backend, Random& random, Outcome& outcome) {
+                          run(shape, backend, random, outcome);
+                      });
+    };
+    for (const int n_tokens : {9, 10, 16, 17, 31, 32, 48, 64, 65, 100, 128, 129, 200, 256, 257}) {
+        const bool biased = n_tokens % 3 == 0;
+        add("NormLinear", run_norm_linear, {n_tokens, 4096, 240, Format::e4, Fill::usual, biased});
+        add("QuantizeLinear", run_quantize_linear,
+            {n_tokens, 2560, 330, Format::e4, Fill::usual, biased});
+        add("FeedForward", run_feed_forward,
+            {n_tokens, 4096, 1024, Format::e4, Fill::usual, biased});
+    }
+    for (const Fill fill : kFills) {
+        add("NormLinear", run_norm_linear, {24, 8192, 129, Format::e4, fill});
+        add("QuantizeLinear", run_quantize_linear, {70, 512, 16, Format::e4, fill});
+        add("FeedForward", run_feed_forward, {40, 4096, 2048, Format::e4, fill});
+    }
+    add("QuantizeLinear", run_quantize_linear, {64, 14336, 512, Format::e4});
+    add("FeedForward", run_feed_forward, {64, 1024, 14336, Format::e4});
+    // So many rows that no part of K is left to another block.
+    add("NormLinear", run_norm_linear, {12, 4096, 17000, Format::e4});
+    add("FeedForward", run_feed_forward, {33, 4096, 20480, Format::e4});
+}
+
 const bool kRegistered = [] {
     add_operation("NormLinear", run_norm_linear);
     add_operation("QuantizeLinear", run_quantize_linear);
@@ -418,6 +447,7 @@ const bool kRegistered = [] {
     for (const int n_tokens : {65, 130, 300})  // E4 that becomes E8, with SwiGLU in the product
         add_shape("FeedForward", run_feed_forward, {n_tokens, 1024, 2048, Format::e4});
     add_large_feed_forward();
+    add_some_tokens_of_e4();
     add_layers_of_blocks();
     return true;
 }();

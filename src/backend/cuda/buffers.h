@@ -30,11 +30,19 @@ struct CudaActivations final : Activations {
     DeviceArray<float> block_scales;
     DeviceArray<std::int16_t> half_sums;
     DeviceArray<float> floats;
+    bool across = false;  ///< what was last put in row_q (ActivationsView)
 
     int stride() const noexcept { return round_up(n_cols, kRowAlignment); }
     ActivationsView view() const noexcept {
-        return {row_q.data(),     row_scales.data(), block_q.data(), block_scales.data(),
-                half_sums.data(), floats.data(),     n_cols,         stride()};
+        return {row_q.data(),
+                row_scales.data(),
+                block_q.data(),
+                block_scales.data(),
+                half_sums.data(),
+                floats.data(),
+                n_cols,
+                stride(),
+                across};
     }
 };
 

@@ -132,12 +132,27 @@ class CudaBackend final : public Backend {
 
     void embed(const Batch& batch, const Embedding& embedding, FloatBuffer& h) override;
     void norm_quantize(const Batch& batch, const FloatBuffer& h, const FloatBuffer& w, float eps,
-                       const exact::Rotation& rotation, Activations& x) override;
-    void quantize(const Batch& batch, const FloatBuffer& v, Activations& x) override;
+                       const exact::Rotation& rotation, Activations& x) override {
+        norm_codes(batch, h, w, eps, rotation, x, false);
+    }
+    void quantize(const Batch& batch, const FloatBuffer& v, Activations& x) override {
+        plain_codes(batch, v, x, false);
+    }
     void swiglu_quantize(const Batch& batch, const FloatBuffer& gate_up,
                          const exact::Rotation& rotation, Activations& x) override;
     void linear(const Batch& batch, const Activations& x, const LinearWeights& w, Store store,
                 FloatBuffer& y) override;
+    void norm_linear(const Batch& batch, const FloatBuffer& h, const FloatBuffer& norm, float eps,
+                     const exact::Rotation& rotation, Activations& x, const LinearWeights& w,
+                     FloatBuffer& y) override {
+        norm_codes(batch, h, norm, eps, rotation, x, matrix_wants_across(w, x, batch.n_tokens()));
+        linear(batch, x, w, Store::replace, y);
+    }
+    void quantize_linear(const Batch& batch, const FloatBuffer& v, Activations& x,
+                         const LinearWeights& w, FloatBuffer& h) override {
+        plain_codes(batch, v, x, matrix_wants_across(w, x, batch.n_tokens()));
+        linear(batch, x, w, Store::add, h);
+    }
     void logits(const Batch& batch, const Activations& x, const LinearWeights& head,
                 std::span<const std::int32_t> rows, FloatBuffer& logits) override;
     void feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h) override;
@@ -241,8 +256,14 @@ class CudaBackend final : public Backend {
 
     const DeviceRope& rope_of(const RopeTables& rope);
     RopeView rope_view(const RopeTables& rope, int head_dim);
+    bool matrix_wants_across(const LinearWeights& w, const Activations& x, int n_tokens) const {
+        return wants_across(static_cast<const CudaLinear&>(w), x.forms, n_tokens, device_);
+    }
+    void norm_codes(const Batch& batch, const FloatBuffer& h, const FloatBuffer& w, float eps,
+                    const exact::Rotation& rotation, Activations& x, bool across);
+    void plain_codes(const Batch& batch, const FloatBuffer& v, Activations& x, bool across);
     void rotate_quantize(const BatchView& view, const float* s, const RotationView& rotation,
-                         const ActivationsView& x);
+                         CudaActivations& x, bool across);
     void run_pairs(const CudaExperts& experts, const ExpertsLayer& layer, RoutingView& routing,
                    int n_tokens);
     void try_layers(const Batch& batch, const BatchView& view, const LayersView& layers,
@@ -341,13 +362,20 @@ void CudaBackend::embed(const Batch& batch, const Embedding& base, FloatBuffer& 
     scope.close();
 }
 
-void CudaBackend::norm_quantize(const Batch& batch, const FloatBuffer& h, const FloatBuffer& w,
-                                float eps, const exact::Rotation& rotation, Activations& base) {
-    const auto& x = static_cast<CudaActivations&>(base);
+/// norm_quantize; with `across` where a kernel gives them so, which x.across tells.
+void CudaBackend::norm_codes(const Batch& batch, const FloatBuffer& h, const FloatBuffer& w,
+                             float eps, const exact::Rotation& rotation, Activations& base,
+                             bool across) {
+    auto& x = static_cast<CudaActivations&>(base);
     ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max && w.size() >= size_of(x.n_cols));
     ETALON_ASSERT(h.size() >= size_of(batch.n_tokens()) * size_of(x.n_cols));
     Scope scope(*this, batch);
     const RotationView view = rotation_of(rotation);
+    x.across = across;
+    if (across && launch_norm_quantize_e8(scope.view(), h.data(), w.data(), eps, view, x.view(),
+                                          device_.stream()))
+        return scope.close();
+    x.across = false;
     const bool launched = device_.has_sm90() && batch.n_tokens() >= kNormRowsMin &&
                           launch_norm_rows_sm90(scope.view(), h.data(), w.data(), eps, view,
                                                 x.view(), device_.stream());
@@ -358,11 +386,17 @@ void CudaBackend::norm_quantize(const Batch& batch, const FloatBuffer& h, const 
     scope.close();
 }
 
-void CudaBackend::quantize(const Batch& batch, const FloatBuffer& v, Activations& base) {
-    const auto& x = static_cast<CudaActivations&>(base);
+/// The same of quantize.
+void CudaBackend::plain_codes(const Batch& batch, const FloatBuffer& v, Activations& base,
+                              bool across) {
+    auto& x = static_cast<CudaActivations&>(base);
     ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max);
     ETALON_ASSERT(v.size() >= size_of(batch.n_tokens()) * size_of(x.n_cols));
     Scope scope(*this, batch);
+    x.across = across;
+    if (across && launch_quantize_e8(scope.view(), v.data(), x.view(), device_.stream()))
+        return scope.close();
+    x.across = false;
     launch_quantize(scope.view(), v.data(), x.view(), row_scratch(batch.n_tokens(), x.n_cols),
                     device_.stream());
     scope.close();
@@ -370,7 +404,8 @@ void CudaBackend::quantize(const Batch& batch, const FloatBuffer& v, Activations
 
 void CudaBackend::swiglu_quantize(const Batch& batch, const FloatBuffer& gate_up,
                                   const exact::Rotation& rotation, Activations& base) {
-    const auto& x = static_cast<CudaActivations&>(base);
+    auto& x = static_cast<CudaActivations&>(base);
+    x.across = false;
     ETALON_ASSERT(batch.n_tokens() <= x.n_tokens_max);
     ETALON_ASSERT(gate_up.size() >= 2 * size_of(batch.n_tokens()) * size_of(x.n_cols));
     Scope scope(*this, batch);
@@ -420,33 +455,35 @@ void CudaBackend::logits(const Batch& batch, const Activations& x, const LinearW
 
 /// R and int8 of rows s, which takes_rotate_quantize_e8() takes on a card with kernels of sm90/.
 void CudaBackend::rotate_quantize(const BatchView& view, const float* s,
-                                  const RotationView& rotation, const ActivationsView& x) {
-    const bool launched = view.n_tokens >= kRotateRowsMin &&
-                          launch_rotate_rows_sm90(view, s, rotation, x, device_.n_multiprocessors(),
-                                                  device_.stream());
-    if (!launched) launch_rotate_quantize_e8(view, s, rotation, x, true, device_.stream());
+                                  const RotationView& rotation, CudaActivations& x, bool across) {
+    x.across = across;
+    const bool launched = !across && view.n_tokens >= kRotateRowsMin &&
+                          launch_rotate_rows_sm90(view, s, rotation, x.view(),
+                                                  device_.n_multiprocessors(), device_.stream());
+    if (!launched) launch_rotate_quantize_e8(view, s, rotation, x.view(), true, device_.stream());
 }
 
 /// SwiGLU is made where the products with gate and up are summed: the room has s [T, hidden_dim].
 void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, FloatBuffer& h) {
     const auto& gate_up = static_cast<const CudaLinear&>(*layer.gate_up);
+    const int n_tokens = batch.n_tokens();
     const auto& x_dim = static_cast<const CudaActivations&>(*layer.x_dim);
-    const auto& x_hidden = static_cast<const CudaActivations&>(*layer.x_hidden);
+    auto& x_hidden = static_cast<CudaActivations&>(*layer.x_hidden);
     const RotationView rotation = rotation_of(layer.hidden_rotation);
-    const bool takes = device_.has_sm90() &&
-                       can_gate_up_together(gate_up, x_dim.view(), batch.n_tokens()) &&
+    const bool takes = can_gate_up_together(gate_up, x_dim.forms, n_tokens, device_) &&
                        takes_rotate_quantize_e8(rotation, x_hidden.view(), true);
     if (!takes) return Backend::feed_forward(batch, layer, h);
-    ETALON_ASSERT(batch.n_tokens() <= x_dim.n_tokens_max);
-    ETALON_ASSERT(batch.n_tokens() <= x_hidden.n_tokens_max);
+    ETALON_ASSERT(n_tokens <= x_dim.n_tokens_max && n_tokens <= x_hidden.n_tokens_max);
     ETALON_ASSERT(gate_up.n_cols == x_dim.n_cols && gate_up.n_rows == 2 * x_hidden.n_cols);
     FloatBuffer& s = *layer.gate_up_room;
-    ETALON_ASSERT(s.size() >= size_of(batch.n_tokens()) * size_of(x_hidden.n_cols));
-    norm_quantize(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim);
+    ETALON_ASSERT(s.size() >= size_of(n_tokens) * size_of(x_hidden.n_cols));
+    norm_codes(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim,
+               gate_up_wants_across(gate_up, x_dim.forms, n_tokens, device_));
     Scope scope(*this, batch);
     passes_.results().forget(s.data());
-    run_gate_up(gate_up, x_dim.view(), batch.n_tokens(), s.data(), device_);
-    rotate_quantize(scope.view(), s.data(), rotation, x_hidden.view());
+    run_gate_up(gate_up, x_dim.view(), n_tokens, s.data(), device_);
+    rotate_quantize(scope.view(), s.data(), rotation, x_hidden,
+                    matrix_wants_across(*layer.down, x_hidden, n_tokens));
     scope.close();
     linear(batch, x_hidden, *layer.down, Store::add, h);
 }
@@ -456,7 +493,7 @@ void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, Flo
 void CudaBackend::run_pairs(const CudaExperts& experts, const ExpertsLayer& layer,
                             RoutingView& routing, int n_tokens) {
     const auto& x_dim = static_cast<const CudaActivations&>(*layer.x_dim);
-    const auto& x_hidden = static_cast<const CudaActivations&>(*layer.x_hidden);
+    auto& x_hidden = static_cast<CudaActivations&>(*layer.x_hidden);
     const RotationView rotation = rotation_of(layer.hidden_rotation);
     const int n_pairs = n_tokens * experts.n_used;
     BatchView pairs;
@@ -467,8 +504,9 @@ void CudaBackend::run_pairs(const CudaExperts& experts, const ExpertsLayer& laye
         takes_rotate_quantize_e8(rotation, x_hidden.view(), true)) {
         run_experts_together(experts.gate_up, gathered(x_dim, routing.token_of, n_pairs), routing,
                              n_pairs, room, device_);
-        rotate_quantize(pairs, room, rotation, x_hidden.view());
+        rotate_quantize(pairs, room, rotation, x_hidden, false);
     } else {
+        x_hidden.across = false;
         routing.settled = run_experts(experts.gate_up, experts.matrices.gate_up, x_dim, routing,
                                       routing.token_of, n_tokens, room, device_);
         launch_swiglu_quantize(pairs, room, rotation, x_hidden.view(),

@@ -21,6 +21,8 @@ using exact::FormatKind;
 
 /// Fewer tokens are a stream of weights without a matrix.
 constexpr int kSm90TokensMin = 3;
+/// Fewer tokens of E4 take what linear_e4_stream.cu has in its registers.
+constexpr int kE4FewTokensMin = 9;
 
 /// Tiles of blocked weights that are made on the host before they are sent together.
 constexpr std::size_t kTilesAtOnce = 256;
@@ -172,20 +174,26 @@ void run_e8(const E8View& w, const ActivationsView& x, const LinearOut& out, con
     }
 }
 
+E4View e4_view(const LinearPart& part, int stride) {
+    return {part.data.data(), part.d.data(), part.n_rows, stride};
+}
+
 /// The part as E8: its rows of int8 are made anew, in the room of the card.
 E8View expanded(const LinearPart& part, int stride, const Device& device) {
     std::int8_t* q = device.e8_rows(sz(part.n_rows) * sz(stride));
-    launch_e4_rows({part.data.data(), part.d.data(), part.n_rows, stride}, e4_table(), q,
-                   device.stream());
+    launch_e4_rows(e4_view(part, stride), e4_table(), q, device.stream());
     return {q, part.d.data(), part.n_rows, stride, true};
 }
 
 void run_e4(const LinearPart& part, const ActivationsView& x, const LinearOut& out,
             const Device& device) {
+    if (x.across) {
+        return launch_linear_e4_few_sm90(e4_view(part, x.stride), e4_table(), x, out,
+                                         device.n_multiprocessors(), device.stream());
+    }
     if (out.n_tokens > kE4StreamTokensMax)
         return run_e8(expanded(part, x.stride, device), x, out, device);
-    launch_linear_e4_stream({part.data.data(), part.d.data(), part.n_rows, x.stride}, e4_table(), x,
-                            out, device.stream());
+    launch_linear_e4_stream(e4_view(part, x.stride), e4_table(), x, out, device.stream());
 }
 
 E8View e8_view(const LinearPart& part, int stride) {
@@ -285,6 +293,7 @@ void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned form
     ETALON_ASSERT((w.forms_needed & ~forms) == 0 && w.n_cols == input.n_cols);
     const Stream stream = device.stream();
     for (const LinearPart& part : w.parts) {
+        ETALON_ASSERT(!input.across || part.format == Format::e4);
         const LinearOut out{y + part.first_row,
                             sz(w.n_rows),
                             w.bias.empty() ? nullptr : w.bias.data() + part.first_row,
@@ -312,21 +321,39 @@ void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned form
     }
 }
 
-bool can_gate_up_together(const CudaLinear& w, const ActivationsView& x, int n_tokens) {
+bool wants_across(const CudaLinear& w, unsigned forms, int n_tokens, const Device& device) {
+    return device.has_sm90() && forms == kRowInt8 && w.parts.size() == 1 &&
+           w.parts.front().format == Format::e4 && n_tokens >= kE4FewTokensMin &&
+           n_tokens <= kFewTokensMax;
+}
+
+bool gate_up_wants_across(const CudaLinear& w, unsigned forms, int n_tokens, const Device& device) {
+    return wants_across(w, forms, n_tokens, device) && w.n_rows % (2 * kE4TileRows) == 0;
+}
+
+bool can_gate_up_together(const CudaLinear& w, unsigned forms, int n_tokens, const Device& device) {
     constexpr int kTurn = 16;  // eight rows of each
-    if (w.parts.size() != 1 || w.n_rows % kTurn != 0 || x.row_q == nullptr) return false;
+    if (!device.has_sm90() || w.parts.size() != 1 || w.n_rows % kTurn != 0 ||
+        (forms & kRowInt8) == 0)
+        return false;
     const Format format = w.parts.front().format;
-    return format == Format::e8 || (format == Format::e4 && n_tokens > kE4StreamTokensMax);
+    return format == Format::e8 ||
+           (format == Format::e4 &&
+            (n_tokens > kE4StreamTokensMax || gate_up_wants_across(w, forms, n_tokens, device)));
 }
 
 void run_gate_up(const CudaLinear& w, const ActivationsView& x, int n_tokens, float* s,
                  const Device& device) {
-    ETALON_ASSERT(can_gate_up_together(w, x, n_tokens) && w.n_cols == x.n_cols);
+    ETALON_ASSERT(can_gate_up_together(w, kRowInt8, n_tokens, device) && w.n_cols == x.n_cols);
     const LinearPart& part = w.parts.front();
-    const E8View view =
-        part.format == Format::e8 ? e8_view(part, x.stride) : expanded(part, x.stride, device);
     const LinearOut out{s,       sz(w.n_rows / 2), w.bias.empty() ? nullptr : w.bias.data(),
                         nullptr, n_tokens,         false};
+    if (x.across) {
+        return launch_gate_up_e4_few_sm90(e4_view(part, x.stride), e4_table(), x, out,
+                                          device.n_multiprocessors(), device.stream());
+    }
+    const E8View view =
+        part.format == Format::e8 ? e8_view(part, x.stride) : expanded(part, x.stride, device);
     const bool launched =
         launch_gate_up_e8_sm90(view, x, out, device.n_multiprocessors(), device.stream());
     ETALON_ASSERT(launched);

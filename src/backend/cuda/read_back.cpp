@@ -58,6 +58,11 @@ HostActivations read_activations(const CudaActivations& x, int n_tokens) {
             to.insert(to.end(), padded.data() + t * stride, padded.data() + t * stride + k);
     };
     copy_codes(x.row_q, host.row_q);
+    if (x.across) {
+        const auto across = host.row_q;
+        for (std::size_t i = 0; i < host.row_q.size(); ++i)
+            host.row_q[i] = across[size_of(across_place(static_cast<int>(i)))];
+    }
     copy(x.row_scales, n, host.row_scales);
     copy_codes(x.block_q, host.block_q);
     copy(x.block_scales, n * (k / kBlock), host.block_scales);

@@ -53,6 +53,8 @@ struct ActivationsView {
     float* floats = nullptr;            ///< [T, n_cols]
     int n_cols = 0;
     int stride = 0;
+    /// Each 64 columns of row_q stand in the order of across_place(): for linear_e4_few.cu.
+    bool across = false;
 
     /// The tokens from `token` on.
     ActivationsView from(int token) const noexcept {
@@ -66,11 +68,17 @@ struct ActivationsView {
                 skip(half_sums, n_cols / 16),
                 skip(floats, n_cols),
                 n_cols,
-                stride};
+                stride,
+                across};
     }
 };
 /// Bytes that a row of int8 is padded to: what a step of the tensor core kernel reads.
 inline constexpr int kRowAlignment = 64;
+/// Where byte i of 64 stands where a row is `across`: the words of four bytes as a matrix of 4 by
+/// 4, transposed. It is its own inverse.
+constexpr int across_place(int i) noexcept {
+    return (i & ~63) | (i & 12) << 2 | (i & 48) >> 2 | (i & 3);
+}
 
 /// R without the signs (ROT-3, ROT-4); `dct` is [m, m] or null.
 struct RotationView {

@@ -190,8 +190,9 @@ struct Codes {
 
 /// x from a row: norm (NRM-1 to NRM-3), SwiGLU (SWI-1) or as it is; R (ROT-3); int8 (QNT-2).
 ///   in:  input.v, input.w binary32, 16-byte alignment
-///   out: x.row_q, x.row_scales; with a norm x.floats where there are some; failed [T]
-///   tile: a token a cluster of n_cluster blocks, K / 16 threads in all; a butterfly over 2^kBits
+///   out: x.row_q, maybe across, x.row_scales; with a norm x.floats where there are some; failed
+///   [T] tile: a token a cluster of n_cluster blocks, K / 16 threads in all; a butterfly over
+///   2^kBits
 ///         elements stays in a block; shared: 4 K bytes / n_cluster
 ///   floor: 5 K bytes a token (swiglu: 9), of the read speed
 ///   supported: K a multiple of 2^kBits, K / 16 / n_cluster <= kThreads, a multiple of 32; kBits 0:
@@ -282,15 +283,19 @@ __global__ void __launch_bounds__(kThreads, kThreads == kThreadsUsual
     std::int8_t* to = x.row_q + token * x.stride + first;
     if constexpr (kBits == 0) {
 #pragma unroll
-        for (int i = 0; i < kMine / 4; ++i)
-            reinterpret_cast<std::uint32_t*>(to + of_warp)[i * kWarpLanes + lane] =
+        for (int i = 0; i < kMine / 4; ++i) {
+            const int at = of_warp + 4 * (i * kWarpLanes + lane);
+            *reinterpret_cast<std::uint32_t*>(to + (x.across ? across_place(at) : at)) =
                 codes.four(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+        }
     } else {
         // No thread reads elements any more: their place holds the codes.
         auto* bytes = reinterpret_cast<std::uint8_t*>(dynamic) + (group << kBits);
+        static_assert(kBits == 0 || Turn::kHigh >= 6, "64 successive elements are of 64 threads");
+        const int place = x.across ? across_place(t) : t;
 #pragma unroll
         for (int j = 0; j < kMine; ++j)
-            bytes[Turn::template element<Turn::kHigh>(t, j)] =
+            bytes[Turn::template element<Turn::kHigh>(place, j)] =
                 static_cast<std::uint8_t>(codes.code(v[j]));
         __syncthreads();
         reinterpret_cast<uint4*>(to)[thread] = reinterpret_cast<const uint4*>(dynamic)[thread];

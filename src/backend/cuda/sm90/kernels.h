@@ -27,6 +27,11 @@ inline constexpr int kFewTokensMax = 256;
 void launch_linear_e8_few_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                int n_multiprocessors, Stream stream);
 
+/// As launch_linear_e4_stream, for x that is `across` and up to kFewTokensMax tokens; out.token_of
+/// and out.group are null.
+void launch_linear_e4_few_sm90(const E4View& w, const E4Table& table, const ActivationsView& x,
+                               const LinearOut& out, int n_multiprocessors, Stream stream);
+
 /// Memory of a card for the sums that blocks of one launch pass to each other.
 struct SplitSums {
     std::int32_t* sums = nullptr;     ///< [split_sums_ints(n_blocks)]
@@ -53,6 +58,9 @@ void launch_gate_up_e8_few_sm90(const E8View& w, const ActivationsView& x, const
                                 int n_multiprocessors, Stream stream);
 void launch_gate_up_e8_pairs_sm90(const E8View& w, const ActivationsView& x, const LinearOut& out,
                                   int n_multiprocessors, Stream stream);
+/// The same for E4 and x that is `across`; w.n_rows is a multiple of 32.
+void launch_gate_up_e4_few_sm90(const E4View& w, const E4Table& table, const ActivationsView& x,
+                                const LinearOut& out, int n_multiprocessors, Stream stream);
 
 /// As launch_rotate_quantize_e8, for rows that takes_rotate_quantize_e8 takes; the faster one from
 /// kRotateRowsMin tokens on. False: the rotation is another one than butterflies over 2,048
