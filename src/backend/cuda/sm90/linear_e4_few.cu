@@ -33,6 +33,9 @@ struct E4Weights {
         E4Room table;
     };
     static constexpr int blocks(int n_tokens) { return n_tokens <= 64 ? 2 : 1; }
+    static constexpr int registers(int n_tokens) {
+        return n_tokens > 128 ? 232 : n_tokens == 64 ? 104 : 0;
+    }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     __device__ static void load(const Source& source, Room& room) {
@@ -68,27 +71,36 @@ struct E4Weights {
         const int thread = static_cast<int>(threadIdx.x);
         const int lane = thread % kWarpLanes;
         const E4Lookup lookup(shared.room.table.rows());
+#pragma unroll
+        for (int& sum : sums)
+            sum = 0;
         Place place;
         int before = 0;  // the stage whose products may still be under way
         for (int step = 0; step < n_steps; ++step) {
             const Stage<kTokens>& stage = shared.stages[place.stage];
+            const std::uint64_t x = wgmma_rows(stage.x);
             barrier_wait(shared.full[place.stage], place.parity);
             E4Words words;
             words.load_shared(stage.w + thread / kWarpLanes * kE4GroupBytes, lane);
+            uint4 rows[2] = {lookup.row<0>(words.indices, 0), lookup.row<1>(words.indices, 0)};
 #pragma unroll
             for (int chunk = 0; chunk < kE4Chunks; ++chunk) {
                 constexpr int kOfTile = kTensorTileBytes / kE4ChunkColumns;
-                const E4Pair pair(words, lookup, chunk);
-                const int4 low = pair.low.values();
-                const int4 high = pair.high.values();
+                const uint4& codes = words.codes[chunk];
+                const int4 low = E4Terms(rows[0], codes.x, codes.y).values();
+                const int4 high = E4Terms(rows[1], codes.z, codes.w).values();
+                if (chunk + 1 < kE4Chunks) {
+                    rows[0] = lookup.row<0>(words.indices, chunk + 1);
+                    rows[1] = lookup.row<1>(words.indices, chunk + 1);
+                }
                 const std::uint32_t a[2][4] = {
                     {word(low.x), word(high.x), word(low.y), word(high.y)},
                     {word(low.z), word(high.z), word(low.w), word(high.w)}};
-                const std::int8_t* x = stage.x + chunk / kOfTile * kTensorTileBytes * kTokens +
-                                       chunk % kOfTile * kE4ChunkColumns;
+                const int column = chunk / kOfTile * kTensorTileBytes * kTokens +
+                                   chunk % kOfTile * kE4ChunkColumns;
                 wgmma_fence();
-                wgmma_i8_rows<kTokens>(sums, a[0], x, step > 0 || chunk > 0 ? 1 : 0);
-                wgmma_i8_rows<kTokens>(sums, a[1], x + kProductK, 1);
+                wgmma_i8_rows<kTokens>(sums, a[0], x, column);
+                wgmma_i8_rows<kTokens>(sums, a[1], x, column + kProductK);
                 wgmma_commit();
                 wgmma_wait<1>();
                 if (chunk == 0 && step > 0 && lane == 0) barrier_arrive(shared.empty[before]);
@@ -104,16 +116,18 @@ struct E4Weights {
         return static_cast<std::uint32_t>(v);
     }
 
-    /// Sums of all tokens with a in registers; x [kTokens, 128], swizzled.
+    /// Adds the products of all tokens with a in registers; x [kTokens, 128] by wgmma_rows(), from
+    /// byte `at` on.
     template <int kTokens>
     __device__ static void wgmma_i8_rows(int (&sums)[kTokens / 2], const std::uint32_t (&a)[4],
-                                         const std::int8_t* x, int add) {
+                                         std::uint64_t x, int at) {
         constexpr int kOnce = std::min(kTokens, 128);
+        constexpr int kUnit = 16;  // of an address in the descriptor
         using Part = int[kOnce / 2];
 #pragma unroll
         for (int first = 0; first < kTokens; first += kOnce) {
             wgmma_i8(reinterpret_cast<Part&>(sums[first / 2]), a,
-                     wgmma_rows(x + first * kTensorTileBytes), add);
+                     x + static_cast<std::uint64_t>((at + first * kTensorTileBytes) / kUnit), 1);
         }
     }
 #endif

@@ -22,6 +22,7 @@ struct E8Weights {
     };
     struct Room {};
     static constexpr int blocks(int n_tokens) { return n_tokens <= 128 ? 2 : 1; }
+    static constexpr int registers(int) { return 0; }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     __device__ static void load(const Source&, Room&) {}

@@ -8,6 +8,7 @@
 //   Source                a parameter of the kernel: where the weights lie
 //   Room                  what a block keeps in shared memory beside the ring
 //   blocks(n_tokens)      of a multiprocessor
+//   registers(n_tokens)   of a thread that multiplies, or 0: an equal share
 #pragma once
 
 #include <algorithm>
@@ -31,7 +32,6 @@ inline constexpr int kTileRows = 128;
 inline constexpr int kGroupThreads = 128;  // a warpgroup
 inline constexpr int kGroups = 2;          // that multiply, 64 rows each; one more warp copies
 inline constexpr int kMultiplyThreads = kGroups * kGroupThreads;
-inline constexpr int kThreads = kMultiplyThreads + 32;
 inline constexpr int kProductK = 32;  // of one instruction
 inline constexpr int kPartsMax = 4;   // of K: a cluster of more blocks waits longer for its places
 inline constexpr int kQuad = 4;       // rows that a thread finishes together
@@ -57,6 +57,17 @@ struct Cut {
     using Stage = typename Weights::template Stage<kTokens>;
     using Whole = Shared<Weights, kTokens>;
     static constexpr int kBlocks = Weights::blocks(kTokens);  // of a multiprocessor
+    /// Of a thread that multiplies, where that is more than an equal share: the others, a warpgroup
+    /// then, give theirs away.
+    static constexpr int kRegisters = Weights::registers(kTokens);
+    static constexpr int kThreads =
+        kMultiplyThreads + (kRegisters > 0 ? kGroupThreads : kWarpLanes);
+    /// What the compiler gives each thread of such a block, in steps of eight; and what is left for
+    /// who copies. A thread that asks for more than there is waits forever.
+    static constexpr int kEqualRegisters = (1 << 16) / (kBlocks * kThreads) / 8 * 8;
+    static constexpr int kHelperRegisters = kBlocks == 2 ? 32 : 40;
+    static_assert(kRegisters == 0 ||
+                  kGroups * kRegisters + kHelperRegisters <= (kGroups + 1) * kEqualRegisters);
     static constexpr std::size_t bytes(int n_stages) {
         return offsetof(Whole, stages) + static_cast<std::size_t>(n_stages) * sizeof(Stage);
     }
@@ -349,7 +360,8 @@ __device__ void finish(const LinearOut& out, const Rows<kGate, kUp>& rows, const
 ///              power of two and at most n_steps, out.token_of null; kGate: R a multiple of 2 kUp,
 ///              out.add false
 template <typename Weights, int kTokens, bool kGate>
-__global__ void __launch_bounds__(kThreads, (Cut<Weights, kTokens>::kBlocks))
+__global__ void __launch_bounds__((Cut<Weights, kTokens>::kThreads),
+                                  (Cut<Weights, kTokens>::kBlocks))
     linear_few_sm90(const __grid_constant__ CUtensorMap x_map,
                     const __grid_constant__ typename Weights::Source source,
                     const float* row_scales, LinearOut out, Work work) {
@@ -372,12 +384,17 @@ __global__ void __launch_bounds__(kThreads, (Cut<Weights, kTokens>::kBlocks))
     __syncthreads();
     let_next_kernel_start();
     int* to = reinterpret_cast<int*>(shared.stages);
+    using Size = Cut<Weights, kTokens>;
     if (threadIdx.x >= kMultiplyThreads) {
+        if constexpr (Size::kRegisters > 0)
+            asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Size::kHelperRegisters));
         if (threadIdx.x == kMultiplyThreads)
             copy_steps<Weights, kTokens, kGate>(shared, x_map, source, block, work);
         __syncwarp();
         if (!alone) cluster_sync();
     } else {
+        if constexpr (Size::kRegisters > 0)
+            asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Size::kRegisters));
         const Rows<kGate, Weights::kUp> rows(block, work, out);
         int sums[kTokens / 2];
         Weights::template multiply<kTokens>(shared, block.n_steps, work.n_stages, sums);
@@ -426,8 +443,8 @@ void launch(Work work, const typename Weights::Source& source, const Activations
     launch_cluster(
         "linear_few", kernel,
         dim3(static_cast<unsigned>(n_tiles * work.n_parts), static_cast<unsigned>(n_halves)),
-        kThreads, work.n_parts, Size::bytes(work.n_stages), stream, x_map, source, x.row_scales,
-        out, work);
+        Size::kThreads, work.n_parts, Size::bytes(work.n_stages), stream, x_map, source,
+        x.row_scales, out, work);
 }
 
 /// Calls launcher(std::integral_constant<int, kTokens>) for the tile of so many tokens.
