@@ -17,6 +17,7 @@
 #include <type_traits>
 
 #include "backend/cuda/common/launch.cuh"
+#include "backend/cuda/common/reduce.cuh"
 #include "backend/cuda/common/tensor_map.cuh"
 #include "backend/cuda/ptx/barrier.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
