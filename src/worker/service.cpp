@@ -93,9 +93,10 @@ void Service::handle(wire::ToWorker message, engine::Time now) {
 
 void Service::step(engine::Time now) {
     if (!model_->engine().has_work()) {
-        if (!replay_) return;
-        model_->engine().rest();  // a pass whose answers have ended may still be under way
-        return advance_replay();
+        // A pass whose answers have all ended may still be under way, and hold their words.
+        model_->engine().rest();
+        if (replay_) advance_replay();
+        return;
     }
     if (replay_ && now - replay_->asked > kReplayWait) give_up_replay("others never paused");
     for (const engine::Event& event : model_->engine().step(now))

@@ -189,15 +189,17 @@ struct Stack {
     }
 };
 
-/// Tokens of one sequence, or of two, in a pass.
+/// Tokens of one sequence in a pass, and one of each of some others.
 struct Part {
     int first;
     int n;
-    int other_first = -1;  // of a second sequence
+    int other_first = -1;  // of other sequences
     int window = 0;        // positions behind it were never written
+    int n_others = 1;
 };
 
 constexpr int kPages = 40;
+constexpr int kOthersMax = 15;
 
 OwnedBatch batch_of(const Part& part) {
     const auto table = [](int first, int n, int step) {
@@ -208,8 +210,9 @@ OwnedBatch batch_of(const Part& part) {
     };
     OwnedBatch batch;
     batch.add_sequence(part.first, part.n, table(part.first, part.n, 0));
-    // The first page of a second, short sequence: none of those above.
-    if (part.other_first >= 0) batch.add_sequence(part.other_first, 1, {kPages});
+    // The first pages of other, short sequences: none of those above.
+    for (int i = 0; i < part.n_others && part.other_first >= 0; ++i)
+        batch.add_sequence(part.other_first, 1, {kPages + i});
     return batch;
 }
 
@@ -266,7 +269,7 @@ void run_layers(const Stack& shape, std::span<const Part> parts, Backend& backen
     const int heads = shape.n_heads * shape.head_dim;
     int n_max = 1;
     for (const Part& part : parts)
-        n_max = std::max(n_max, part.n + 1);
+        n_max = std::max(n_max, part.n + part.n_others);
     exact::RopeConfig config;
     config.pairing = shape.pairing;
     config.n_dims = shape.head_dim;
@@ -294,8 +297,8 @@ void run_layers(const Stack& shape, std::span<const Part> parts, Backend& backen
                   qkv.get(),
                   o.get(),
                   gate_up.get()};
-    const auto kv =
-        backend.make_kv_cache({shape.n_layers, shape.n_kv_heads, shape.head_dim, kPages + 1});
+    const auto kv = backend.make_kv_cache(
+        {shape.n_layers, shape.n_kv_heads, shape.head_dim, kPages + kOthersMax});
     for (const Part& part : parts) {
         OwnedBatch batch = batch_of(part);
         const auto n_tokens = static_cast<int>(batch.tokens.size());
@@ -328,6 +331,13 @@ void add_layers(Format format) {
     add({}, kUsual);
     add({.biased = true}, kUsual);
     add({.pairing = exact::RopePairing::halves}, {{0, 2}, {2, 1}, {3, 1}});
+    // Runs of single tokens, within a page and across two, and several sequences.
+    const std::vector<Part> runs{{0, 7},           {7, 7, 0, 0, kOthersMax},
+                                 {14, 46},         {60, 7, 1, 0, kOthersMax},
+                                 {67, 1, 2, 0, 9}, {68, 5, 3, 9, 4}};
+    add({.n_layers = 2}, runs, "_runs");
+    add({.n_heads = 8, .n_kv_heads = 8, .pairing = exact::RopePairing::halves}, runs, "_runs");
+    add({.n_heads = 8, .n_kv_heads = 1, .fill = Fill::bad}, runs, "_runs");
     add({.dim = 2048, .hidden = 5120, .n_heads = 16, .n_kv_heads = 4}, {{0, 2}, {2, 1}, {3, 1}});
     add({.dim = 1024, .hidden = 14336, .n_heads = 8, .n_kv_heads = 1}, {{0, 2}, {2, 1}, {3, 1}});
     add({.dim = 4096, .hidden = 4096, .n_heads = 8, .n_kv_heads = 8}, {{0, 2}, {2, 1}, {3, 1}});
@@ -407,7 +417,8 @@ void add_large_feed_forward() {
 }
 
 /// E4 of 9 to 256 tokens, which a card multiplies as it unpacks: every size of a tile of tokens,
-/// rows that end within a tile, K in parts, rows too long for a butterfly of one block.
+/// rows that end within a tile, K in one, two and four parts (by the number of rows), rings that
+/// are passed through several times.
 void add_some_tokens_of_e4() {
     const auto add = [](const char* subject, Run run, const Shape& shape) {
         add_card_test(subject, shape.name(),
@@ -424,15 +435,31 @@ void add_some_tokens_of_e4() {
             {n_tokens, 4096, 1024, Format::e4, Fill::usual, biased});
     }
     for (const Fill fill : kFills) {
-        add("NormLinear", run_norm_linear, {24, 8192, 129, Format::e4, fill});
+        add("NormLinear", run_norm_linear, {24, 12288, 128, Format::e4, fill});
         add("QuantizeLinear", run_quantize_linear, {70, 512, 16, Format::e4, fill});
         add("FeedForward", run_feed_forward, {40, 4096, 2048, Format::e4, fill});
     }
-    add("QuantizeLinear", run_quantize_linear, {64, 14336, 512, Format::e4});
-    add("FeedForward", run_feed_forward, {64, 1024, 14336, Format::e4});
-    // So many rows that no part of K is left to another block.
-    add("NormLinear", run_norm_linear, {12, 4096, 17000, Format::e4});
+    for (const auto& [n_tokens, rows] : {std::pair{129, 4352},
+                                         {200, 4352},
+                                         {256, 4352},
+                                         {256, 8704},
+                                         {16, 7168},
+                                         {32, 7168},
+                                         {64, 7168},
+                                         {100, 7168},
+                                         {16, 17024},
+                                         {32, 17024},
+                                         {64, 17024}})
+        add("NormLinear", run_norm_linear, {n_tokens, 4096, rows, Format::e4});
+    for (const int n_tokens : {16, 32, 64})
+        add("QuantizeLinear", run_quantize_linear, {n_tokens, 14336, 512, Format::e4});
+    for (const auto& [n_tokens, hidden] : {std::pair{256, 4096}, {16, 3072}, {64, 3072}})
+        add("FeedForward", run_feed_forward, {n_tokens, 4096, hidden, Format::e4});
     add("FeedForward", run_feed_forward, {33, 4096, 20480, Format::e4});
+    // Rows whose norm no kernel gives in the order of the products.
+    add("NormLinear", run_norm_linear, {24, 8192, 128, Format::e4});
+    add("FeedForward", run_feed_forward, {24, 2048, 6144, Format::e4});
+    add("FeedForward", run_feed_forward, {64, 1024, 14336, Format::e4});
 }
 
 const bool kRegistered = [] {

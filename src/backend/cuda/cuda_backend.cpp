@@ -470,15 +470,16 @@ void CudaBackend::feed_forward(const Batch& batch, const FeedForward& layer, Flo
     const auto& x_dim = static_cast<const CudaActivations&>(*layer.x_dim);
     auto& x_hidden = static_cast<CudaActivations&>(*layer.x_hidden);
     const RotationView rotation = rotation_of(layer.hidden_rotation);
-    const bool takes = can_gate_up_together(gate_up, x_dim.forms, n_tokens, device_) &&
+    const bool across = gate_up_wants_across(gate_up, x_dim.forms, n_tokens, device_) &&
+                        takes_norm_quantize_e8(rotation_of(layer.dim_rotation), x_dim.view());
+    const bool takes = can_gate_up_together(gate_up, x_dim.forms, across, n_tokens, device_) &&
                        takes_rotate_quantize_e8(rotation, x_hidden.view(), true);
     if (!takes) return Backend::feed_forward(batch, layer, h);
     ETALON_ASSERT(n_tokens <= x_dim.n_tokens_max && n_tokens <= x_hidden.n_tokens_max);
     ETALON_ASSERT(gate_up.n_cols == x_dim.n_cols && gate_up.n_rows == 2 * x_hidden.n_cols);
     FloatBuffer& s = *layer.gate_up_room;
     ETALON_ASSERT(s.size() >= size_of(n_tokens) * size_of(x_hidden.n_cols));
-    norm_codes(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim,
-               gate_up_wants_across(gate_up, x_dim.forms, n_tokens, device_));
+    norm_codes(batch, h, *layer.norm, layer.eps, layer.dim_rotation, *layer.x_dim, across);
     Scope scope(*this, batch);
     passes_.results().forget(s.data());
     run_gate_up(gate_up, x_dim.view(), n_tokens, s.data(), device_);
@@ -595,6 +596,7 @@ ActivationsView CudaBackend::gathered(const CudaActivations& x, const std::int32
         gathered_.row_q.grow(bytes);
         gathered_.row_scales.grow(size_of(n_rows));
     }
+    gathered_.across = x.across;
     launch_gather_rows(x.view(), rows, n_rows, gathered_.view(), device_.stream());
     return gathered_.view();
 }
@@ -807,6 +809,7 @@ std::uint64_t CudaBackend::checksum(const FloatBuffer& logits, std::size_t row, 
     const std::size_t n = size_of(vocab_size);
     ETALON_ASSERT((row + 1) * n <= logits.size());
     if (const auto known = passes_.finished().checksum(logits.data(), row, n)) return *known;
+    ETALON_ASSERT(!passes_.is_under_way());  // the rows may be another pass's by now
     device_.use();
     launch_checksum(logits.data() + row * n, 1, n, sum_.data(), device_.stream());
     wait();

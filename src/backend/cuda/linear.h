@@ -30,15 +30,17 @@ void run_linear(const CudaLinear& w, const ActivationsView& x, unsigned forms,
                 const std::int32_t* token_of, int n_tokens, Store store, float* y,
                 const Device& device, const std::int32_t* group = nullptr);
 
-/// Whether the products of so many tokens with w want an input of these forms `across`
-/// (ActivationsView): E4 on sm_90. run_linear() then takes it as it is.
+/// Whether the products of so many tokens with w are faster with an input of these forms that is
+/// `across` (ActivationsView): E4 on sm_90. run_linear() then takes it as it is.
 bool wants_across(const CudaLinear& w, unsigned forms, int n_tokens, const Device& device);
 /// The same for run_gate_up().
 bool gate_up_wants_across(const CudaLinear& w, unsigned forms, int n_tokens, const Device& device);
 
 /// Whether run_gate_up() takes gate and up, stacked, with so many tokens of an input of these
-/// forms, on sm_90: both E8, or both E4 and the input wanted `across` or the tokens many.
-bool can_gate_up_together(const CudaLinear& w, unsigned forms, int n_tokens, const Device& device);
+/// forms, which will be `across` or not, on sm_90: both E8, or both E4 and the input across or the
+/// tokens many.
+bool can_gate_up_together(const CudaLinear& w, unsigned forms, bool across, int n_tokens,
+                          const Device& device);
 /// s[T, w.n_rows / 2] = swiglu of the products of the first n_tokens tokens with gate and up.
 void run_gate_up(const CudaLinear& w, const ActivationsView& x, int n_tokens, float* s,
                  const Device& device);

@@ -322,7 +322,9 @@ void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned form
 }
 
 bool wants_across(const CudaLinear& w, unsigned forms, int n_tokens, const Device& device) {
-    return device.has_sm90() && forms == kRowInt8 && w.parts.size() == 1 &&
+    // The quantisers of int8 alone, or with floats beside it, give it.
+    constexpr unsigned kInt8 = kRowInt8 | kBlockInt8;
+    return device.has_sm90() && (forms & kInt8) == kRowInt8 && w.parts.size() == 1 &&
            w.parts.front().format == Format::e4 && n_tokens >= kE4FewTokensMin &&
            n_tokens <= kFewTokensMax;
 }
@@ -331,20 +333,21 @@ bool gate_up_wants_across(const CudaLinear& w, unsigned forms, int n_tokens, con
     return wants_across(w, forms, n_tokens, device) && w.n_rows % (2 * kE4TileRows) == 0;
 }
 
-bool can_gate_up_together(const CudaLinear& w, unsigned forms, int n_tokens, const Device& device) {
+bool can_gate_up_together(const CudaLinear& w, unsigned forms, bool across, int n_tokens,
+                          const Device& device) {
     constexpr int kTurn = 16;  // eight rows of each
     if (!device.has_sm90() || w.parts.size() != 1 || w.n_rows % kTurn != 0 ||
         (forms & kRowInt8) == 0)
         return false;
     const Format format = w.parts.front().format;
     return format == Format::e8 ||
-           (format == Format::e4 &&
-            (n_tokens > kE4StreamTokensMax || gate_up_wants_across(w, forms, n_tokens, device)));
+           (format == Format::e4 && (across || n_tokens > kE4StreamTokensMax));
 }
 
 void run_gate_up(const CudaLinear& w, const ActivationsView& x, int n_tokens, float* s,
                  const Device& device) {
-    ETALON_ASSERT(can_gate_up_together(w, kRowInt8, n_tokens, device) && w.n_cols == x.n_cols);
+    ETALON_ASSERT(can_gate_up_together(w, kRowInt8, x.across, n_tokens, device) &&
+                  w.n_cols == x.n_cols);
     const LinearPart& part = w.parts.front();
     const LinearOut out{s,       sz(w.n_rows / 2), w.bias.empty() ? nullptr : w.bias.data(),
                         nullptr, n_tokens,         false};

@@ -48,6 +48,11 @@ void Passes::begin(const Batch& batch, Stream stream) {
 }
 
 void Passes::finish(const Batch& batch, Stream stream) {
+    // An older one that nobody finished, after an error, is forgotten.
+    if (n_under_way_ == 2 && !passes_[1 - newest_].host.holds(batch)) {
+        check(cudaStreamSynchronize(stream), "forward pass");
+        n_under_way_ = 1;
+    }
     const bool is_followed = n_under_way_ == 2;
     const std::size_t index = is_followed ? 1 - newest_ : newest_;
     Pass& pass = passes_[index];

@@ -29,6 +29,7 @@ class Passes {
     bool holds(const Batch& batch) const noexcept {
         return n_under_way_ > 0 && passes_[newest_].host.holds(batch);
     }
+    bool is_under_way() const noexcept { return n_under_way_ > 0; }
     const BatchView& view() const noexcept { return batch_.view(); }
 
     /// --- of the pass that was begun last ---

@@ -147,6 +147,9 @@ bool launch_swiglu_quantize_e8(const BatchView& batch, const float* gate_up,
                                const RotationView& rotation, const ActivationsView& x,
                                bool clusters, Stream stream);
 
+/// Whether launch_norm_quantize_e8 takes such rows.
+bool takes_norm_quantize_e8(const RotationView& rotation, const ActivationsView& x);
+
 /// R and int8 of rows s [T, n_cols]: what is left of swiglu_quantize where s is there.
 bool takes_rotate_quantize_e8(const RotationView& rotation, const ActivationsView& x,
                               bool clusters);

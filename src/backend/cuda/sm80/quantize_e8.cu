@@ -190,9 +190,9 @@ struct Codes {
 
 /// x from a row: norm (NRM-1 to NRM-3), SwiGLU (SWI-1) or as it is; R (ROT-3); int8 (QNT-2).
 ///   in:  input.v, input.w binary32, 16-byte alignment
-///   out: x.row_q, maybe across, x.row_scales; with a norm x.floats where there are some; failed
-///   [T] tile: a token a cluster of n_cluster blocks, K / 16 threads in all; a butterfly over
-///   2^kBits
+///   out: x.row_q, in another order where x is across, x.row_scales; with a norm x.floats where
+///        there are some; failed [T]
+///   tile: a token a cluster of n_cluster blocks, K / 16 threads in all; a butterfly over 2^kBits
 ///         elements stays in a block; shared: 4 K bytes / n_cluster
 ///   floor: 5 K bytes a token (swiglu: 9), of the read speed
 ///   supported: K a multiple of 2^kBits, K / 16 / n_cluster <= kThreads, a multiple of 32; kBits 0:
@@ -373,6 +373,12 @@ bool e8_and_floats(ActivationsView x) {
     return only_e8(x);
 }
 
+/// Butterflies for which there is a kernel.
+bool is_usual(const RotationView& rotation) {
+    return rotation.dct == nullptr &&
+           (rotation.block == 1024 || rotation.block == 2048 || rotation.block == 4096);
+}
+
 /// Blocks for a row where a butterfly stays in one; 0: too long.
 int blocks_of_row(const RotationView& rotation, const ActivationsView& x, bool clusters) {
     const int n_blocks = clusters && rotation.m <= kClusterMax ? rotation.m : 1;
@@ -381,12 +387,15 @@ int blocks_of_row(const RotationView& rotation, const ActivationsView& x, bool c
 
 }  // namespace
 
+bool takes_norm_quantize_e8(const RotationView& rotation, const ActivationsView& x) {
+    const int threads = x.n_cols / kMine;
+    return e8_and_floats(x) && is_usual(rotation) && threads >= kLanes && threads <= kThreadsMax;
+}
+
 bool launch_norm_quantize_e8(const BatchView& batch, const float* h, const float* w, float eps,
                              const RotationView& rotation, const ActivationsView& x,
                              Stream stream) {
-    const int threads = x.n_cols / kMine;
-    if (!e8_and_floats(x) || rotation.dct != nullptr || threads < kLanes || threads > kThreadsMax)
-        return false;
+    if (!takes_norm_quantize_e8(rotation, x)) return false;
     return launch_rotated<Source::norm>(batch, {h, w, eps}, rotation, x, 1, stream);
 }
 
@@ -409,9 +418,7 @@ bool launch_swiglu_quantize_e8(const BatchView& batch, const float* gate_up,
 
 bool takes_rotate_quantize_e8(const RotationView& rotation, const ActivationsView& x,
                               bool clusters) {
-    const bool usual = rotation.block == 1024 || rotation.block == 2048 || rotation.block == 4096;
-    return only_e8(x) && usual && rotation.dct == nullptr &&
-           blocks_of_row(rotation, x, clusters) > 0;
+    return only_e8(x) && is_usual(rotation) && blocks_of_row(rotation, x, clusters) > 0;
 }
 
 void launch_rotate_quantize_e8(const BatchView& batch, const float* s, const RotationView& rotation,

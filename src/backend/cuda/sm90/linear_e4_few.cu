@@ -17,6 +17,7 @@ struct E4Weights {
     static constexpr int kStep = kE4Columns;
     static constexpr int kUp = kE4TileRows;
     static constexpr int kStagesMin = 2;
+    static constexpr int kTokensMin = 16;
     static constexpr int kTiles = kTileRows / kE4TileRows;
     template <int kTokens>
     struct Stage {
@@ -137,13 +138,14 @@ template <bool kGate>
 void launch_e4(const E4View& w, const E4Table& table, const ActivationsView& x,
                const LinearOut& out, int n_multiprocessors, Stream stream) {
     ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kFewTokensMax && w.n_rows >= 1);
-    ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && x.across);
+    ETALON_ASSERT(w.stride == x.stride && x.across);
+    ETALON_ASSERT(out.token_of == nullptr && out.group == nullptr);
     const E4Weights::Source source{w.groups, (w.stride + kE4Columns - 1) / kE4Columns,
                                    (w.n_rows + kE4TileRows - 1) / kE4TileRows, table};
     Work work{};
     work.n_rows = w.n_rows;
     work.d = w.d;
-    launch_tokens(w.n_rows, out.n_tokens, n_multiprocessors, [&](auto tokens) {
+    launch_tokens<E4Weights>(w.n_rows, out.n_tokens, n_multiprocessors, [&](auto tokens) {
         launch<E4Weights, tokens.value, kGate>(work, source, x, out, n_multiprocessors, stream);
     });
 }

@@ -12,6 +12,7 @@ struct E8Weights {
     static constexpr int kStep = kTensorTileBytes;
     static constexpr int kUp = 8;
     static constexpr int kStagesMin = 3;
+    static constexpr int kTokensMin = 8;
     template <int kTokens>
     struct Stage {
         std::int8_t w[kTileRows * kStep];
@@ -77,7 +78,7 @@ void launch_e8(const E8View& w, const ActivationsView& x, const LinearOut& out,
     work.n_rows = w.n_rows;
     work.d = w.d;
     work.fresh = w.fresh;
-    launch_tokens(w.n_rows, out.n_tokens, n_multiprocessors, [&](auto tokens) {
+    launch_tokens<E8Weights>(w.n_rows, out.n_tokens, n_multiprocessors, [&](auto tokens) {
         launch<E8Weights, tokens.value, kGate>(work, source, x, out, n_multiprocessors, stream);
     });
 }

@@ -4,11 +4,16 @@
 // how it is multiplied:
 //   kStep                 columns of a stage, whole tiles of the copy engine
 //   kUp                   rows of gate that stand together, and of up behind them
+//   kStagesMin            of a ring
+//   kTokensMin            of the smallest tile
 //   Stage<kTokens>        w and x, a multiple of 1024 bytes each
 //   Source                a parameter of the kernel: where the weights lie
-//   Room                  what a block keeps in shared memory beside the ring
+//   Room, load()          what a block keeps in shared memory beside the ring
 //   blocks(n_tokens)      of a multiprocessor
 //   registers(n_tokens)   of a thread that multiplies, or 0: an equal share
+//   bytes(), copy()       of a block's weights in a stage; one thread copies
+//   multiply()            the sums of 64 rows and all tokens, by a warpgroup; a stage is released
+//                         before the ring comes back to it, the last one need not be
 #pragma once
 
 #include <algorithm>
@@ -31,7 +36,7 @@ namespace etalon::backend::cuda::few {
 
 inline constexpr int kTileRows = 128;
 inline constexpr int kGroupThreads = 128;  // a warpgroup
-inline constexpr int kGroups = 2;          // that multiply, 64 rows each; one more warp copies
+inline constexpr int kGroups = 2;          // that multiply, 64 rows each; one more thread copies
 inline constexpr int kMultiplyThreads = kGroups * kGroupThreads;
 inline constexpr int kProductK = 32;  // of one instruction
 inline constexpr int kPartsMax = 4;   // of K: a cluster of more blocks waits longer for its places
@@ -351,11 +356,11 @@ __device__ void finish(const LinearOut& out, const Rows<kGate, kUp>& rows, const
 ///   in:  w by its source and x int8 [T, stride] by a tensor map, |q| <= 127, x zero from K on;
 ///        work.d binary32 [R]; row_scales binary32 [T]
 ///   out: out.y
-///   tile: 128 rows x all tokens, or half of them, of a part of K; a warp copies, two warpgroups
+///   tile: 128 rows x all tokens, or half of them, of a part of K; a thread copies, two warpgroups
 ///         multiply 64 rows each, with the weights as the left matrix; stages of kStep columns;
 ///         the blocks of a cluster share the rows and each takes a part of K (integer sums have no
-///         order); shared: half of a multiprocessor's where it has two blocks, and all of it where
-///         blocks are few
+///         order); shared: half of a multiprocessor's where it has two blocks; all of it where it
+///         has one, and where blocks are few
 ///   floor: the bytes of the weights, of the read speed
 ///   supported: out.n_tokens <= kTokens * gridDim.y, any R, stride a multiple of 16, n_parts a
 ///              power of two and at most n_steps, out.token_of null; kGate: R a multiple of 2 kUp,
@@ -412,6 +417,14 @@ __global__ void __launch_bounds__((Cut<Weights, kTokens>::kThreads),
 #endif
 }
 
+/// What a thread of the kernel starts with.
+template <typename... Parameters>
+int registers_of(void (*kernel)(Parameters...)) {
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, kernel), "registers of a kernel");
+    return attributes.numRegs;
+}
+
 /// Starts it. work.n_rows, d and fresh are those of the weights.
 template <typename Weights, int kTokens, bool kGate>
 void launch(Work work, const typename Weights::Source& source, const ActivationsView& x,
@@ -441,6 +454,10 @@ void launch(Work work, const typename Weights::Source& source, const Activations
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(Size::bytes(Size::kStagesLong))),
           "shared memory of linear_few");
+    if constexpr (Size::kRegisters > 0) {
+        static const int n_registers = registers_of(kernel);
+        ETALON_ASSERT(n_registers == Size::kEqualRegisters);
+    }
     launch_cluster(
         "linear_few", kernel,
         dim3(static_cast<unsigned>(n_tiles * work.n_parts), static_cast<unsigned>(n_halves)),
@@ -449,10 +466,12 @@ void launch(Work work, const typename Weights::Source& source, const Activations
 }
 
 /// Calls launcher(std::integral_constant<int, kTokens>) for the tile of so many tokens.
-template <typename Launcher>
+template <typename Weights, typename Launcher>
 void launch_tokens(int n_rows, int n_tokens, int n_multiprocessors, const Launcher& launcher) {
     const auto run = [&](auto n) { launcher(n); };
-    if (n_tokens <= 8) return run(std::integral_constant<int, 8>{});
+    if constexpr (Weights::kTokensMin <= 8) {
+        if (n_tokens <= 8) return run(std::integral_constant<int, 8>{});
+    }
     if (n_tokens <= 16) return run(std::integral_constant<int, 16>{});
     if (n_tokens <= 32) return run(std::integral_constant<int, 32>{});
     if (n_tokens <= 64) return run(std::integral_constant<int, 64>{});
