@@ -36,13 +36,17 @@ std::string line(const Canary& canary) {
                        canary.expected, canary.refused, canary.result);
 }
 
+std::string line(const Error& error) {
+    return fmt::format("failed\t{}\t{}\n", static_cast<int>(error.code()), error.message());
+}
+
 /// The card, or a line that says why there is none.
 std::unique_ptr<backend::Backend> open_card_or_tell(const std::string& device,
                                                     std::string& report) {
     try {
         return open_card(device);
     } catch (const Error& error) {
-        report += fmt::format("failed\t{}\n", error.message());
+        report += line(error);
         return nullptr;
     }
 }
@@ -92,7 +96,7 @@ std::string compute(backend::Backend& card) {
     try {
         if (card != nullptr) report += fmt::format("computed\t{}\n", compute(*card));
     } catch (const Error& failed) {
-        report += fmt::format("failed\t{}\n", failed.message());
+        report += line(failed);
     }
     report += kDone;
     for (std::size_t at = 0; at < report.size();) {
@@ -125,6 +129,15 @@ std::vector<std::string> fields_of(const std::string& text) {
     return fields;
 }
 
+/// What a child says comes from the program itself, but from a process that was told to misbehave.
+ExitCode code_of(const std::string& text) {
+    for (const ExitCode code :
+         {ExitCode::invalid, ExitCode::out_of_memory, ExitCode::unavailable}) {
+        if (text == std::to_string(static_cast<int>(code))) return code;
+    }
+    return ExitCode::failure;
+}
+
 ProbeReport parse(const std::string& text) {
     ProbeReport report;
     std::vector<Layer> layers;
@@ -133,7 +146,7 @@ ProbeReport parse(const std::string& text) {
         const std::vector<std::string> f = fields_of(row);
         if (f.size() == 4 && f[0] == "layer") layers.push_back({f[1], f[2] == "1", f[3]});
         if (f.size() == 2 && f[0] == "computed") report.computed = f[1];
-        if (f.size() == 2 && f[0] == "failed") throw Error(ExitCode::failure, f[1]);
+        if (f.size() == 3 && f[0] == "failed") throw Error(code_of(f[1]), f[2]);
         if (f.size() == 6 && f[0] == "canary") {
             report.canaries.push_back({f[1], f[2], f[3] == "1", f[4] == "1", f[5]});
         }

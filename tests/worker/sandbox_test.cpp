@@ -43,6 +43,17 @@ TEST(Sandbox, no_canary_gets_through_a_closed_lock) {
     EXPECT_EQ(report().escaped(), nullptr);
 }
 
+/// The child's reason is the caller's, with its exit code.
+TEST(Sandbox, a_card_that_is_not_there_is_unavailable) {
+    try {
+        (void)probe_sandbox("cuda:4095");
+        FAIL() << "a card 4095";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ExitCode::unavailable) << error.message();
+        EXPECT_NE(error.message().find("cuda:4095"), std::string::npos) << error.message();
+    }
+}
+
 TEST(Sandbox, seccomp_is_on_by_the_kernels_own_word) {
     if (!report().sandbox.is_on("seccomp")) GTEST_SKIP() << why_missing("seccomp");
     EXPECT_EQ(status_of("Seccomp"), "2");
