@@ -31,8 +31,9 @@ void StepBatch::append(const Share& share, std::int32_t index) {
     for (int k = 0; k < share.n_tokens; ++k) {
         const bool is_last =
             share.completes() && k + 1 == share.n_tokens && !sequence.request->embed;
+        const int position = first + k;
         add(share.row_before ? backend::token_drawn_by(*share.row_before)
-                             : sequence.tokens[static_cast<std::size_t>(first + k)],
+                             : sequence.tokens[static_cast<std::size_t>(position)],
             is_last);
     }
     for (const std::int32_t token : share.draft)
