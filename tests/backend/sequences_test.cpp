@@ -94,6 +94,7 @@ void run_norm_linear(const Shape& shape, Backend& backend, Random& random, Outco
     backend.norm_linear(batch.view(), *h, *norm, kEps, rotation_of(shape.format, shape.dim), *x, *w,
                         *y);
     add_floats("y", backend, *y, outcome);
+    outcome.add("x", backend.read(*x, shape.n_tokens));
     outcome.add("failed", std::span<const std::uint8_t>(batch.failed));
 }
 
@@ -106,6 +107,7 @@ void run_quantize_linear(const Shape& shape, Backend& backend, Random& random, O
     OwnedBatch batch(shape.n_tokens);
     backend.quantize_linear(batch.view(), *v, *x, *w, *h);
     add_floats("h", backend, *h, outcome);
+    outcome.add("x", backend.read(*x, shape.n_tokens));
     outcome.add("failed", std::span<const std::uint8_t>(batch.failed));
 }
 
