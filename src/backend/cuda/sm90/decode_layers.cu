@@ -18,27 +18,36 @@ namespace etalon::backend::cuda::layers {
 
 namespace {
 
-/// What a block shares beside the ring and the rows of codes.
-template <typename Slots, typename Size, int kTokens>
+/// What a block shares beside the ring and the codes.
+template <typename Slots, typename Size>
 struct Shared {
     typename Slots::Table table;
     Barrier full[Slots::kMax];
     Barrier empty[Slots::kMax];
-    float2 turns[kTokens][kDim / 2];
-    int sums[kTokens][Size::kRowsMax];
-    float h[kTokens][kThreads];  // the block's rows
-    float lanes[2][kLanes];      // of SUM-1, in turns
-    std::uint32_t first_turn;    // of packets
+    float2 turns[1][kDim / 2];
+    int sums[1][Size::kRowsMax];
+    float h[kThreads];         // the block's rows
+    float lanes[2][kLanes];    // of SUM-1, in turns
+    std::uint32_t first_turn;  // of packets
     Place places[kWarps];
-    std::uint32_t words[kTokens][kWarps];
-    float scales[kTokens];  // of the tokens' codes; NaN: the token has failed
+    int steps[kWarps];  // at which the warps are: a matrix of a layer each
+    std::uint32_t words[kWarps];
+    float scale;  // of the codes; NaN: the token has failed
     Share shares[kLayerMatrices];
     int under_way_max;  // slots that are copied at the same time
 };
 
-/// Slots that are copied at the same time while a block multiplies.
 template <typename Slots, typename Size>
-constexpr int kUnderWay = Size::kWide ? Slots::kUnderWayWide : Slots::kUnderWay;
+constexpr int kSharedBytes = static_cast<int>(sizeof(Shared<Slots, Size>) + 127) / 128 * 128;
+
+/// What a thread's row of a product meets; loaded while the products are made, but for the bias,
+/// which few models have.
+struct Met {
+    const float* bias;
+    float d = 0.0F;
+    float d_up = 0.0F;
+    float w = 0.0F;  // of the norm that follows
+};
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -57,15 +66,6 @@ __device__ float product(int& sum, float a, float d, const float* bias, int row)
     return bias == nullptr ? value : add(value, bias[row]);
 }
 
-/// What a thread's row of a product meets; loaded while the products are made, but for the bias,
-/// which few models have.
-struct Met {
-    const float* bias;
-    float d = 0.0F;
-    float d_up = 0.0F;
-    float w = 0.0F;  // of the norm that follows
-};
-
 /// Who leaves last makes the counters ready for the next pass.
 __device__ void leave(const LayersView& view, const Packets& packets, unsigned n_blocks) {
     if (atomicAdd(view.meetings + kLeft, 1U) + 1 != n_blocks) return;
@@ -82,214 +82,222 @@ __device__ void leave(const LayersView& view, const Packets& packets, unsigned n
 }
 
 /// What the warps that compute do. Each step is written once: what a layer runs through has to fit
-/// in the caches of instructions.
-template <typename Slots, typename Size, int kTokens>
+/// in the caches of instructions. Attention and the codes need all registers, so that nothing else
+/// stays in them: where a step is, stands in shared memory. What the compiler would put in local
+/// memory instead comes from far away after each meeting, which empties the first cache.
+template <typename Slots, typename Size>
 __device__ void compute(const BatchView& batch, const LayersView& view, const Ring& ring,
-                        std::int8_t* room, Shared<Slots, Size, kTokens>& shared) {
-    const int n_tokens = batch.n_tokens;
-    const int dim = view.dim;
+                        std::int8_t* room, Shared<Slots, Size>& shared) {
     const int hidden = view.hidden_dim;
-    const int heads = view.n_heads * kDim;
-    const int dim_bits = 31 - __clz(view.dim_block);
     const int n_parts = Size::kWide ? HeadParts(view.n_heads / view.kv.n_kv_heads).n : 1;
-    const int n_units = n_tokens * view.kv.n_kv_heads * n_parts;
+    const int n_units = view.kv.n_kv_heads * n_parts;
     const auto n_blocks = gridDim.x;
     const std::uint32_t n_attending = min(n_blocks, static_cast<unsigned>(n_units));
+    const int n_steps = kLayerMatrices * view.n_layers;
     volatile int& limit = shared.under_way_max;
     const auto unit_of = [&](int u) { return Unit(u, view.kv.n_kv_heads, n_parts); };
-    // The block's rows of h, a thread each, and of the input of the matrix that follows (NRM-2,
+    const auto step_now = [&] { return read_anew(shared.steps[own_thread() / kWarpLanes]); };
+    const auto layer_now = [&] { return step_now() / kLayerMatrices; };
+    const auto matrix_now = [&] { return step_now() % kLayerMatrices; };
+    const auto packets_now = [&] { return Packets(view, read_anew(shared.first_turn)); };
+    // The block's rows of h, a thread each, and of the input of the matrix of `step` (NRM-2,
     // ROT-3).
-    const auto pass_on = [&](int t, int thread, float w, int step) {
-        const Packets packets(view, shared.first_turn);
+    const auto pass_on = [&](int thread, float w, int step) {
+        const Packets packets = packets_now();
         const std::uint32_t turn = packets.turn(step);
         const int norm = step % kLayerMatrices == kQkv ? 0 : 1;
         const Share& rows = shared.shares[kDown];
         const int row = rows.first + thread;
-        const float h = shared.h[t][thread];
+        const float h = shared.h[thread];
         const float z = rotate_lanes<0, kDimUnitBits>(mul(w, h), thread % kWarpLanes);
-        store_rows<kUnit>(packets.at(t, packets.room.z(norm)), row, z, thread < rows.n, turn);
-        store_rows<kUnit>(packets.at(t, packets.room.h(norm)), row, h, thread < rows.n, turn);
+        store_rows<kUnit>(packets.at(0, packets.room.z(norm)), row, z, thread < rows.n, turn);
+        store_rows<kUnit>(packets.at(0, packets.room.h(norm)), row, h, thread < rows.n, turn);
     };
-    {
+    const auto begin = [&] {
         const int thread = own_thread();
         if (thread == 0) shared.first_turn = first_turn(view);
-        if (thread < kWarps) shared.places[thread] = {thread, thread, 0, true};
+        if (thread < kWarps) {
+            shared.places[thread] = {thread, thread, 0, true};
+            shared.steps[thread] = 0;
+        }
         sync();
         const Share& rows = shared.shares[kDown];
         const int row = rows.first + thread;
         const float w = thread < rows.n ? view.layers[0].attn_norm[row] : 0.0F;
-        for (int t = 0; t < n_tokens; ++t) {
-            shared.h[t][thread] = thread < rows.n ? __ldcg(view.h + t * dim + row) : 0.0F;
-            if (thread / kWarpLanes * kWarpLanes < rows.n) pass_on(t, thread, w, 0);
-        }
+        shared.h[thread] = thread < rows.n ? __ldcg(view.h + row) : 0.0F;
+        if (thread / kWarpLanes * kWarpLanes < rows.n) pass_on(thread, w, 0);
         if (thread == 0) hint_arrive(view.meetings + kHints);
-    }
-    const int n_steps = kLayerMatrices * view.n_layers;
-    const auto met_by = [&](int step, int thread) {
-        const int layer = step / kLayerMatrices;
-        const int m = step % kLayerMatrices;
-        const MatrixView& matrix = view.layers[layer].matrices[m];
-        const Share& share = shared.shares[m];
-        Met met{matrix.bias};
-        if (thread >= share.n) return met;
-        const int row = share.first + thread;
-        met.d = matrix.d[row];
-        if (m == kGateUp) met.d_up = matrix.d[hidden + row];
-        if (m == kAttnOutput) met.w = view.layers[layer].ffn_norm[row];
-        if (m == kDown && step + 1 < n_steps) met.w = view.layers[layer + 1].attn_norm[row];
-        return met;
     };
-#pragma unroll 1
-    for (int step = 0; step < n_steps; ++step) {
-        const int layer = step / kLayerMatrices;
-        const int m = step % kLayerMatrices;
-        const Share& share = shared.shares[m];
-        const bool last = step + 1 == n_steps;
-        const Packets packets(view, shared.first_turn);
-        if (m == kQkv) {
-            for (int u = static_cast<int>(blockIdx.x); u < n_units; u += static_cast<int>(n_blocks))
-                prefetch_unit(batch, view, layer, unit_of(u));
+    const auto attend_units = [&] {
+        // A hint of each block before the layers, and behind each matrix but gate and up.
+        await_packets(view.meetings + kHints,
+                      static_cast<std::uint32_t>(3 * layer_now() + kAttnOutput + 1) * n_blocks);
+        for (int u = static_cast<int>(blockIdx.x); u < n_units; u += static_cast<int>(n_blocks)) {
+            const auto nearly = [&] {
+                if (own_thread() == 0 && u + static_cast<int>(n_blocks) >= n_units)
+                    hint_arrive(view.meetings + kAttended);
+            };
+            attend<Size, 1>(batch, view, layer_now(), packets_now(), packets_now().turn(step_now()),
+                            unit_of(u), shared.turns, *reinterpret_cast<AttentionRoom*>(room),
+                            nearly);
         }
-        const std::uint32_t turn = packets.turn(step);
-        // Phase 1: the codes of the input.
-        if (m == kDown) {
+    };
+    // Phase 1 of a step: the codes of the input.
+    const auto make_codes = [&] {
+        if (matrix_now() == kAttnOutput) {
+            if (blockIdx.x < n_attending) attend_units();
+            await_packets(view.meetings + kAttended,
+                          static_cast<std::uint32_t>(layer_now() + 1) * n_attending);
+            const Packets packets = packets_now();
+            quantize_attention<Size::kRounds>(packets.at(0, packets.room.o()),
+                                              packets.turn(step_now()), view.n_heads * kDim, room,
+                                              shared.words, shared.scale, batch.failed);
+        } else if (matrix_now() == kDown) {
             if (own_thread() == 0)
                 meeting_wait(view.meetings + kHidden,
-                             static_cast<std::uint32_t>(layer + 1) * n_blocks);
+                             static_cast<std::uint32_t>(layer_now() + 1) * n_blocks);
             sync();
-        } else if (m != kAttnOutput || blockIdx.x < n_attending) {
-            // A hint of each block before the layers, and behind each matrix but gate and up.
-            await_packets(view.meetings + kHints,
-                          static_cast<std::uint32_t>(3 * layer + m + 1) * n_blocks);
-        }
-        if (m == kAttnOutput) {
-            if (blockIdx.x < n_attending) {
+            if (view.hidden_block == 1024) {
+                rotate_quantize<Size, 5>(view.hidden, hidden, room, shared.words, shared.scale,
+                                         batch.failed);
+            } else if (view.hidden_block == 2048) {
+                rotate_quantize<Size, 6>(view.hidden, hidden, room, shared.words, shared.scale,
+                                         batch.failed);
+            } else {
+                rotate_quantize<Size, 7>(view.hidden, hidden, room, shared.words, shared.scale,
+                                         batch.failed);
+            }
+        } else {
+            const int layer = layer_now();
+            if (matrix_now() == kQkv) {
                 for (int u = static_cast<int>(blockIdx.x); u < n_units;
                      u += static_cast<int>(n_blocks))
-                    attend<Size, kTokens>(batch, view, layer, packets, turn, unit_of(u),
-                                          shared.turns, *reinterpret_cast<AttentionRoom*>(room));
-                if (own_thread() == 0) hint_arrive(view.meetings + kAttended);
+                    prefetch_unit(batch, view, layer, unit_of(u));
             }
-            await_packets(view.meetings + kAttended,
-                          static_cast<std::uint32_t>(layer + 1) * n_attending);
+            await_packets(view.meetings + kHints,
+                          static_cast<std::uint32_t>(3 * layer + matrix_now() + 1) * n_blocks);
+            const Packets packets = packets_now();
+            norm_quantize<Size::kRounds>(
+                packets.at(0, packets.room.z(matrix_now() == kQkv ? 0 : 1)),
+                packets.turn(step_now()), view.dim, 31 - __clz(view.dim_block), room, shared.words);
+            named_arrive(kNormBarrier, kNormThreads);  // scale_norms() goes on
         }
-#pragma unroll 1
-        for (int t = 0; t < n_tokens; ++t) {
-            auto& words = shared.words[t];
-            float& scale = shared.scales[t];
-            std::uint8_t* failed = batch.failed + t;
-            if (m == kAttnOutput) {
-                quantize_attention<Size::kRounds>(packets.at(t, packets.room.o()), turn, heads,
-                                                  room + t * heads, words, scale, failed);
-            } else if (m == kDown) {
-                const float* from = view.hidden + t * hidden;
-                std::int8_t* codes = room + t * hidden;
-                if (view.hidden_block == 1024) {
-                    rotate_quantize<Size, 5>(from, hidden, codes, words, scale, failed);
-                } else if (view.hidden_block == 2048) {
-                    rotate_quantize<Size, 6>(from, hidden, codes, words, scale, failed);
-                } else {
-                    rotate_quantize<Size, 7>(from, hidden, codes, words, scale, failed);
-                }
-            } else {
-                const int norm = m == kQkv ? 0 : 1;
-                norm_quantize<Size::kRounds>(packets.at(t, packets.room.z(norm)), turn, dim,
-                                             dim_bits, room + t * dim, words);
-            }
-        }
-        const bool behind_norm = m == kQkv || m == kGateUp;
-        if (behind_norm) named_arrive(kNormBarrier, kNormThreads);  // scale_norms() goes on
         sync();
-        // Phase 2: the products.
+    };
+    const auto met_now = [&] {
+        const int step = step_now();
+        const int m = matrix_now();
         const int thread = own_thread();
-        if (thread == 0) limit = kUnderWay<Slots, Size>;
-        const Met met = met_by(step, thread);
-        multiply_share<Slots>(share, ring, shared.places[thread / kWarpLanes], shared.table, room,
-                              shared.sums);
-        named_sync(behind_norm ? kScaleBarrier : kComputeBarrier,
-                   behind_norm ? kNormThreads : kThreads);
-        if (thread == 0) limit = m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween;
-        // Phase 3: the block's rows of the result, to who needs them next; what is rotated then
-        // goes through its first strides.
+        const LayerView& layer = view.layers[step / kLayerMatrices];
+        const Share& share = shared.shares[m];
+        Met met{layer.matrices[m].bias};
+        if (thread >= share.n) return met;
+        const int row = share.first + thread;
+        met.d = layer.matrices[m].d[row];
+        if (m == kGateUp) met.d_up = layer.matrices[m].d[hidden + row];
+        if (m == kAttnOutput) met.w = layer.ffn_norm[row];
+        if (m == kDown && step + 1 < n_steps)
+            met.w = view.layers[step / kLayerMatrices + 1].attn_norm[row];
+        return met;
+    };
+    // Phase 3: the block's rows of the result, to who needs them next; what is rotated then goes
+    // through its first strides.
+    const auto finish = [&](const Met& met) {
+        const int thread = own_thread();
+        const int step = step_now();
+        const int m = matrix_now();
+        const Share& share = shared.shares[m];
         const int row = share.first + thread;
         const bool mine = thread < share.n;
-        if (thread / kWarpLanes * kWarpLanes < share.n) {
-#pragma unroll
-            for (int t = 0; t < kTokens; ++t) {
-                if (t >= n_tokens) break;
-                const float a = shared.scales[t];
-                float value =
-                    mine ? product(shared.sums[t][thread], a, met.d, met.bias, row) : 0.0F;
-                if (m == kQkv) {
-                    store_rows<kLaneDims>(packets.at(t, packets.room.qkv()), row, value, mine,
-                                          packets.turn(step + 1));
-                } else if (m == kGateUp) {
-                    const float up = mine ? product(shared.sums[t][share.n + thread], a, met.d_up,
-                                                    met.bias, hidden + row)
-                                          : 0.0F;
-                    value =
-                        rotate_lanes<0, kHiddenUnitBits>(swiglu(value, up), thread % kWarpLanes);
-                    if (mine) view.hidden[t * hidden + row] = value;
-                } else {
-                    const float h = add(shared.h[t][thread], value);  // RES-1
-                    shared.h[t][thread] = h;
-                    if (!last) {
-                        pass_on(t, thread, met.w, step + 1);
-                    } else if (mine) {
-                        view.h[t * dim + row] = h;
-                    }
-                }
+        if (thread / kWarpLanes * kWarpLanes >= share.n) return;
+        const float a = shared.scale;
+        float value = mine ? product(shared.sums[0][thread], a, met.d, met.bias, row) : 0.0F;
+        if (m == kQkv) {
+            const Packets packets = packets_now();
+            store_rows<kLaneDims>(packets.at(0, packets.room.qkv()), row, value, mine,
+                                  packets.turn(step + 1));
+        } else if (m == kGateUp) {
+            const float up = mine ? product(shared.sums[0][share.n + thread], a, met.d_up, met.bias,
+                                            hidden + row)
+                                  : 0.0F;
+            value = rotate_lanes<0, kHiddenUnitBits>(swiglu(value, up), thread % kWarpLanes);
+            if (mine) view.hidden[row] = value;
+        } else {
+            const float h = add(shared.h[thread], value);  // RES-1
+            shared.h[thread] = h;
+            if (step + 1 < n_steps) {
+                pass_on(thread, met.w, step + 1);
+            } else if (mine) {
+                view.h[row] = h;
             }
         }
-        if (m == kGateUp) sync();
-        if (thread == 0 && !last) {
-            m == kGateUp ? meeting_arrive(view.meetings + kHidden)
-                         : hint_arrive(view.meetings + kHints);
+    };
+    begin();
+#pragma unroll 1
+    while (step_now() < n_steps) {
+        make_codes();
+        // Phase 2: the products.
+        if (own_thread() == 0) limit = Slots::kUnderWay;
+        const Met met = met_now();
+        multiply_share<Slots>(shared.shares[matrix_now()], ring,
+                              shared.places[own_thread() / kWarpLanes], shared.table, room,
+                              shared.sums);
+        const int m = matrix_now();
+        const bool behind_norm = m == kQkv || m == kGateUp;
+        named_sync(behind_norm ? kScaleBarrier : kComputeBarrier,
+                   behind_norm ? kNormThreads : kThreads);
+        if (own_thread() == 0) {
+            limit = m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween;
+            // Ahead of the packets: they are there by the time that who hears of it reads them.
+            if (m != kGateUp && step_now() + 1 < n_steps) hint_arrive(view.meetings + kHints);
         }
+        finish(met);
+        if (m == kGateUp) {
+            sync();
+            if (own_thread() == 0) meeting_arrive(view.meetings + kHidden);
+        }
+        __syncwarp();
+        if (own_thread() % kWarpLanes == 0)
+            shared.steps[own_thread() / kWarpLanes] = step_now() + 1;
+        __syncwarp();
     }
-    if (own_thread() == 0) leave(view, Packets(view, shared.first_turn), n_blocks);
+    if (own_thread() == 0) leave(view, packets_now(), n_blocks);
 }
 
-/// The scales of the tokens behind a norm (NRM-1, NRM-3, ERR-1), which the products wait for last:
-/// a warp beside those that compute. The norm itself is made by one block for all, with two warps
+/// The scale of the token behind a norm (NRM-1, NRM-3, ERR-1), which the products wait for last: a
+/// warp beside those that compute. The norm itself is made by one block for all, with two warps
 /// more; `warp` is that of the three.
-template <typename Slots, typename Size, int kTokens>
+template <typename Slots, typename Size>
 __device__ void scale_norms(const BatchView& batch, const LayersView& view, int warp,
-                            Shared<Slots, Size, kTokens>& shared) {
+                            Shared<Slots, Size>& shared) {
     const bool makes = blockIdx.x + 1 == gridDim.x;
     if (warp > 0 && !makes) return;
-    const std::uint32_t first = first_turn(view);
+    const Packets packets(view, first_turn(view));
 #pragma unroll 1
     for (int i = 0; i < 2 * view.n_layers; ++i) {
         const int lane = own_thread() % kWarpLanes;
-        const Packets packets(view, first);
         const std::uint32_t turn =
             packets.turn(i / 2 * kLayerMatrices + (i % 2 == 0 ? kQkv : kGateUp));
-#pragma unroll 1
-        for (int t = 0; makes && t < batch.n_tokens; ++t) {
-            auto& lanes = shared.lanes[(i * batch.n_tokens + t) % 2];
-            square_lanes(packets.at(t, packets.room.h(i % 2)), view.dim, turn,
+        Packet* const at = packets.at(0, packets.room.norm(i % 2));
+        if (makes) {
+            auto& lanes = shared.lanes[i % 2];
+            square_lanes(packets.at(0, packets.room.h(i % 2)), view.dim, turn,
                          warp * kWarpLanes + lane, lanes);
             named_sync(kSquaresBarrier, kSquaresThreads);
             if (warp > 0) continue;
             const float norm = norm_scale(lanes, view.dim, view.eps, lane);
-            if (lane == 0) single_store(packets.at(t, packets.room.norm(i % 2)), norm, turn);
+            if (lane == 0) single_store(at, norm, turn);
         }
-        if (warp > 0) continue;
         named_sync(kNormBarrier, kNormThreads);
-#pragma unroll 1
-        for (int t = 0; t < batch.n_tokens; ++t) {
-            std::uint32_t amax = 0;
+        std::uint32_t amax = 0;
 #pragma unroll
-            for (const std::uint32_t word : shared.words[t])
-                amax = max(amax, word);
-            const Packet* from = packets.at(t, packets.room.norm(i % 2));
-            const float norm = single_wait(from, turn, single_load(from));
-            const std::uint32_t bits = __float_as_uint(norm);
-            const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
-            if (lane == 0) shared.scales[t] = ok ? mul(Quantizer(amax).scale, norm) : NAN;
-            if (lane == 0 && !ok && blockIdx.x == 0) batch.failed[t] = 1;
-        }
+        for (const std::uint32_t word : shared.words)
+            amax = max(amax, word);
+        const float norm = single_wait(at, turn, single_load(at));
+        const std::uint32_t bits = __float_as_uint(norm);
+        const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
+        if (lane == 0) shared.scale = ok ? mul(Quantizer(amax).scale, norm) : NAN;
+        if (lane == 0 && !ok && blockIdx.x == 0) *batch.failed = 1;
         __syncwarp();
         named_arrive(kScaleBarrier, kNormThreads);
     }
@@ -307,15 +315,16 @@ __device__ void scale_norms(const BatchView& batch, const LayersView& view, int 
 ///         room
 ///   floor: the bytes of all weights, of the read speed
 ///   supported: decode_layers_supports(); every block runs at the same time
-template <typename Slots, typename Size, int kTokens>
+template <typename Slots, typename Size>
 __global__ void __launch_bounds__(kThreads + kHelperThreads, 1)
     decode_layers_sm90(BatchView batch, const __grid_constant__ LayersView view, int n_slots,
                        int room_bytes) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     extern __shared__ __align__(128) std::int8_t bytes[];
-    std::int8_t* room = bytes + n_slots * Slots::kBytes;
-    auto& shared = *reinterpret_cast<Shared<Slots, Size, kTokens>*>(room + room_bytes);
-    const Ring ring{bytes, shared.full, shared.empty, n_slots};
+    // In this order, so that the addresses of most are known to the compiler.
+    auto& shared = *reinterpret_cast<Shared<Slots, Size>*>(bytes);
+    std::int8_t* room = bytes + kSharedBytes<Slots, Size>;
+    const Ring ring{room + room_bytes, shared.full, shared.empty, n_slots};
     const int thread = static_cast<int>(threadIdx.x);
     if (thread == 0) {
         for (int i = 0; i < n_slots; ++i) {
@@ -323,7 +332,7 @@ __global__ void __launch_bounds__(kThreads + kHelperThreads, 1)
             barrier_init(ring.empty[i], 1);
         }
         barrier_init_fence();
-        shared.under_way_max = kUnderWay<Slots, Size>;
+        shared.under_way_max = Slots::kUnderWay;
         const int heads = view.n_heads * kDim;
         const int qkv = heads + 2 * view.kv.n_kv_heads * kDim;
         const auto set = [&](LayerMatrix m, int n_rows, int unit, int n_cols, int to_second) {
@@ -335,15 +344,13 @@ __global__ void __launch_bounds__(kThreads + kHelperThreads, 1)
         set(kDown, view.dim, 1 << kDimUnitBits, view.hidden_dim, 0);
     }
     Slots::load(view, shared.table);
-    for (int i = thread; i < kTokens * Size::kRowsMax; i += kThreads + kHelperThreads)
-        (&shared.sums[0][0])[i] = 0;
+    for (int i = thread; i < Size::kRowsMax; i += kThreads + kHelperThreads)
+        shared.sums[0][i] = 0;
     // The batch was sent before the first kernel of the forward pass: it can be read already.
-    for (int i = thread; i < batch.n_tokens * view.rope.n_pairs; i += kThreads + kHelperThreads) {
-        const int t = i / view.rope.n_pairs;
-        const int pair = i % view.rope.n_pairs;
+    for (int pair = thread; pair < view.rope.n_pairs; pair += kThreads + kHelperThreads) {
         const SinCos turn =
-            sincos_turn(view.rope.turns[pair] * static_cast<std::uint64_t>(batch.positions[t]));
-        shared.turns[t][pair] = {mul(turn.cos, view.rope.magnitude),
+            sincos_turn(view.rope.turns[pair] * static_cast<std::uint64_t>(batch.positions[0]));
+        shared.turns[0][pair] = {mul(turn.cos, view.rope.magnitude),
                                  mul(turn.sin, view.rope.magnitude)};  // RPE-5
     }
     __syncthreads();
@@ -353,13 +360,12 @@ __global__ void __launch_bounds__(kThreads + kHelperThreads, 1)
             stream_weights<Slots>(view, shared.shares, ring, shared.under_way_max);
         } else {
             wait_for_kernels_before();
-            scale_norms<Slots, Size, kTokens>(batch, view, thread / kWarpLanes - kWarps - 1,
-                                              shared);
+            scale_norms<Slots, Size>(batch, view, thread / kWarpLanes - kWarps - 1, shared);
         }
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kComputeRegisters));
         wait_for_kernels_before();
-        compute<Slots, Size, kTokens>(batch, view, ring, room, shared);
+        compute<Slots, Size>(batch, view, ring, room, shared);
     }
 #endif
 }
@@ -371,28 +377,27 @@ struct Rooms {
     int bytes;
 };
 
-template <typename Slots, typename Size, int kTokens>
+template <typename Slots, typename Size>
 Rooms rooms_of(const LayersView& view) {
-    constexpr int kShared = static_cast<int>(sizeof(Shared<Slots, Size, kTokens>));
-    static_assert(kSharedMax - kTokens * Size::kHiddenMax - kShared >= kWarps * Slots::kBytes,
+    constexpr int kShared = kSharedBytes<Slots, Size>;
+    static_assert(kSharedMax - Size::kHiddenMax - kShared >= kWarps * Slots::kBytes,
                   "a slot a warp");
     const int k = std::max({view.dim, view.hidden_dim, view.n_heads * kDim});
     Rooms rooms{};
-    rooms.room_bytes =
-        std::max({kTokens * k, (kTokens - 1) * k + kRoundBytes, kAttentionBytes + 127}) / 128 * 128;
+    rooms.room_bytes = std::max({k, kRoundBytes, kAttentionBytes + 127}) / 128 * 128;
     const int rest = rooms.room_bytes + kShared;
     rooms.n_slots = std::min((kSharedMax - rest) / Slots::kBytes, Slots::kMax);
     rooms.bytes = rooms.n_slots * Slots::kBytes + rest;
     return rooms;
 }
 
-template <typename Slots, typename Size, int kTokens>
+template <typename Slots, typename Size>
 void launch(const BatchView& batch, const LayersView& view, int n_multiprocessors, Stream stream) {
-    const Rooms rooms = rooms_of<Slots, Size, kTokens>(view);
-    check(cudaFuncSetAttribute(decode_layers_sm90<Slots, Size, kTokens>,
+    const Rooms rooms = rooms_of<Slots, Size>(view);
+    check(cudaFuncSetAttribute(decode_layers_sm90<Slots, Size>,
                                cudaFuncAttributeMaxDynamicSharedMemorySize, rooms.bytes),
           "shared memory of layers");
-    launch_dependent("decode_layers", decode_layers_sm90<Slots, Size, kTokens>,
+    launch_dependent("decode_layers", decode_layers_sm90<Slots, Size>,
                      dim3(static_cast<unsigned>(n_multiprocessors)), kThreads + kHelperThreads,
                      static_cast<std::size_t>(rooms.bytes), stream, batch, view, rooms.n_slots,
                      rooms.room_bytes);
@@ -423,9 +428,9 @@ template <typename Slots>
 void launch_sized(const BatchView& batch, const LayersView& view, int n_multiprocessors,
                   Stream stream) {
     if (has_room<Usual>(view, n_multiprocessors)) {
-        launch<Slots, Usual, kLayersTokensMax>(batch, view, n_multiprocessors, stream);
+        launch<Slots, Usual>(batch, view, n_multiprocessors, stream);
     } else {
-        launch<Slots, Wide, kLayersTokensMax>(batch, view, n_multiprocessors, stream);
+        launch<Slots, Wide>(batch, view, n_multiprocessors, stream);
     }
 }
 

@@ -151,11 +151,13 @@ __device__ void turn_heads(const BatchView& batch, const LayersView& view, int l
     }
 }
 
-/// o of the heads of a unit to packets (ATT-1 to ATT-12; ATT-10 joins nothing).
-template <typename Size, int kTokens>
+/// o of the heads of a unit to packets (ATT-1 to ATT-12; ATT-10 joins nothing). `nearly` is called
+/// before the last pages are joined.
+template <typename Size, int kTokens, typename Nearly>
 __device__ void attend(const BatchView& batch, const LayersView& view, int layer,
                        const Packets& packets, std::uint32_t turn, const Unit& unit,
-                       const float2 (&turns)[kTokens][kDim / 2], AttentionRoom& room) {
+                       const float2 (&turns)[kTokens][kDim / 2], AttentionRoom& room,
+                       const Nearly& nearly) {
     const int warp = own_thread() / kWarpLanes;
     const int lane = own_thread() % kWarpLanes;
     const auto t = static_cast<std::size_t>(unit.t);
@@ -181,6 +183,7 @@ __device__ void attend(const BatchView& batch, const LayersView& view, int layer
                 lane, room.sums[warp], room.a + warp * heads.n * (kDim / 4));
         }
         sync();
+        if (begin + at_once > last) nearly();
         if (warp < heads.n) {
             for (int place = 0; place < min(at_once, last - begin + 1); ++place) {
                 const PageSums sums = room.sums[place][warp];

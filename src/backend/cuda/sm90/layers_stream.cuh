@@ -56,6 +56,12 @@ __device__ inline int own_thread() {
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
     return thread;
 }
+
+/// A word of shared memory, read anew for the same reason.
+template <typename T>
+__device__ T read_anew(const T& word) {
+    return *static_cast<const volatile T*>(&word);
+}
 #endif
 
 /// How large the arrays of a thread and of a block are. Usual ones are shorter between two
@@ -120,7 +126,6 @@ struct E8Slots {
     /// what the blocks write and read would wait behind more; and around attention, which takes
     /// longer than the ring takes to fill.
     static constexpr int kUnderWay = 3;
-    static constexpr int kUnderWayWide = 3;  // as kUnderWay, of Wide
     static constexpr int kUnderWayBetween = 2;
     static constexpr int kUnderWayAttention = 2;
     static constexpr int kQkvUnit = 4;  // rows
@@ -189,8 +194,7 @@ struct E4Slots {
     static constexpr int kPartMax = 8 * kE4Columns;
     static constexpr int kBytes = 8 * kE4GroupBytes;
     static constexpr int kMax = 12;
-    static constexpr int kUnderWay = 3;
-    static constexpr int kUnderWayWide = 4;
+    static constexpr int kUnderWay = 4;
     static constexpr int kUnderWayBetween = 1;
     static constexpr int kUnderWayAttention = 1;
     static constexpr int kQkvUnit = kRows;
