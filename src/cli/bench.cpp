@@ -259,7 +259,7 @@ void measure_machine(const BenchOptions& options, Report& report) {
 }
 
 exact::Format format_of(const BenchOptions& options) {
-    return *exact::format_from_name(options.format);  // the command line allows e8 and e4
+    return *exact::format_from_name(options.format);  // the command line allows some
 }
 
 /// The synthetic model by a file. It has no name once it is open, unless the user keeps it: nothing
@@ -285,9 +285,18 @@ weights::ModelFile synthetic_by_file(const BenchOptions& options) {
 
 weights::ModelFile model_of(const BenchOptions& options) {
     if (options.synthetic.empty()) return weights::ModelFile::open(options.model);
+    const exact::Format format = format_of(options);
+    const bool has_file = format == exact::Format::e8 || format == exact::Format::e4;
+    if (!options.keep.empty() && !has_file) {
+        throw Error(ExitCode::usage,
+                    fmt::format("--keep writes e8 and e4, not {}", options.format));
+    }
     // A card copies the weights, so that it needs no file of 47 or 123 GB, only one layer of it.
-    if (options.keep.empty() && chosen_cuda(options.device)) {
-        return weights::synthetic_in_memory(options.synthetic, format_of(options), options.layers);
+    const bool copies = chosen_cuda(options.device).has_value();
+    if (options.keep.empty() && (copies || !has_file)) {
+        return weights::synthetic_in_memory(
+            options.synthetic, format, options.layers,
+            copies ? weights::LayerBytes::shared : weights::LayerBytes::own);
     }
     return synthetic_by_file(options);
 }
@@ -400,15 +409,15 @@ void add_bench(CLI::App& app) {
     CLI::Option* synthetic =
         command
             ->add_option("--synthetic", options->synthetic,
-                         "random weights of a named shape: a processor reads them from a file, by "
-                         "default one that is removed afterwards, a card gets them from memory, "
-                         "one layer for all")
+                         "random weights of a named shape: a processor reads e8 and e4 from a "
+                         "file, by default one that is removed afterwards, other formats from "
+                         "memory; a card gets them from memory, one layer for all")
             ->check(CLI::IsMember(weights::synthetic_names()));
     command->add_option("--layers", options->layers, "of the synthetic model; 0: all of the shape")
         ->check(CLI::Range(0, 1024))
         ->needs(synthetic);
     command->add_option("--as", options->format, "format of the synthetic weights")
-        ->check(CLI::IsMember({"e8", "e4"}))
+        ->check(CLI::IsMember({"e8", "e4", "q8_0", "q4_k"}))
         ->needs(synthetic)
         ->capture_default_str();
     command->add_option("--keep", options->keep, "write the synthetic model here and keep it")

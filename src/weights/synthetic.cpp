@@ -113,6 +113,45 @@ class Generator {
     std::uint64_t state_;
 };
 
+/// The binary16 number nearest to a positive value that is in its range.
+std::uint16_t nearest_f16(double value) {
+    std::uint16_t bits = 1;
+    while (exact::float_from_f16(bits) < value)
+        ++bits;
+    const auto below = static_cast<std::uint16_t>(bits - 1);
+    return value - exact::float_from_f16(below) < exact::float_from_f16(bits) - value ? below
+                                                                                      : bits;
+}
+
+/// A binary16 number at a place of each block of a GGUF type.
+struct BlockNumber {
+    std::size_t offset;
+    double value;
+};
+
+/// With these, blocks whose other bytes are spread evenly have weights of kWeightDeviation and,
+/// but for q8_0, whose codes have -1/2, a mean of 0. The codes of q4_k are in [0, 15], its 6-bit
+/// scales and minima in [0, 63]; those of q6_k in [-32, 31], its scales in [-128, 127].
+std::vector<BlockNumber> block_numbers(exact::Format format) {
+    if (format == exact::Format::q8_0) return {{0, kWeightDeviation / kInt8Deviation}};
+    if (format == exact::Format::q6_k) return {{208, kWeightDeviation / 1366}};
+    ETALON_ASSERT(format == exact::Format::q4_k);
+    const double d = kWeightDeviation / 258;
+    return {{0, d}, {2, d * 15 / 2}};
+}
+
+void fill_blocks(exact::Format format, Generator& generator, std::span<std::byte> out) {
+    generator.fill(out);
+    const auto block_bytes = static_cast<std::size_t>(exact::format_info(format).block_bytes);
+    for (const BlockNumber& number : block_numbers(format)) {
+        const std::uint16_t bits = nearest_f16(number.value);
+        for (std::size_t at = number.offset; at < out.size(); at += block_bytes) {
+            out[at] = static_cast<std::byte>(bits & 0xFFU);
+            out[at + 1] = static_cast<std::byte>(bits >> 8U);
+        }
+    }
+}
+
 ModelConfig config_of(std::string_view name, int n_layers) {
     const auto* shape = std::find_if(kShapes.begin(), kShapes.end(),
                                      [&](const Shape& s) { return s.name == name; });
@@ -160,8 +199,18 @@ struct Plan {
     std::vector<EtalonWriter::Vector> vectors;
 };
 
+bool is_etalon_format(exact::Format format) noexcept {
+    return format == exact::Format::e8 || format == exact::Format::e4;
+}
+
+exact::Format format_of(const TensorShape& tensor, exact::Format format) {
+    if (is_etalon_format(format))
+        return tensor.name.rfind("blk.", 0) == 0 ? format : exact::Format::e8;
+    const bool is_head = tensor.name == "output.weight";
+    return is_head && format == exact::Format::q4_k ? exact::Format::q6_k : format;
+}
+
 Plan plan_of(std::string_view name, exact::Format format, int n_layers) {
-    ETALON_ASSERT(format == exact::Format::e8 || format == exact::Format::e4);
     Plan plan{config_of(name, n_layers), {}, {}};
     for (const TensorShape& tensor : model_tensors(plan.config)) {
         if (tensor.is_vector && tensor.is_optional) continue;  // no biases
@@ -169,10 +218,15 @@ Plan plan_of(std::string_view name, exact::Format format, int n_layers) {
             plan.vectors.push_back({tensor.name, tensor.n_cols, tensor.n_rows});
             continue;
         }
-        const bool in_layer = tensor.name.rfind("blk.", 0) == 0;
+        const exact::FormatInfo& info = exact::format_info(format_of(tensor, format));
+        if (tensor.n_cols % info.block_elements != 0) {
+            throw Error(ExitCode::usage,
+                        fmt::format("{} has rows of {} weights, {} has blocks of {}", name,
+                                    tensor.n_cols, info.name, info.block_elements));
+        }
         plan.matrices.push_back({tensor.name, tensor.n_rows, tensor.n_cols,
-                                 tensor.name != kEmbeddingName,
-                                 in_layer ? format : exact::Format::e8});
+                                 is_etalon_format(format) && tensor.name != kEmbeddingName,
+                                 format_of(tensor, format)});
     }
     const auto place = [](const EtalonWriter::Matrix& matrix) {
         return !matrix.tiled ? 2 : matrix.format == exact::Format::e4 ? 1 : 0;
@@ -200,6 +254,12 @@ struct Rows {
 
 void make_rows(const EtalonWriter::Matrix& matrix, std::int64_t n_rows, Generator& generator,
                Rows& rows) {
+    if (!is_etalon_format(matrix.format)) {
+        const exact::FormatInfo& info = exact::format_info(matrix.format);
+        rows.data.resize(static_cast<std::size_t>(n_rows * matrix.n_cols / info.block_elements *
+                                                  info.block_bytes));
+        return fill_blocks(matrix.format, generator, rows.data);
+    }
     rows.scales.assign(static_cast<std::size_t>(n_rows), row_scale(matrix));
     if (matrix.format == exact::Format::e4) {
         const std::uint64_t n_lines = e4_lines(n_rows, matrix.n_cols);
@@ -261,6 +321,7 @@ std::vector<std::string> synthetic_names() {
 
 void write_synthetic(std::string_view name, exact::Format format, int n_layers,
                      const std::filesystem::path& destination) {
+    ETALON_ASSERT(is_etalon_format(format));
     const Plan plan = plan_of(name, format, n_layers);
     EtalonWriter writer(destination, plan.config, tokenizer_of(plan.config),
                         {{"source", "random weights of a generator"}}, plan.matrices, plan.vectors);
@@ -271,16 +332,22 @@ void write_synthetic(std::string_view name, exact::Format format, int n_layers,
     (void)writer.finish();
 }
 
-ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers) {
+ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers,
+                              LayerBytes layers) {
     const Plan plan = plan_of(name, format, n_layers);
     const auto storage = std::make_shared<Storage>();
     ModelContents contents;
-    contents.kind = format == exact::Format::e4 ? FileKind::etalon_e4 : FileKind::etalon_e8;
+    contents.kind = format == exact::Format::e4   ? FileKind::etalon_e4
+                    : format == exact::Format::e8 ? FileKind::etalon_e8
+                                                  : FileKind::gguf;
+    const auto key_of = [&](const std::string& tensor) {
+        return layers == LayerBytes::shared ? name_of_first(tensor) : tensor;
+    };
     contents.config = plan.config;
     contents.tokenizer = tokenizer_of(plan.config);
     for (std::size_t i = 0; i < plan.matrices.size(); ++i) {
         const EtalonWriter::Matrix& matrix = plan.matrices[i];
-        const auto [found, is_new] = storage->matrices.try_emplace(name_of_first(matrix.name));
+        const auto [found, is_new] = storage->matrices.try_emplace(key_of(matrix.name));
         Rows& rows = found->second;
         Generator generator(i);
         if (is_new) make_rows(matrix, matrix.n_rows, generator, rows);
@@ -290,7 +357,7 @@ ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n
     }
     for (std::size_t i = 0; i < plan.vectors.size(); ++i) {
         const EtalonWriter::Vector& vector = plan.vectors[i];
-        std::vector<float>& values = storage->vectors[name_of_first(vector.name)];
+        std::vector<float>& values = storage->vectors[key_of(vector.name)];
         if (values.empty()) values = vector_of(vector, plan.matrices.size() + i);
         contents.tensors.push_back({vector.name,
                                     exact::Format::f32,

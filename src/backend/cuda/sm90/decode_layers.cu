@@ -380,8 +380,8 @@ struct Rooms {
 template <typename Slots, typename Size>
 Rooms rooms_of(const LayersView& view) {
     constexpr int kShared = kSharedBytes<Slots, Size>;
-    static_assert(kSharedMax - Size::kHiddenMax - kShared >= kWarps * Slots::kBytes,
-                  "a slot a warp");
+    constexpr int kRoomMax = std::max(Size::kHiddenMax, kRoundBytes);
+    static_assert(kSharedMax - kRoomMax - kShared >= kWarps * Slots::kBytes, "a slot a warp");
     const int k = std::max({view.dim, view.hidden_dim, view.n_heads * kDim});
     Rooms rooms{};
     rooms.room_bytes = std::max({k, kRoundBytes, kAttentionBytes + 127}) / 128 * 128;
