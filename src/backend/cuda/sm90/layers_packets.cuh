@@ -23,9 +23,9 @@ static_assert(kMinePackets * kThreads * kUnit == kRound * kUnitPackets);
 
 /// Counters of LayersView::meetings.
 enum Meeting : int {
-    kHints,     ///< blocks that are behind a step, whose packets are there or on their way; a block
+    kHints,     ///< blocks that are behind the products of a step and about to write packets; one
                 ///< that writes its part of the input of down has waited until all had read theirs
-    kAttended,  ///< blocks that have attended, likewise
+    kAttended,  ///< blocks that are about to write what they attended for
     kHidden,    ///< blocks whose part of the input of down is there
     kLeft,      ///< blocks that have ended
     kTurns,     ///< of the packets, before this pass
