@@ -286,7 +286,7 @@ weights::ModelFile synthetic_by_file(const BenchOptions& options) {
 weights::ModelFile model_of(const BenchOptions& options) {
     if (options.synthetic.empty()) return weights::ModelFile::open(options.model);
     const exact::Format format = format_of(options);
-    const bool has_file = format == exact::Format::e8 || format == exact::Format::e4;
+    const bool has_file = exact::format_info(format).kind == exact::FormatKind::row_scaled;
     if (!options.keep.empty() && !has_file) {
         throw Error(ExitCode::usage,
                     fmt::format("--keep writes e8 and e4, not {}", options.format));

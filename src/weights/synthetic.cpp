@@ -199,12 +199,12 @@ struct Plan {
     std::vector<EtalonWriter::Vector> vectors;
 };
 
-bool is_etalon_format(exact::Format format) noexcept {
-    return format == exact::Format::e8 || format == exact::Format::e4;
+bool is_row_scaled(exact::Format format) {
+    return exact::format_info(format).kind == exact::FormatKind::row_scaled;
 }
 
 exact::Format format_of(const TensorShape& tensor, exact::Format format) {
-    if (is_etalon_format(format))
+    if (is_row_scaled(format))
         return tensor.name.rfind("blk.", 0) == 0 ? format : exact::Format::e8;
     const bool is_head = tensor.name == "output.weight";
     return is_head && format == exact::Format::q4_k ? exact::Format::q6_k : format;
@@ -225,7 +225,7 @@ Plan plan_of(std::string_view name, exact::Format format, int n_layers) {
                                     tensor.n_cols, info.name, info.block_elements));
         }
         plan.matrices.push_back({tensor.name, tensor.n_rows, tensor.n_cols,
-                                 is_etalon_format(format) && tensor.name != kEmbeddingName,
+                                 is_row_scaled(format) && tensor.name != kEmbeddingName,
                                  format_of(tensor, format)});
     }
     const auto place = [](const EtalonWriter::Matrix& matrix) {
@@ -254,7 +254,7 @@ struct Rows {
 
 void make_rows(const EtalonWriter::Matrix& matrix, std::int64_t n_rows, Generator& generator,
                Rows& rows) {
-    if (!is_etalon_format(matrix.format)) {
+    if (!is_row_scaled(matrix.format)) {
         const exact::FormatInfo& info = exact::format_info(matrix.format);
         rows.data.resize(static_cast<std::size_t>(n_rows * matrix.n_cols / info.block_elements *
                                                   info.block_bytes));
@@ -321,7 +321,7 @@ std::vector<std::string> synthetic_names() {
 
 void write_synthetic(std::string_view name, exact::Format format, int n_layers,
                      const std::filesystem::path& destination) {
-    ETALON_ASSERT(is_etalon_format(format));
+    ETALON_ASSERT(is_row_scaled(format));
     const Plan plan = plan_of(name, format, n_layers);
     EtalonWriter writer(destination, plan.config, tokenizer_of(plan.config),
                         {{"source", "random weights of a generator"}}, plan.matrices, plan.vectors);
