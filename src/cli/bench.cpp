@@ -291,12 +291,10 @@ weights::ModelFile model_of(const BenchOptions& options) {
         throw Error(ExitCode::usage,
                     fmt::format("--keep writes e8 and e4, not {}", options.format));
     }
-    // A card copies the weights, so that it needs no file of 47 or 123 GB, only one layer of it.
-    const bool copies = chosen_cuda(options.device).has_value();
-    if (options.keep.empty() && (copies || !has_file)) {
-        return weights::synthetic_in_memory(
-            options.synthetic, format, options.layers,
-            copies ? weights::LayerBytes::shared : weights::LayerBytes::own);
+    // A card copies the weights, so that it needs no file of 47 or 123 GB, only one layer of it. A
+    // processor copies those of GGUF types.
+    if (options.keep.empty() && (!has_file || chosen_cuda(options.device))) {
+        return weights::synthetic_in_memory(options.synthetic, format, options.layers);
     }
     return synthetic_by_file(options);
 }
@@ -410,8 +408,8 @@ void add_bench(CLI::App& app) {
         command
             ->add_option("--synthetic", options->synthetic,
                          "random weights of a named shape: a processor reads e8 and e4 from a "
-                         "file, by default one that is removed afterwards, other formats from "
-                         "memory; a card gets them from memory, one layer for all")
+                         "file, by default one that is removed afterwards; other formats, and all "
+                         "on a card, come from memory, one layer for all")
             ->check(CLI::IsMember(weights::synthetic_names()));
     command->add_option("--layers", options->layers, "of the synthetic model; 0: all of the shape")
         ->check(CLI::Range(0, 1024))

@@ -255,9 +255,9 @@ struct Rows {
 void make_rows(const EtalonWriter::Matrix& matrix, std::int64_t n_rows, Generator& generator,
                Rows& rows) {
     if (!is_row_scaled(matrix.format)) {
-        const exact::FormatInfo& info = exact::format_info(matrix.format);
-        rows.data.resize(static_cast<std::size_t>(n_rows * matrix.n_cols / info.block_elements *
-                                                  info.block_bytes));
+        const auto row_bytes =
+            exact::row_bytes(matrix.format, static_cast<std::size_t>(matrix.n_cols));
+        rows.data.resize(static_cast<std::size_t>(n_rows) * row_bytes.value());
         return fill_blocks(matrix.format, generator, rows.data);
     }
     rows.scales.assign(static_cast<std::size_t>(n_rows), row_scale(matrix));
@@ -332,22 +332,18 @@ void write_synthetic(std::string_view name, exact::Format format, int n_layers,
     (void)writer.finish();
 }
 
-ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers,
-                              LayerBytes layers) {
+ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers) {
     const Plan plan = plan_of(name, format, n_layers);
     const auto storage = std::make_shared<Storage>();
     ModelContents contents;
     contents.kind = format == exact::Format::e4   ? FileKind::etalon_e4
                     : format == exact::Format::e8 ? FileKind::etalon_e8
                                                   : FileKind::gguf;
-    const auto key_of = [&](const std::string& tensor) {
-        return layers == LayerBytes::shared ? name_of_first(tensor) : tensor;
-    };
     contents.config = plan.config;
     contents.tokenizer = tokenizer_of(plan.config);
     for (std::size_t i = 0; i < plan.matrices.size(); ++i) {
         const EtalonWriter::Matrix& matrix = plan.matrices[i];
-        const auto [found, is_new] = storage->matrices.try_emplace(key_of(matrix.name));
+        const auto [found, is_new] = storage->matrices.try_emplace(name_of_first(matrix.name));
         Rows& rows = found->second;
         Generator generator(i);
         if (is_new) make_rows(matrix, matrix.n_rows, generator, rows);
@@ -357,7 +353,7 @@ ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n
     }
     for (std::size_t i = 0; i < plan.vectors.size(); ++i) {
         const EtalonWriter::Vector& vector = plan.vectors[i];
-        std::vector<float>& values = storage->vectors[key_of(vector.name)];
+        std::vector<float>& values = storage->vectors[name_of_first(vector.name)];
         if (values.empty()) values = vector_of(vector, plan.matrices.size() + i);
         contents.tensors.push_back({vector.name,
                                     exact::Format::f32,

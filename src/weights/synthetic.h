@@ -3,7 +3,6 @@
 // what they cost is real.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -23,16 +22,12 @@ std::vector<std::string> synthetic_names();
 void write_synthetic(std::string_view name, exact::Format format, int n_layers,
                      const std::filesystem::path& destination);
 
-/// Whether every layer has the bytes of the first one. That is for devices that copy the weights,
-/// each to its own place. One that reads them in place would find the one layer in its caches and
-/// look faster than it is.
-enum class LayerBytes : std::uint8_t { shared, own };
-
-/// The same shape without a file; where layers have bytes of their own, those are of the file.
-/// `format` may also be a GGUF type whose models are common, q8_0 or q4_k: of all matrices then,
-/// but that the head of a q4_k model is q6_k as usual. Errors: usage (likewise; rows that are no
-/// whole blocks of the format).
-ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers,
-                              LayerBytes layers);
+/// The same shape without a file: every layer has the bytes that the first has in the file. For
+/// backends that copy the weights, each to its own place. One that reads them in place, as a
+/// processor does with e8 and e4, would find the one layer in its caches and look faster than it
+/// is: it needs the file. `format` may also be a GGUF type whose models are common, q8_0 or q4_k:
+/// of all matrices then, but that the head of a q4_k model is q6_k as usual. Errors: usage
+/// (likewise; rows that are no whole blocks of the format).
+ModelFile synthetic_in_memory(std::string_view name, exact::Format format, int n_layers);
 
 }  // namespace etalon::weights

@@ -249,8 +249,7 @@ TEST(Synthetic, one_layer_in_memory_computes_as_in_the_file) {
     const tiny::TemporaryFile on_disk(".safetensors");
     weights::write_synthetic(kShape, Format::e4, 1, on_disk.path());
     const auto file = weights::ModelFile::open(on_disk.path());
-    const auto memory =
-        weights::synthetic_in_memory(kShape, Format::e4, 1, weights::LayerBytes::shared);
+    const auto memory = weights::synthetic_in_memory(kShape, Format::e4, 1);
     const auto backend = backend::make_cpu_backend(backend::choose_isa(nullptr), 2);
     Transformer of_file(file, *backend, 8);
     Transformer of_memory(memory, *backend, 8);

@@ -14,10 +14,6 @@ namespace {
 constexpr const char* kShape = "smollm2-135m";
 constexpr int kLayers = 2;
 
-ModelFile in_memory(exact::Format format, LayerBytes layers = LayerBytes::shared) {
-    return synthetic_in_memory(kShape, format, kLayers, layers);
-}
-
 class Synthetic : public testing::TestWithParam<exact::Format> {};
 
 TEST_P(Synthetic, file_and_memory_have_the_same_tensors) {
@@ -25,7 +21,7 @@ TEST_P(Synthetic, file_and_memory_have_the_same_tensors) {
     const auto path = folder.path() / "shape.safetensors";
     write_synthetic(kShape, GetParam(), kLayers, path);
     const ModelFile file = ModelFile::open(path);  // which checks every number
-    const ModelFile memory = in_memory(GetParam(), LayerBytes::own);
+    const ModelFile memory = synthetic_in_memory(kShape, GetParam(), kLayers);
     EXPECT_EQ(memory.kind(), file.kind());
     EXPECT_EQ(memory.config().name, file.config().name);
     EXPECT_FALSE(memory.config().tied_embeddings);
@@ -39,6 +35,7 @@ TEST_P(Synthetic, file_and_memory_have_the_same_tensors) {
         EXPECT_EQ(other.data.size(), tensor.data.size()) << tensor.name;
         EXPECT_EQ(other.indices.size(), tensor.indices.size()) << tensor.name;
         EXPECT_TRUE(std::ranges::equal(other.scales, tensor.scales)) << tensor.name;
+        if (tensor.name.rfind("blk.0.", 0) != 0) continue;
         EXPECT_TRUE(std::ranges::equal(other.data, tensor.data)) << tensor.name;
         EXPECT_TRUE(std::ranges::equal(other.indices, tensor.indices)) << tensor.name;
     }
@@ -50,12 +47,11 @@ TEST_P(Synthetic, layers_share_their_bytes_in_memory_alone) {
     const auto path = folder.path() / "shape.safetensors";
     write_synthetic(kShape, GetParam(), kLayers, path);
     const ModelFile file = ModelFile::open(path);
-    const ModelFile memory = in_memory(GetParam());
+    const ModelFile memory = synthetic_in_memory(kShape, GetParam(), kLayers);
     const auto up = [](const ModelFile& model, int layer) {
         return model.tensor("blk." + std::to_string(layer) + ".ffn_up.weight", 1536, 576).data;
     };
     EXPECT_EQ(up(memory, 0).data(), up(memory, 1).data());
-    EXPECT_TRUE(std::ranges::equal(up(memory, 0), up(file, 0)));
     EXPECT_NE(up(memory, 0).data(), memory.tensor("blk.0.ffn_gate.weight", 1536, 576).data.data());
     EXPECT_FALSE(std::ranges::equal(up(file, 0), up(file, 1)));
     EXPECT_EQ(memory.tensor("output.weight", 49152, 576).format, exact::Format::e8);
@@ -63,7 +59,7 @@ TEST_P(Synthetic, layers_share_their_bytes_in_memory_alone) {
 }
 
 TEST_P(Synthetic, a_shape_that_is_not_known_is_refused) {
-    EXPECT_THROW(synthetic_in_memory("mistral-8b", GetParam(), 1, LayerBytes::own), Error);
+    EXPECT_THROW(synthetic_in_memory("mistral-8b", GetParam(), 1), Error);
     const std::vector<std::string> names = synthetic_names();
     for (const char* name : {"mistral-7b", "nemo-12b", "mistral-small-24b", "mistral-large-2"})
         EXPECT_NE(std::ranges::find(names, name), names.end()) << name;
@@ -96,7 +92,7 @@ std::pair<double, double> moments(const Tensor& tensor) {
 class SyntheticBlocks : public testing::TestWithParam<exact::Format> {};
 
 TEST_P(SyntheticBlocks, weights_are_as_those_of_models) {
-    const ModelFile model = synthetic_in_memory("llama-3.2-1b", GetParam(), 2, LayerBytes::own);
+    const ModelFile model = synthetic_in_memory("llama-3.2-1b", GetParam(), 2);
     EXPECT_EQ(model.kind(), FileKind::gguf);
     const bool is_q4_k = GetParam() == exact::Format::q4_k;
     EXPECT_EQ(model.tensor("token_embd.weight", 128256, 2048).format, GetParam());
@@ -112,20 +108,14 @@ TEST_P(SyntheticBlocks, weights_are_as_those_of_models) {
     Tensor head = model.tensor("output.weight", 128256, 2048);
     head.n_rows = 512;
     EXPECT_NEAR(moments(head).second, 0.02, 5e-4);
-    EXPECT_FALSE(std::ranges::equal(model.tensor("blk.0.attn_k.weight", 512, 2048).data,
-                                    model.tensor("blk.1.attn_k.weight", 512, 2048).data));
+    EXPECT_EQ(model.tensor("blk.0.attn_k.weight", 512, 2048).data.data(),
+              model.tensor("blk.1.attn_k.weight", 512, 2048).data.data());
     check_finite(model.tensors(), "memory");
-}
-
-TEST(SyntheticGguf, layers_can_share_their_bytes) {
-    const ModelFile model = in_memory(exact::Format::q8_0);
-    EXPECT_EQ(model.tensor("blk.0.ffn_up.weight", 1536, 576).data.data(),
-              model.tensor("blk.1.ffn_up.weight", 1536, 576).data.data());
 }
 
 TEST(SyntheticGguf, rows_that_are_no_whole_blocks_are_refused) {
     try {
-        in_memory(exact::Format::q4_k);
+        synthetic_in_memory(kShape, exact::Format::q4_k, kLayers);
         FAIL() << "576 is no multiple of 256";
     } catch (const Error& error) {
         EXPECT_EQ(error.code(), ExitCode::usage);
