@@ -170,6 +170,7 @@ void add_stacks() {
         {{Format::e4, 18}, {Format::q8_0, 16}, {Format::f16, 5}},
         {{Format::q4_k, 33}, {Format::q6_k, 18}},
         {{Format::q4_k, 16}, {Format::q4_k, 5}, {Format::q6_k, 5}},
+        {{Format::q4_k, 64}, {Format::q4_k, 32}, {Format::q4_k, 7}, {Format::q6_k, 32}},
         {{Format::q5_0, 17}, {Format::q8_0, 17}, {Format::q4_1, 3}},
         {{Format::q2_k, 9}, {Format::q3_k, 20}, {Format::f32, 2}},
         {{Format::f16, 19}, {Format::bf16, 13}},
@@ -235,9 +236,25 @@ void add_parts() {
     add_linear({{{Format::e8, 33}, {Format::q8_0, 18}, {Format::e8, 300}}, 40, 1024});
 }
 
+/// A shape that only cards have a kernel of its own for: y += W x + bias.
+void add_card_linear(Format format, int n_rows, int n_tokens, int n_cols) {
+    const Shape shape{{{format, n_rows}}, n_tokens, n_cols};
+    add_card_test(
+        "Linear", fmt::format("{}/{}", exact::format_info(format).name, shape_name(shape)),
+        [shape](Backend& backend, Random& random, Outcome& outcome) {
+            const Loaded loaded = load(backend, random, shape, outcome);
+            const auto before = random_floats(random, shape.n_tokens, shape.n_rows(), Fill::usual);
+            const auto y = uploaded(backend, before);
+            OwnedBatch batch(shape.n_tokens);
+            backend.linear(batch.view(), *loaded.x, *loaded.biased, Store::add, *y);
+            outcome.add("y", std::span<const float>(downloaded(backend, *y)));
+        });
+}
+
 /// So large that pairs of blocks take them: tiles cut into four pieces of K and into two, and whole
-/// ones, of which some pairs have two; or that clusters do, with parts of K. Only cards have
-/// kernels of their own for them.
+/// ones, of which some pairs have two; or that clusters do, with parts of K. Of blocked formats, so
+/// many tiles of 128 rows and tokens that each multiprocessor has one, or so many rows that each
+/// has four tiles.
 void add_large() {
     constexpr std::array<std::array<int, 3>, 6> kShapes{{{4072, 131, 8260},
                                                          {8008, 129, 4300},
@@ -245,18 +262,15 @@ void add_large() {
                                                          {6500, 129, 516},
                                                          {6500, 200, 516},
                                                          {6500, 256, 516}}};
-    for (const auto& [n_rows, n_tokens, n_cols] : kShapes) {
-        const Shape shape{{{Format::e8, n_rows}}, n_tokens, n_cols};
-        add_card_test("Linear", fmt::format("e8/{}", shape_name(shape)),
-                      [shape](Backend& backend, Random& random, Outcome& outcome) {
-                          const Loaded loaded = load(backend, random, shape, outcome);
-                          const auto before =
-                              random_floats(random, shape.n_tokens, shape.n_rows(), Fill::usual);
-                          const auto y = uploaded(backend, before);
-                          OwnedBatch batch(shape.n_tokens);
-                          backend.linear(batch.view(), *loaded.x, *loaded.biased, Store::add, *y);
-                          outcome.add("y", std::span<const float>(downloaded(backend, *y)));
-                      });
+    for (const auto& [n_rows, n_tokens, n_cols] : kShapes)
+        add_card_linear(Format::e8, n_rows, n_tokens, n_cols);
+    for (const Format format : linear_formats()) {
+        const exact::FormatInfo& info = exact::format_info(format);
+        if (info.kind != FormatKind::blocked) continue;
+        const int n_cols = info.block_elements == 256 ? 512 : 288;
+        add_card_linear(format, 1491, 1441, n_cols);
+        for (const int n_tokens : {7, 13})
+            add_card_linear(format, 17004, n_tokens, n_cols);
     }
 }
 

@@ -24,8 +24,8 @@ constexpr int kSm90TokensMin = 3;
 /// Fewer tokens of E4 take what linear_e4_stream.cu has in its registers.
 constexpr int kE4FewTokensMin = 9;
 
-/// Tiles of blocked weights that are made on the host before they are sent together.
-constexpr std::size_t kTilesAtOnce = 256;
+/// Of the card, for stored rows of blocked weights.
+constexpr std::size_t kRoomBytes = std::size_t{64} << 20;
 
 std::size_t sz(std::int64_t n) noexcept {
     return static_cast<std::size_t>(n);
@@ -36,28 +36,21 @@ FormatKind kind_of(Format format) {
 }
 
 /// Rows of the tensor in records of tiles of `width` rows, to the card at `to`.
-void upload_records(const weights::Tensor& tensor, std::size_t width, DeviceArray<std::byte>& to,
-                    Loader& loader) {
-    ETALON_ASSERT(to.size() ==
-                  cpu::repacked_bytes(tensor.format, width, sz(tensor.n_rows), sz(tensor.n_cols)));
+void load_records(const weights::Tensor& tensor, std::size_t width, std::byte* to, Loader& loader) {
     const std::size_t k = sz(tensor.n_cols);
     const std::size_t n_rows = sz(tensor.n_rows);
     const auto row_bytes = exact::row_bytes(tensor.format, k);
     ETALON_ASSERT(row_bytes.has_value() && tensor.data.size() == n_rows * *row_bytes);
-    const std::size_t tile_bytes = cpu::repacked_bytes(tensor.format, width, width, k);
-    const std::size_t n_tiles = (n_rows + width - 1) / width;
-    const std::size_t at_once = std::min(n_tiles, std::max(kTilesAtOnce, 8192 / width));
-    std::vector<std::byte> records(at_once * tile_bytes);
-    for (std::size_t first = 0; first < n_tiles; first += at_once) {
-        const std::size_t n = std::min(at_once, n_tiles - first);
-        loader.threads().run(static_cast<int>(n), [&](int i, int) {
-            const std::size_t row = (first + sz(i)) * width;
-            const std::size_t rows = std::min(width, n_rows - row);
-            cpu::repack_tile(tensor.format, width, 0, k,
-                             tensor.data.subspan(row * *row_bytes, rows * *row_bytes), *row_bytes,
-                             records.data() + sz(i) * tile_bytes);
-        });
-        loader.copy(to.data() + first * tile_bytes, std::span(records).first(n * tile_bytes));
+    const std::size_t at_once = std::max<std::size_t>(1, kRoomBytes / *row_bytes / width) * width;
+    for (std::size_t first = 0; first < n_rows; first += at_once) {
+        const std::size_t n = std::min(at_once, n_rows - first);
+        const auto stored = tensor.data.subspan(first * *row_bytes, n * *row_bytes);
+        std::byte* rows = loader.scratch(stored.size());
+        loader.copy(rows, stored);
+        launch_blocked_layout(tensor.format, rows, *row_bytes, static_cast<int>(width),
+                              static_cast<int>(n), static_cast<int>(k),
+                              to + cpu::repacked_bytes(tensor.format, width, first, k),
+                              loader.stream());
     }
 }
 
@@ -140,18 +133,44 @@ LinearPart load_e4(std::span<const weights::Tensor* const> tensors, Loader& load
     return part;
 }
 
-LinearPart load_part(const weights::Tensor& tensor, Loader& loader) {
+/// Blocked tensors of a format that follow each other in the stack: their tiles of rows stand
+/// together. All but the last one are whole tiles.
+LinearPart load_blocked(std::span<const weights::Tensor* const> tensors, Loader& loader) {
+    LinearPart part;
+    part.format = tensors.front()->format;
+    std::uint64_t bytes = 0;
+    for (const weights::Tensor* tensor : tensors) {
+        ETALON_ASSERT(part.n_rows % kBlockedWidth == 0);
+        part.n_rows += static_cast<int>(tensor->n_rows);
+        bytes += linear_bytes(*tensor);
+    }
+    part.data = DeviceArray<std::byte>(static_cast<std::size_t>(bytes));
+    std::byte* to = part.data.data();
+    for (const weights::Tensor* tensor : tensors) {
+        load_records(*tensor, kBlockedWidth, to, loader);
+        to += linear_bytes(*tensor);
+    }
+    return part;
+}
+
+LinearPart load_floats(const weights::Tensor& tensor, Loader& loader) {
+    ETALON_ASSERT(kind_of(tensor.format) == FormatKind::floating);
     LinearPart part;
     part.format = tensor.format;
     part.n_rows = static_cast<int>(tensor.n_rows);
-    part.data = DeviceArray<std::byte>(static_cast<std::size_t>(linear_bytes(tensor)));
-    if (kind_of(tensor.format) == FormatKind::blocked) {
-        upload_records(tensor, kBlockedWidth, part.data, loader);
-    } else {
-        ETALON_ASSERT(kind_of(tensor.format) == FormatKind::floating);
-        loader.copy(part.data.data(), tensor.data);
-    }
+    part.data = DeviceArray<std::byte>(tensor.data.size());
+    loader.copy(part.data.data(), tensor.data);
     return part;
+}
+
+LinearPart load_part(std::span<const weights::Tensor* const> tensors, Loader& loader,
+                     Device& device) {
+    const Format format = tensors.front()->format;
+    if (format == Format::e8) return load_e8(tensors, loader);
+    if (format == Format::e4) return load_e4(tensors, loader, device);
+    if (kind_of(format) == FormatKind::blocked) return load_blocked(tensors, loader);
+    ETALON_ASSERT(tensors.size() == 1);
+    return load_floats(*tensors.front(), loader);
 }
 
 void run_e8(const E8View& w, const ActivationsView& x, const LinearOut& out, const Device& device) {
@@ -205,9 +224,12 @@ E8View e8_view(const LinearPart& part, int stride) {
 std::size_t n_together(std::span<const weights::Tensor* const> parts, std::size_t first) {
     const Format format = parts[first]->format;
     std::size_t end = first + 1;
-    if (format != Format::e8 && format != Format::e4) return 1;
+    if (kind_of(format) == FormatKind::floating) return 1;
+    const int tile_rows = format == Format::e8   ? 1
+                          : format == Format::e4 ? kE4TileRows
+                                                 : kBlockedWidth;
     const auto is_whole = [&](const weights::Tensor& tensor) {
-        return format == Format::e8 || tensor.n_rows % kE4TileRows == 0;
+        return tensor.n_rows % tile_rows == 0;
     };
     while (end < parts.size() && parts[end]->format == format && is_whole(*parts[end - 1]))
         ++end;
@@ -271,10 +293,7 @@ std::unique_ptr<CudaLinear> load_linear(std::span<const weights::Tensor* const> 
         const auto together = parts.subspan(i, n_together(parts, i));
         for (const weights::Tensor* tensor : together)
             ETALON_ASSERT(tensor->n_cols == w->n_cols && tensor->n_rows >= 1);
-        const Format format = parts[i]->format;
-        LinearPart part = format == Format::e8   ? load_e8(together, loader)
-                          : format == Format::e4 ? load_e4(together, loader, device)
-                                                 : load_part(*parts[i], loader);
+        LinearPart part = load_part(together, loader, device);
         part.first_row = w->n_rows;
         w->n_rows += part.n_rows;
         w->forms_needed |= form_of(part.format);
@@ -311,7 +330,7 @@ void run_linear(const CudaLinear& w, const ActivationsView& input, unsigned form
                 break;
             case FormatKind::blocked:
                 launch_linear_blocked({part.format, part.data.data(), part.n_rows, w.n_cols}, input,
-                                      out, stream);
+                                      out, device.n_multiprocessors(), stream);
                 break;
             case FormatKind::floating:
                 launch_linear_floats({part.format, part.data.data(), part.n_rows, w.n_cols}, input,
@@ -378,7 +397,7 @@ std::unique_ptr<CudaEmbedding> load_embedding(const weights::Tensor& tensor, Loa
         const auto bytes = static_cast<std::size_t>(embedding_bytes(tensor));
         embedding->rows = DeviceArray<std::byte>(bytes);
         embedding->row_bytes = bytes / n_rows;
-        upload_records(tensor, 1, embedding->rows, loader);
+        load_records(tensor, 1, embedding->rows.data(), loader);
         return embedding;
     }
     embedding->row_bytes = tensor.data.size() / n_rows;

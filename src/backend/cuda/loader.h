@@ -26,8 +26,6 @@ class Loader {
     void copy(void* to, std::span<const std::byte> from);
     /// Memory of the card for what the stream works up before the next call.
     std::byte* scratch(std::size_t bytes);
-    /// Threads for what has to be re-encoded.
-    ThreadPool& threads();
     /// Something was copied since the last release().
     bool is_open() const noexcept { return ring_ != nullptr; }
     /// Loading is over for now: the ring, the scratch and the threads are freed once their copies
@@ -40,6 +38,8 @@ class Loader {
         Event left;  // the copy to the card
     };
     static constexpr std::size_t kSlots = 4;
+
+    ThreadPool& threads();
 
     Stream stream_;
     std::unique_ptr<std::array<Slot, kSlots>> ring_;

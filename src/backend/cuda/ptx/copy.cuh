@@ -16,6 +16,23 @@ __device__ inline int4 load_streaming(const int4* address) {
     return value;
 }
 
+/// The same with 4 bytes, and loads of 2 bytes and of a signed byte that stay where they are.
+__device__ inline std::uint32_t load_streaming_4(const std::uint32_t* address) {
+    std::uint32_t value;
+    asm volatile("ld.global.L1::no_allocate.L2::256B.u32 %0, [%1];" : "=r"(value) : "l"(address));
+    return value;
+}
+__device__ inline std::uint16_t load_2(const std::uint16_t* address) {
+    std::uint16_t value;
+    asm volatile("ld.global.u16 %0, [%1];" : "=h"(value) : "l"(address));
+    return value;
+}
+__device__ inline int load_signed_1(const void* address) {
+    int value;
+    asm volatile("ld.global.s8 %0, [%1];" : "=r"(value) : "l"(address));
+    return value;
+}
+
 /// Brings 128 bytes to the second cache.
 __device__ inline void prefetch_line(const void* address) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
@@ -34,6 +51,12 @@ __device__ inline uint4 load_shared_16(std::uint32_t address) {
 __device__ inline void copy_async_16(void* to_shared, const void* from) {
     const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(to_shared));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+/// The same with 4 bytes.
+__device__ inline void copy_async_4(void* to_shared, const void* from) {
+    const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(to_shared));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 }
 
 __device__ inline void copy_async_commit() {

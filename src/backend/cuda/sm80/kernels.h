@@ -223,7 +223,7 @@ struct FloatsView {
     int n_rows = 0;
     int n_cols = 0;
 };
-/// Rows of a tile of blocked weights: a lane of a warp reads one.
+/// Rows of a tile of blocked weights.
 inline constexpr int kBlockedWidth = 32;
 /// Most tokens of launch_linear_e8_decode, of launch_linear_e8_stream and of
 /// launch_linear_e4_stream.
@@ -244,13 +244,22 @@ void launch_linear_e8(const E8View& w, const ActivationsView& x, const LinearOut
                       Stream stream);
 void launch_linear_e4_stream(const E4View& w, const E4Table& table, const ActivationsView& x,
                              const LinearOut& out, Stream stream);
+/// The second one takes the first for one token of at most kBlockedOneColumnsMax columns.
+inline constexpr int kBlockedOneColumnsMax = 28672;
+void launch_linear_blocked_one(const BlockedView& w, const ActivationsView& x, const LinearOut& out,
+                               int n_multiprocessors, Stream stream);
 void launch_linear_blocked(const BlockedView& w, const ActivationsView& x, const LinearOut& out,
-                           Stream stream);
+                           int n_multiprocessors, Stream stream);
 void launch_linear_floats(const FloatsView& w, const ActivationsView& x, const LinearOut& out,
                           Stream stream);
 /// Rows [first_row, first_row + n_rows) of `w` from the tiles of a file (src/weights/layouts.md).
 void launch_e8_layout(const std::byte* tiles, int n_rows, int n_cols, std::int8_t* w, int stride,
                       Stream stream);
+
+/// --- blocked_layout.cu --- Records of tiles of `width` rows (cpu/linear_layout.h) from rows as
+/// stored.
+void launch_blocked_layout(exact::Format format, const std::byte* rows, std::size_t row_bytes,
+                           int width, int n_rows, int n_cols, std::byte* records, Stream stream);
 
 /// --- e4_layout.cu --- Groups from the lines and indices of a file (src/weights/layouts.md) that
 /// has so many rows; `ascending`: bit s, whether row s of the table of E4 ascends.
