@@ -4,9 +4,10 @@
 docs/performance.md: tokens a second of prompts, streams and many requests, and each operation of a
 layer alone.
 
-usage: bench/card.py [--etalon build/release/etalon] [--device cuda:0] [--peer]
+usage: bench/card.py [--etalon build/release/etalon] [--device cuda:0] [--format FORMAT]... [--peer]
 
-Weights are made in memory, one layer for all, and copied to places of their own on the card.
+Weights are made in memory, one layer for all, and copied to places of their own on the card. All
+formats, or those that --format names.
 Medians of five runs, of three where the engine has many requests. --peer times the products of a
 layer in PyTorch too (bench/peer/torch_products.py).
 """
@@ -26,8 +27,11 @@ MODELS = [
     ("mixtral-8x7b", "e8", (1, 0, 128), (8, 0, 128), (64, 512, 64)),
     ("mistral-large-2", "e8", (1, 0, 32)),
     ("mistral-large-2", "e4", (1, 0, 32)),
+    ("mistral-7b", "q8_0", (1, 0, 128), (8, 0, 128), (16, 0, 128), (64, 512, 128)),
+    ("mistral-7b", "q4_k", (1, 0, 128), (8, 0, 128), (16, 0, 128), (64, 512, 128)),
 ]
-# Prompts through the engine, of the first shape, and requests of its first format.
+# Prompts through the engine, of the first shape in these formats, and requests in the first.
+ENGINE_FORMATS = ("e8", "e4")
 PROMPTS = 32
 REQUESTS, REQUEST_PROMPT, REQUEST_ANSWER = 512, 512, 256
 # (tokens of a prompt, streams, tokens before them)
@@ -82,9 +86,9 @@ def print_machine(result):
 def print_model(options, shape, form, *generations):
     made = ["--synthetic", shape, "--as", form]
     prompt = bench(options, made, "--prompt", str(PROMPT), "--generate", "0")
-    if (shape, form) == MODELS[0][:2]:
-        print_machine(prompt)
-    print(f"\n{prompt['model']}, {form.upper()}:\n")
+    print()
+    print_machine(prompt)
+    print(f"{prompt['model']}, {form.upper()}:\n")
     print("| what | tokens/s | of the runs | of the limit |")
     print("|---|---|---|---|")
     tops = prompt["prompt"]["tokens_per_second"] * prompt["operations_per_prompt_token"] / 1e12
@@ -116,12 +120,16 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--etalon", default=str(ROOT / "build/release/etalon"))
     parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--format", action="append",
+                        choices=sorted({model[1] for model in MODELS}))
     parser.add_argument("--peer", action="store_true")
     options = parser.parse_args()
     for shape, form, *generations in MODELS:
+        if options.format and form not in options.format:
+            continue
         print_model(options, shape, form, *generations)
         made = ["--synthetic", shape, "--as", form]
-        if shape == MODELS[0][0]:
+        if shape == MODELS[0][0] and form in ENGINE_FORMATS:
             print_prompts(options, made)
         if (shape, form) != MODELS[0][:2]:
             continue
