@@ -252,9 +252,8 @@ void add_card_linear(Format format, int n_rows, int n_tokens, int n_cols) {
 }
 
 /// So large that pairs of blocks take them: tiles cut into four pieces of K and into two, and whole
-/// ones, of which some pairs have two; or that clusters do, with parts of K. Of blocked formats, so
-/// many tiles of 128 rows and tokens that each multiprocessor has one, or so many rows that each
-/// has four tiles.
+/// ones, of which some pairs have two; or that clusters do, with parts of K. Only cards have
+/// kernels of their own for them.
 void add_large() {
     constexpr std::array<std::array<int, 3>, 6> kShapes{{{4072, 131, 8260},
                                                          {8008, 129, 4300},
@@ -264,14 +263,30 @@ void add_large() {
                                                          {6500, 256, 516}}};
     for (const auto& [n_rows, n_tokens, n_cols] : kShapes)
         add_card_linear(Format::e8, n_rows, n_tokens, n_cols);
+}
+
+/// Blocked formats as cards cut them up to 192 multiprocessors: tiles of 128 rows and tokens, so
+/// many rows that each has four tiles, one token in parts of 32 or of 64 blocks, and rings that
+/// come round.
+void add_blocked() {
     for (const Format format : linear_formats()) {
         const exact::FormatInfo& info = exact::format_info(format);
         if (info.kind != FormatKind::blocked) continue;
-        const int n_cols = info.block_elements == 256 ? 512 : 288;
-        add_card_linear(format, 1491, 1441, n_cols);
+        const bool of_32 = info.block_elements == exact::kBlock;
+        add_card_linear(format, 1800, 1795, of_32 ? 288 : 512);
         for (const int n_tokens : {7, 13})
-            add_card_linear(format, 17004, n_tokens, n_cols);
+            add_card_linear(format, 24600, n_tokens, of_32 ? 1056 : 1280);
+        for (const int n_tokens : {5, 13})
+            add_card_linear(format, 35, n_tokens, of_32 ? 1696 : 2048);
+        const std::vector<int> n_blocks = of_32 ? std::vector{31, 32, 33, 64, 65, 129, 193}
+                                                : std::vector{32, 40, 64, 72, 136, 200};
+        for (const int n : n_blocks)
+            add_card_linear(format, 35, 1, n * exact::kBlock);
+        add_card_linear(format, 24600, 1, (of_32 ? 65 : 72) * exact::kBlock);
+        for (const int n_cols : {28672, 28928})  // the most for one token, and more
+            add_card_linear(format, 35, 1, n_cols);
     }
+    add_card_linear(Format::q8_0, 70000, 1, 1024);  // more than is loaded at once
 }
 
 /// Logits of some tokens: none, one, all, backwards, one twice.
@@ -352,6 +367,7 @@ const bool kRegistered = [] {
     add_tiles();
     add_parts();
     add_large();
+    add_blocked();
     add_logits();  // LIN-3, LIN-5, FWD-4
     return true;
 }();

@@ -140,18 +140,17 @@ void add_long_rows(const char* subject, Run run, bool can_rotate) {
     }
 }
 
-void run_embed(exact::Format format, int dim, Weights kind, Backend& backend, Random& random,
-               Outcome& outcome) {
-    constexpr int kVocab = 37;
-    const auto tensor = random_embedding(random, format, kVocab, dim, kind);
+void run_embed(exact::Format format, int vocab_size, int dim, Weights kind, Backend& backend,
+               Random& random, Outcome& outcome) {
+    const auto tensor = random_embedding(random, format, vocab_size, dim, kind);
     const auto embedding = backend.load_embedding(tensor->tensor);
     outcome.add("size", static_cast<std::uint64_t>(embedding->vocab_size) << 32 |
                             static_cast<std::uint64_t>(embedding->dim));
     for (const int n_tokens : {1, 2, 40}) {
         OwnedBatch batch(n_tokens);
         for (std::int32_t& token : batch.tokens)
-            token = random.below(kVocab);
-        batch.tokens[0] = kVocab - 1;
+            token = random.below(vocab_size);
+        batch.tokens[0] = vocab_size - 1;
         const auto h =
             uploaded(backend, random_floats(random, 1, n_tokens * dim + 16, Fill::usual));
         backend.embed(batch.view(), *embedding, *h);
@@ -161,6 +160,7 @@ void run_embed(exact::Format format, int dim, Weights kind, Backend& backend, Ra
 }
 
 void add_embed() {
+    constexpr int kVocab = 37;
     for (const exact::Format format : embedding_formats()) {
         const int block = exact::format_info(format).block_elements;
         std::vector<int> dims{block, 3 * block, 512, 768};
@@ -172,11 +172,16 @@ void add_embed() {
                          fmt::format("{}/k{}{}", exact::format_info(format).name, dim,
                                      kind == Weights::extreme ? "_extreme" : ""),
                          [=](Backend& backend, Random& random, Outcome& outcome) {
-                             run_embed(format, dim, kind, backend, random, outcome);
+                             run_embed(format, kVocab, dim, kind, backend, random, outcome);
                          });
             }
         }
     }
+    // More than is loaded at once.
+    add_card_test(
+        "Embed", "q8_0/n70000_k1024", [](Backend& backend, Random& random, Outcome& outcome) {
+            run_embed(exact::Format::q8_0, 70000, 1024, Weights::usual, backend, random, outcome);
+        });
 }
 
 void run_checksum(int vocab_size, Fill fill, Backend& backend, Random& random, Outcome& outcome) {

@@ -38,11 +38,14 @@ def findings(output):
     """What the tool found, once for each test and kernel."""
     test = ""
     found = {}
-    for line in output.splitlines():
+    lines = output.splitlines()
+    for line, following in zip(lines, lines[1:] + [""]):
         if line.startswith("[ RUN"):
             test = line.split("] ")[-1]
-        elif re.match(r"=+ (Error|Warning|Invalid|Race)", line):
+        elif re.match(r"=+ (Error|Warning|Invalid)", line):
+            # racecheck names the kernel in the line itself, memcheck in the one behind it.
             what, _, where = line.lstrip("= ").partition(" at ")
+            where = where or following.partition(" at ")[2]
             kernel = where.partition("(")[0].removeprefix("void ").replace(NAMESPACE, "")
             found.setdefault(f"{test}: {what} {kernel}")
     return list(found)
@@ -57,7 +60,7 @@ def run_shard(options, tool, shard, shards):
                           capture_output=True, text=True, env=environment)
     passed = re.search(r"\[  PASSED  \] (\d+) test", done.stdout)
     n_passed = int(passed[1]) if passed else 0
-    if done.returncode == 0 and n_passed > 0:
+    if done.returncode == 0:
         return n_passed, ""
     lines = findings(done.stdout) or (done.stdout + done.stderr).splitlines()[-LINES_MAX:]
     return n_passed, f"{tool}, shard {shard} of {shards}: exit code {done.returncode}\n" + \
@@ -95,6 +98,9 @@ def main():
         passed, failed = run_tool(options, tool)
         n_passed += passed
         n_failed += failed
+        if passed + failed == 0:
+            print(f"{tool}: no test has such a name")
+            n_failed += 1
     print(f"{n_passed} passed, {n_failed} failed")
     return 1 if n_failed else 0
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How GGUF weights lie in memory for the CPU kernels: records that each hold 32 or 256 elements of
-// a tile of rows, made once at load from the blocks of src/exact/formats.h.
+// How GGUF weights lie in memory for the kernels of the CPU and of cards: records that each hold 32
+// or 256 elements of a tile of rows, made once at load from the blocks of src/exact/formats.h.
 #pragma once
 
 #include <cstddef>

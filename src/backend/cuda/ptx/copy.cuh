@@ -16,7 +16,7 @@ __device__ inline int4 load_streaming(const int4* address) {
     return value;
 }
 
-/// The same with 4 bytes, and loads of 2 bytes and of a signed byte that stay where they are.
+/// The same with 4 bytes; and 2 bytes and a signed byte, which the first cache may keep.
 __device__ inline std::uint32_t load_streaming_4(const std::uint32_t* address) {
     std::uint32_t value;
     asm volatile("ld.global.L1::no_allocate.L2::256B.u32 %0, [%1];" : "=r"(value) : "l"(address));

@@ -3,20 +3,15 @@
 // FMT-4 to FMT-15; cpu/linear_layout.h, which makes the same bytes).
 #include <cuda_runtime.h>
 
-#include "backend/cpu/linear_layout.h"
 #include "backend/cuda/common/error.h"
-#include "backend/cuda/sm80/blocked_formats.h"
-#include "backend/cuda/sm80/kernels.h"
+#include "backend/cuda/sm80/blocked_shape.cuh"
 #include "base/error.h"
 
 namespace etalon::backend::cuda {
 
 namespace {
 
-using exact::Format;
-
 constexpr int kThreads = 256;
-constexpr int kBlock = exact::kBlock;
 constexpr std::uint16_t kSign = 0x8000;  // of binary16
 
 /// Scale and minimum j of Q4_K and Q5_K: 6 bits each, the upper four pairs in two pieces.
@@ -118,7 +113,7 @@ struct Fields {
 ///   out: records (cpu/linear_layout.h)
 ///   tile: a thread 32 elements of a row, rows of a tile first
 ///   floor: the blocks read and the records written, of the read speed
-///   supported: K a multiple of the format's block; width 1, or a multiple of 2
+///   supported: K a multiple of the format's block; width 1, or a multiple of 4
 template <Format kFormat>
 __global__ void __launch_bounds__(kThreads)
     blocked_layout_sm80(const std::uint8_t* rows, std::size_t row_bytes, int block_bytes, int width,
@@ -172,7 +167,7 @@ __global__ void __launch_bounds__(kThreads)
         if (!exists) word = 0;
         if (width > 1) {
             reinterpret_cast<std::uint32_t*>(codes)[w * width] = word;
-        } else {  // such records are aligned to nothing
+        } else {  // codes of such records may stand at any byte
 #pragma unroll
             for (int i = 0; i < 4; ++i)
                 codes[4 * w + i] = static_cast<std::uint8_t>(word >> (8 * i));
@@ -183,6 +178,7 @@ __global__ void __launch_bounds__(kThreads)
 template <Format kFormat>
 void launch(const std::byte* rows, std::size_t row_bytes, int width, int n_rows, int n_cols,
             std::byte* records, Stream stream) {
+    ETALON_ASSERT(width == 1 || width % 4 == 0);
     const auto n_blocks = static_cast<std::uint64_t>(n_cols / kBlock);
     const auto n_tiles = (static_cast<std::uint64_t>(n_rows) + width - 1) / width;
     const std::uint64_t n_threads = n_tiles * width * n_blocks;

@@ -38,6 +38,7 @@ struct BlockedTile {
     static constexpr int kRows = kTiles * kBlockedWidth;
     static constexpr int kAtOnce = kTokenPieces == 1 ? 8 : 4;  // blocks, where tokens are few
     static_assert(kPieces == 1 || kPieces == 4, "rows of a warp");
+    static_assert(kThreads >= kTokens, "a thread finds where a token's input starts");
 };
 
 /// Where the inputs of a token start, in bytes: codes, and scales as well as sums, which have four

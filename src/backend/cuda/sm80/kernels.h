@@ -223,7 +223,7 @@ struct FloatsView {
     int n_rows = 0;
     int n_cols = 0;
 };
-/// Rows of a tile of blocked weights.
+/// Rows of a tile of blocked weights; a lane of a warp has one where there is one token.
 inline constexpr int kBlockedWidth = 32;
 /// Most tokens of launch_linear_e8_decode, of launch_linear_e8_stream and of
 /// launch_linear_e4_stream.
@@ -246,6 +246,8 @@ void launch_linear_e4_stream(const E4View& w, const E4Table& table, const Activa
                              const LinearOut& out, Stream stream);
 /// The second one takes the first for one token of at most kBlockedOneColumnsMax columns.
 inline constexpr int kBlockedOneColumnsMax = 28672;
+/// Shared memory that a block can have on every card from 8.0 on.
+inline constexpr int kSharedBytesMax = 99 * 1024;
 void launch_linear_blocked_one(const BlockedView& w, const ActivationsView& x, const LinearOut& out,
                                int n_multiprocessors, Stream stream);
 void launch_linear_blocked(const BlockedView& w, const ActivationsView& x, const LinearOut& out,

@@ -113,6 +113,8 @@ __device__ void load_codes(const std::byte* codes, int row_warp, int g, int c,
     }
 }
 
+constexpr int kWhole = 1 << 24;  // integers below it are binary32 numbers
+
 /// d, m and their factors for the thread's rows in a block.
 template <Format kFormat, typename Tile>
 struct BlockedFactors {
@@ -139,8 +141,11 @@ struct BlockedFactors {
             load_bytes<Tile>(block + S::kSubMins + kBlockedWidth, row_warp, c, mins[1]);
     }
     /// float(p_b) from the products of the block or of its halves. The products with scales are
-    /// integers below 2^24, which binary32 has: 63 * 32 * 31 * 127, 2 * 128 * 16 * 32 * 127, and
-    /// 32 * 32 * 127 * 127 for IQ4_XS.
+    /// integers that binary32 has. They may be -0 where the rule has +0, which changes nothing: no
+    /// sum of a chain is -0, as it starts at +0 and all terms are multiples of 2^-149.
+    static_assert(63 * 32 * 31 * 127 < kWhole && 2 * 128 * 16 * 32 * 127 < kWhole &&
+                      32 * 32 * 127 * 127 < kWhole,
+                  "Q5_K, Q6_K, IQ4_XS");
     __device__ float product(int whole, int other, int j, int i) const {
         if constexpr (S::kShared) return mul(static_cast<float>(whole), scales[j][i]);
         if constexpr (S::kHalves)
@@ -431,22 +436,22 @@ __device__ void multiply_blocked(const BlockedView& w, const ActivationsView& x,
 }
 
 using Wide = BlockedTile<128, 4, 4, 4, 4, 2>;
-// Where there would be fewer than multiprocessors.
 using Of64 = BlockedTile<64, 1, 1, 2, 8, 3>;
 using Of16 = BlockedTile<16, 1, 1, 1, 8, 5>;
 using Of8 = BlockedTile<8, 1, 1, 1, 8, 6>;
-// A warp a block: the fewest instructions, where rows are many.
+// A warp has all rows of its tile, and is a thread block: the fewest instructions, where each
+// multiprocessor has more than kWarpTiles of them.
 using Warp16 = BlockedTile<16, 1, 4, 1, 8, 3>;
 using Warp8 = BlockedTile<8, 1, 4, 1, 8, 3>;
-constexpr int kWarpTiles = 4;  // of a multiprocessor, for these
+constexpr int kWarpTiles = 4;
 
-/// y = w x (linear_blocked.cuh).
+/// y = w x.
 ///   in:  w.records, tiles of 32 rows (cpu/linear_layout.h), aligned to 16; x.block_q int8
 ///        [T, stride], x.block_scales [T, K / 32], x.half_sums [T, K / 16]
 ///   out: out.y
 ///   tile: 128 rows x 128 tokens, a warp 32 rows and 64 tokens, two stages of 4 blocks in shared
 ///         memory; or 32 rows x 8, 16 or 64 tokens, a warp 8 or all rows, three to six stages of 8;
-///         98 KB at most
+///         93 KB at most
 ///   floor: the records, of the read speed; of many tokens, 3 instructions of the float pipes a
 ///          token, row and block, 7 with sub-scales and minima
 ///   supported: any R and T, K a multiple of the format's block
@@ -464,6 +469,7 @@ struct By {
                         Stream stream) {
             const auto kernel = linear_blocked_sm80<kFormat, Tile>;
             constexpr int kSharedBytes = BlockedStage<kFormat, Tile>::kSharedBytes;
+            static_assert(kSharedBytes <= kSharedBytesMax);
             check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                        kSharedBytes),
                   "shared memory of a linear layer");
@@ -476,6 +482,24 @@ struct By {
     };
 };
 
+using Run = void (*)(const BlockedView&, const ActivationsView&, const LinearOut&, Stream);
+
+/// The kernel for so many tokens. More than 16 take the largest tiles where each multiprocessor has
+/// one of them.
+Run choose(const BlockedView& w, int n_tokens, int n_multiprocessors) {
+    const bool many_rows = w.n_rows > kWarpTiles * kBlockedWidth * n_multiprocessors;
+    if (n_tokens <= Of8::kTokens)
+        return many_rows ? run_of_blocked<By<Warp8>::Launcher>(w.format)
+                         : run_of_blocked<By<Of8>::Launcher>(w.format);
+    if (n_tokens <= Of16::kTokens)
+        return many_rows ? run_of_blocked<By<Warp16>::Launcher>(w.format)
+                         : run_of_blocked<By<Of16>::Launcher>(w.format);
+    const int n_wide = (w.n_rows + Wide::kRows - 1) / Wide::kRows *
+                       ((n_tokens + Wide::kTokens - 1) / Wide::kTokens);
+    return n_wide < n_multiprocessors ? run_of_blocked<By<Of64>::Launcher>(w.format)
+                                      : run_of_blocked<By<Wide>::Launcher>(w.format);
+}
+
 }  // namespace
 
 void launch_linear_blocked(const BlockedView& w, const ActivationsView& x, const LinearOut& out,
@@ -483,18 +507,7 @@ void launch_linear_blocked(const BlockedView& w, const ActivationsView& x, const
     ETALON_ASSERT(out.n_tokens >= 1 && w.n_cols % kBlock == 0);
     if (out.n_tokens == 1 && w.n_cols <= kBlockedOneColumnsMax)
         return launch_linear_blocked_one(w, x, out, n_multiprocessors, stream);
-    const int n_wide = (w.n_rows + Wide::kRows - 1) / Wide::kRows *
-                       ((out.n_tokens + Wide::kTokens - 1) / Wide::kTokens);
-    const bool many_rows = w.n_rows > kWarpTiles * kBlockedWidth * n_multiprocessors;
-    const auto launch = out.n_tokens <= Of8::kTokens
-                            ? (many_rows ? run_of_blocked<By<Warp8>::Launcher>(w.format)
-                                         : run_of_blocked<By<Of8>::Launcher>(w.format))
-                        : out.n_tokens <= Of16::kTokens
-                            ? (many_rows ? run_of_blocked<By<Warp16>::Launcher>(w.format)
-                                         : run_of_blocked<By<Of16>::Launcher>(w.format))
-                        : n_wide < n_multiprocessors ? run_of_blocked<By<Of64>::Launcher>(w.format)
-                                                     : run_of_blocked<By<Wide>::Launcher>(w.format);
-    launch(w, x, out, stream);
+    choose(w, out.n_tokens, n_multiprocessors)(w, x, out, stream);
 }
 
 }  // namespace etalon::backend::cuda

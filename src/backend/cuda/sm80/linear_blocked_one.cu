@@ -23,6 +23,7 @@ constexpr int kManyWarps = 16;
 // Barriers: a part of the products is there; it was read.
 constexpr int kThere = 1;
 constexpr int kRead = 3;
+static_assert(kBlockedWidth == kWarpLanes, "a lane has one row of the tile");
 
 /// Warps that multiply; one more runs the chains. Where rows are few, more of them keep as many
 /// bytes under way.
@@ -52,8 +53,9 @@ using LinkOf = Link<BlockedShape<kFormat>::kMinimum>;
 
 /// The products of two parts; behind them the input: codes, scales, sums.
 template <Format kFormat, int kWarps>
-constexpr int kLinkBytes =
-    2 * Team<kWarps>::kPartBlocks* kBlockedWidth* static_cast<int>(sizeof(LinkOf<kFormat>));
+constexpr int kLinkBytes = static_cast<int>(sizeof(LinkOf<kFormat>)) * kBlockedWidth *
+                           2 * Team<kWarps>::kPartBlocks;
+constexpr int kInputBytes = kBlock + 8;  // a block
 
 /// A block of a row as it lies in memory.
 template <Format kFormat>
@@ -261,11 +263,13 @@ struct OneBy {
         static void run(const BlockedView& w, const ActivationsView& x, const LinearOut& out,
                         Stream stream) {
             const auto kernel = linear_blocked_one_sm80<kFormat, kWarps>;
-            const int n_blocks = w.n_cols / kBlock;
-            const int shared_bytes = kLinkBytes<kFormat, kWarps> + n_blocks * (kBlock + 8);
+            constexpr int kSharedBytes =
+                kLinkBytes<kFormat, kWarps> + kBlockedOneColumnsMax / kBlock * kInputBytes;
+            static_assert(kSharedBytes <= kSharedBytesMax);
             check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       shared_bytes),
+                                       kSharedBytes),
                   "shared memory of a linear layer");
+            const int shared_bytes = kLinkBytes<kFormat, kWarps> + w.n_cols / kBlock * kInputBytes;
             const dim3 grid(static_cast<unsigned>((w.n_rows + kBlockedWidth - 1) / kBlockedWidth));
             launch_dependent("linear_blocked_one", kernel, grid, Team<kWarps>::kThreads,
                              static_cast<std::size_t>(shared_bytes), stream, w, x, out);
