@@ -18,6 +18,12 @@ namespace etalon::backend::cuda {
 /// know how to wait. A card can be newer than its kernels: it then runs the PTX of 8.0.
 bool has_dependent_launch();
 
+/// Lets blocks of the kernel have so much shared memory.
+template <typename Kernel>
+void let_have_shared(const char* name, Kernel kernel, int bytes) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
+}
+
 /// The same with clusters of `cluster` blocks in x (sm_90).
 template <typename... Parameters, typename... Arguments>
 void launch_cluster(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads,

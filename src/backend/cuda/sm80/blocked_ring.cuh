@@ -78,7 +78,7 @@ __device__ constexpr int spread(int word) {
 
 /// Scales and sums of a thread's tokens g and g + 8 stand beside each other.
 __device__ constexpr int place_of(int token) {
-    return token & ~15 | (token & 7) << 1 | (token >> 3 & 1);
+    return (token & ~15) | (token & 7) << 1 | (token >> 3 & 1);
 }
 
 /// Copies the blocks of one stage after the other. A thread has the same places in each.

@@ -470,9 +470,7 @@ struct By {
             const auto kernel = linear_blocked_sm80<kFormat, Tile>;
             constexpr int kSharedBytes = BlockedStage<kFormat, Tile>::kSharedBytes;
             static_assert(kSharedBytes <= kSharedBytesMax);
-            check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       kSharedBytes),
-                  "shared memory of a linear layer");
+            let_have_shared("linear_blocked", kernel, kSharedBytes);
             const dim3 grid(
                 static_cast<unsigned>((w.n_rows + Tile::kRows - 1) / Tile::kRows),
                 static_cast<unsigned>((out.n_tokens + Tile::kTokens - 1) / Tile::kTokens));

@@ -266,9 +266,7 @@ struct OneBy {
             constexpr int kSharedBytes =
                 kLinkBytes<kFormat, kWarps> + kBlockedOneColumnsMax / kBlock * kInputBytes;
             static_assert(kSharedBytes <= kSharedBytesMax);
-            check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       kSharedBytes),
-                  "shared memory of a linear layer");
+            let_have_shared("linear_blocked_one", kernel, kSharedBytes);
             const int shared_bytes = kLinkBytes<kFormat, kWarps> + w.n_cols / kBlock * kInputBytes;
             const dim3 grid(static_cast<unsigned>((w.n_rows + kBlockedWidth - 1) / kBlockedWidth));
             launch_dependent("linear_blocked_one", kernel, grid, Team<kWarps>::kThreads,
