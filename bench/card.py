@@ -88,7 +88,8 @@ def print_model(options, shape, form, *generations):
     prompt = bench(options, made, "--prompt", str(PROMPT), "--generate", "0")
     print()
     print_machine(prompt)
-    print(f"{prompt['model']}, {form.upper()}:\n")
+    load = prompt["load_bytes_per_second"] / 1e9
+    print(f"{prompt['model']}, {form.upper()}, loaded with the first token at {load:,.0f} GB/s:\n")
     print("| what | tokens/s | of the runs | of the limit |")
     print("|---|---|---|---|")
     tops = prompt["prompt"]["tokens_per_second"] * prompt["operations_per_prompt_token"] / 1e12

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cuda_runtime.h>
+#include <string>
 
 #include "backend/cuda/common/error.h"
 #include "backend/cuda/sm80/kernels.h"
@@ -21,7 +22,9 @@ bool has_dependent_launch();
 /// Lets blocks of the kernel have so much shared memory.
 template <typename Kernel>
 void let_have_shared(const char* name, Kernel kernel, int bytes) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
+    const auto result =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (result != cudaSuccess) check(result, ("shared memory of " + std::string(name)).c_str());
 }
 
 /// The same with clusters of `cluster` blocks in x (sm_90).

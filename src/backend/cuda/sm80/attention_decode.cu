@@ -154,10 +154,7 @@ void launch(const BatchView& batch, const QueriesView& queries, const KvView& kv
     const int n_heads = queries.n_heads / kv.n_kv_heads;
     const std::size_t bytes =
         sizeof(Shared<kDim>) + sizeof(int) * static_cast<std::size_t>(kChunkPages * n_heads * kDim);
-    check(
-        cudaFuncSetAttribute(attention_decode_sm80<kDim>,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-        "shared memory of attention");
+    let_have_shared("attention_decode", attention_decode_sm80<kDim>, static_cast<int>(bytes));
     const dim3 grid(static_cast<unsigned>(kv.n_kv_heads), static_cast<unsigned>(batch.n_singles),
                     static_cast<unsigned>(shape.n_chunks > 0 ? shape.n_chunks : 1));
     launch_dependent("attention_decode", attention_decode_sm80<kDim>, grid, kThreads, bytes, stream,

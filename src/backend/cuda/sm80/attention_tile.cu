@@ -286,9 +286,7 @@ void launch(const BatchView& batch, const QueriesView& queries, const KvView& kv
         kStages * sizeof(Page<kDim>) +
         (kChunks ? sizeof(float) * kDim / 2 * static_cast<std::size_t>(threads) : 0);
     const auto kernel = attention_tile_sm80<kDim, kChunks>;
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(bytes)),
-          "shared memory of attention");
+    let_have_shared("attention_tile", kernel, static_cast<int>(bytes));
     const dim3 grid(static_cast<unsigned>(kv.n_kv_heads), static_cast<unsigned>(batch.n_tiles));
     launch_dependent("attention_tile", kernel, grid, threads, bytes, stream, batch, queries, kv,
                      shape, o);

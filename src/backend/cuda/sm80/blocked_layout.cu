@@ -176,26 +176,21 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <Format kFormat>
-void launch(const std::byte* rows, std::size_t row_bytes, int width, int n_rows, int n_cols,
-            std::byte* records, Stream stream) {
-    ETALON_ASSERT(width == 1 || width % 4 == 0);
-    const auto n_blocks = static_cast<std::uint64_t>(n_cols / kBlock);
-    const auto n_tiles = (static_cast<std::uint64_t>(n_rows) + width - 1) / width;
-    const std::uint64_t n_threads = n_tiles * width * n_blocks;
-    const std::uint64_t n_thread_blocks = (n_threads + kThreads - 1) / kThreads;
-    ETALON_ASSERT(n_thread_blocks < std::uint64_t{1} << 31);
-    blocked_layout_sm80<kFormat><<<static_cast<unsigned>(n_thread_blocks), kThreads, 0, stream>>>(
-        reinterpret_cast<const std::uint8_t*>(rows), row_bytes,
-        exact::format_info(kFormat).block_bytes, width, n_rows, static_cast<int>(n_blocks),
-        n_threads, reinterpret_cast<std::uint8_t*>(records));
-    check_launch("blocked_layout");
-}
-
-template <Format kFormat>
 struct Layout {
     static void run(const std::byte* rows, std::size_t row_bytes, int width, int n_rows, int n_cols,
                     std::byte* records, Stream stream) {
-        launch<kFormat>(rows, row_bytes, width, n_rows, n_cols, records, stream);
+        ETALON_ASSERT(width == 1 || width % 4 == 0);
+        const auto n_blocks = static_cast<std::uint64_t>(n_cols / kBlock);
+        const auto n_tiles = (static_cast<std::uint64_t>(n_rows) + width - 1) / width;
+        const std::uint64_t n_threads = n_tiles * width * n_blocks;
+        const std::uint64_t n_thread_blocks = (n_threads + kThreads - 1) / kThreads;
+        ETALON_ASSERT(n_thread_blocks < std::uint64_t{1} << 31);
+        blocked_layout_sm80<kFormat>
+            <<<static_cast<unsigned>(n_thread_blocks), kThreads, 0, stream>>>(
+                reinterpret_cast<const std::uint8_t*>(rows), row_bytes,
+                exact::format_info(kFormat).block_bytes, width, n_rows, static_cast<int>(n_blocks),
+                n_threads, reinterpret_cast<std::uint8_t*>(records));
+        check_launch("blocked_layout");
     }
 };
 

@@ -295,9 +295,7 @@ std::size_t allow_row(Kernel kernel, int k, const float* scratch) {
     constexpr std::size_t kUsual = 40 * 1024;
     const std::size_t bytes = scratch == nullptr ? sizeof(float) * static_cast<std::size_t>(k) : 0;
     if (bytes > kUsual) {
-        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(bytes)),
-              "shared memory of a row");
+        let_have_shared("quantize", kernel, static_cast<int>(bytes));
     }
     return bytes;
 }

@@ -324,9 +324,7 @@ void launch_threads(const BatchView& batch, const RowInput& input, const Activat
     const std::size_t bytes = kBits == 0 ? 0 : sizeof(float) * static_cast<std::size_t>(n_elements);
     constexpr std::size_t kUsual = 40 * 1024;
     if (bytes > kUsual) {
-        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(bytes)),
-              "shared memory of a row");
+        let_have_shared("quantize_e8", kernel, static_cast<int>(bytes));
     }
     launch_cluster("quantize_e8", kernel, dim3(static_cast<unsigned>(batch.n_tokens * n_blocks)),
                    n_elements / kMine, n_blocks, bytes, stream, input, x, batch.failed, n_blocks);

@@ -290,8 +290,7 @@ void launch(const BatchView& batch, const QueriesView& queries, const KvView& kv
     static_assert(sizeof(Ring<kDim, kKeys, kValues>) % sizeof(int4) == 0);
     constexpr std::size_t kBytes = kWarps * sizeof(Ring<kDim, kKeys, kValues>);
     const auto kernel = attention_decode_sm90<kDim, kKeys, kValues>;
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-          "shared memory of attention");
+    let_have_shared("attention_decode", kernel, kBytes);
     const dim3 grid(static_cast<unsigned>((kv.n_kv_heads + kWarps - 1) / kWarps),
                     static_cast<unsigned>(batch.n_singles),
                     static_cast<unsigned>(shape.n_chunks > 0 ? shape.n_chunks : 1));

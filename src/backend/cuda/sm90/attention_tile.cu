@@ -908,9 +908,7 @@ template <int kDim>
 void launch(const BatchView& batch, const QueriesView& queries, const KvView& kv,
             const AttentionShape& shape, float* o, int n_multiprocessors, Stream stream) {
     const auto kernel = attention_tile_sm90<kDim>;
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               sizeof(Shared<kDim>)),
-          "shared memory of attention");
+    let_have_shared("attention_tile", kernel, static_cast<int>(sizeof(Shared<kDim>)));
     const int most = kRows / (queries.n_heads / kv.n_kv_heads);
     const int n_splits = (kAttentionWideTokens + most - 1) / most;
     const int n_tokens = (kAttentionWideTokens + n_splits - 1) / n_splits;

@@ -394,9 +394,7 @@ Rooms rooms_of(const LayersView& view) {
 template <typename Slots, typename Size>
 void launch(const BatchView& batch, const LayersView& view, int n_multiprocessors, Stream stream) {
     const Rooms rooms = rooms_of<Slots, Size>(view);
-    check(cudaFuncSetAttribute(decode_layers_sm90<Slots, Size>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, rooms.bytes),
-          "shared memory of layers");
+    let_have_shared("decode_layers", decode_layers_sm90<Slots, Size>, rooms.bytes);
     launch_dependent("decode_layers", decode_layers_sm90<Slots, Size>,
                      dim3(static_cast<unsigned>(n_multiprocessors)), kThreads + kHelperThreads,
                      static_cast<std::size_t>(rooms.bytes), stream, batch, view, rooms.n_slots,

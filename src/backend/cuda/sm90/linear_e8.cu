@@ -434,8 +434,7 @@ void launch_blocks(int n_clusters, const CUtensorMap& x_map, const CUtensorMap& 
                    const E8View& w, const ActivationsView& x, const LinearOut& out,
                    const Work& work, const Groups& groups, Stream stream) {
     const auto kernel = linear_e8_sm90<kCluster, kGate, kGrouped>;
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-          "shared memory of linear_e8");
+    let_have_shared("linear_e8", kernel, kSharedBytes);
     launch_cluster("linear_e8", kernel, dim3(static_cast<unsigned>(n_clusters * kCluster)),
                    kThreads, kCluster, kSharedBytes, stream, x_map, w_map, w, x.row_scales, out,
                    work, groups);

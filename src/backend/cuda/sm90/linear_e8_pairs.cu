@@ -560,9 +560,8 @@ void launch(const E8View& w, const ActivationsView& x, const LinearOut& out, int
             const SplitSums& split, Stream stream) {
     ETALON_ASSERT(out.n_tokens >= 1 && out.n_tokens <= kTileTokens && w.n_rows >= 1);
     ETALON_ASSERT(w.stride == x.stride && out.token_of == nullptr && n_multiprocessors >= kPair);
-    check(cudaFuncSetAttribute(linear_e8_pairs_sm90<kGate>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)),
-          "shared memory of linear_e8_pairs");
+    let_have_shared("linear_e8_pairs", linear_e8_pairs_sm90<kGate>,
+                    static_cast<int>(sizeof(Shared)));
     const int n_pairs = pairs_at_once<kGate>(n_multiprocessors);
     const Work work = cut_work(w.n_rows, (w.stride + kStep - 1) / kStep, out.n_tokens, n_pairs,
                                !kGate && split.n_blocks >= n_pairs * kPair);

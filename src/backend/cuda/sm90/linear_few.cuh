@@ -451,9 +451,7 @@ void launch(Work work, const typename Weights::Source& source, const Activations
     if (spread) work.n_stages = Size::kStagesLong;
     const CUtensorMap x_map = tensor_map(x.row_q, out.n_tokens, x.stride, work.n_copied);
     const auto kernel = linear_few_sm90<Weights, kTokens, kGate>;
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(Size::bytes(Size::kStagesLong))),
-          "shared memory of linear_few");
+    let_have_shared("linear_few", kernel, static_cast<int>(Size::bytes(Size::kStagesLong)));
     if constexpr (Size::kRegisters > 0) {
         static const int n_registers = registers_of(kernel);
         ETALON_ASSERT(n_registers == Size::kEqualRegisters);

@@ -135,9 +135,7 @@ bool launch_rotate_rows_sm90(const BatchView& batch, const float* s, const Rotat
     ETALON_ASSERT(batch.n_tokens >= 1 && x.row_q != nullptr);
     ETALON_ASSERT(x.n_cols == n_warps * kSize && x.stride == x.n_cols);
     const std::size_t bytes = sizeof(Room) * static_cast<std::size_t>(n_warps);
-    check(cudaFuncSetAttribute(rotate_rows_sm90, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(sizeof(Room) * kWarpsMax)),
-          "shared memory of a row");
+    let_have_shared("rotate_rows", rotate_rows_sm90, static_cast<int>(sizeof(Room) * kWarpsMax));
     // As many as run at once: a block takes its warps from the quarters in turn, from the first on.
     const int at_once = kWarpsAtOnce / ((n_warps + 3) / 4 * 4);
     const int n_blocks = std::min(batch.n_tokens, n_multiprocessors * at_once);
