@@ -11,6 +11,7 @@ if(DEFINED ENV{ETALON_CUDA_ARCHITECTURES})
 endif()
 set(ETALON_CUDA_ARCHITECTURES ${architectures} CACHE STRING
     "Cards to compile for, as for CMAKE_CUDA_ARCHITECTURES; other cards use the PTX of 80")
+option(ETALON_CUDA_RACECHECK "Kernels whose order racecheck of compute-sanitizer can follow" OFF)
 set(ETALON_CUDA_VERSION_MIN 12.8)
 set(ETALON_HAS_CUDA OFF)
 

@@ -267,6 +267,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksMin)
         page_dots<kDim / 64>(
             [&](int half, int run) { return half == 0 ? q[(run - lane % 4) / 4] : int4{}; },
             [&](int run, int slot) { return keys.runs[run][slot]; }, lane, dots);
+        shared_proxy_fence();
         __syncwarp();  // the keys are read
         if (lane == 0 && place + kKeys < n_pages) copy_keys(ring, source, place + kKeys);
         WeightPlanes weights[2] = {};
@@ -275,6 +276,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksMin)
         const Join join = join_sums(sums, state);
         barrier_wait(ring.values_there[place % kValues], place / kValues % 2);
         add_values(ring.values[place % kValues], weights, join, lane, state);
+        shared_proxy_fence();
         __syncwarp();  // the values and scales are read
         if (lane == 0 && place + kValues < n_pages) copy_values(ring, source, place + kValues);
     }

@@ -330,7 +330,7 @@ __device__ void prepare(Shared<kDim>& shared, const Work& work) {
         if (item.n_tokens <= 0) continue;
         barrier_wait(shared.rows_read[rows_place.stage], rows_place.parity ^ 1);
         prepare_rows(shared.rows[rows_place.stage], work, item, thread);
-        shared_store_fence();
+        shared_proxy_fence();
         barrier_arrive(shared.rows_there[rows_place.stage]);
         rows_place.next();
         for (int page = item.first_page; page <= item.last_page; ++page) {
@@ -352,7 +352,7 @@ __device__ void prepare(Shared<kDim>& shared, const Work& work) {
             const Raw<kDim>& raw = shared.raw[raw_place.stage];
             if (warp == 1) prepare_scales(raw, to.scales, lane);
             prepare_values(raw, to.values, thread);
-            shared_store_fence();
+            shared_proxy_fence();
             barrier_arrive(there);
             raw_place.next();
             place.next();
@@ -658,10 +658,7 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
     float4& joined = shared.joined[thread];
     Place<kPageStages> place;
     Place<kRowStages> rows_place;
-    const auto release = [&](std::uint32_t barrier) {
-        __syncwarp();
-        if (lane == 0) barrier_arrive(barrier);
-    };
+    const auto release = [&](std::uint32_t barrier) { barrier_arrive_warp(barrier, lane); };
     // Pages that the other warpgroup alone sees.
     const auto skip = [&](int n) {
 #pragma unroll 1
@@ -695,15 +692,16 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
         std::uint32_t weights[4][4] = {};
         int before = -1;  // stage of the page before
         // In a step the keys of one page are multiplied, and the values of the page before it,
-        // while the scores are computed. There is one more step than pages: what the first and the
-        // last multiply in vain is not used.
+        // while the scores are computed. There is one more step than pages: the first and the last
+        // multiply in vain, also with the page that they have.
 #pragma unroll 1
         for (;; ++page) {
             const bool more = page <= last_page;
             const bool follows = before >= 0;
             // Made so that the compiler sees it to be the same in all threads.
             const std::uint32_t packed = __reduce_max_sync(
-                kFullWarp, static_cast<std::uint32_t>(place.stage | max(before, 0) << 4 | tag));
+                kFullWarp, static_cast<std::uint32_t>((more ? place.stage : max(before, 0)) |
+                                                      (follows ? before : place.stage) << 4 | tag));
             const std::uint32_t here = (packed & 15) * kPageBytes;
             if (more) barrier_wait(there + 8 * (packed & 15), place.parity);
             if (sums.seen != 0) {
@@ -873,11 +871,11 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) {
         for (int i = 0; i < kPageStages; ++i) {
             barrier_init(shared.page_there[i], kGroupThreads + 1);
-            barrier_init(shared.page_read[i], kWorkWarps);
+            barrier_init(shared.page_read[i], kWorkWarps * kWarpArrivals);
         }
         for (int i = 0; i < kRowStages; ++i) {
             barrier_init(shared.rows_there[i], kGroupThreads);
-            barrier_init(shared.rows_read[i], kWorkWarps);
+            barrier_init(shared.rows_read[i], kWorkWarps * kWarpArrivals);
         }
         for (Barrier& there : shared.raw_there)
             barrier_init(there, 1);

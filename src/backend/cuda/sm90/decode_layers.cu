@@ -94,7 +94,6 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
     const auto n_blocks = gridDim.x;
     const std::uint32_t n_attending = min(n_blocks, static_cast<unsigned>(n_units));
     const int n_steps = kLayerMatrices * view.n_layers;
-    volatile int& limit = shared.under_way_max;
     const auto unit_of = [&](int u) { return Unit(u, view.kv.n_kv_heads, n_parts); };
     const auto step_now = [&] { return read_anew(shared.steps[own_thread() / kWarpLanes]); };
     const auto layer_now = [&] { return step_now() / kLayerMatrices; };
@@ -237,7 +236,7 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
     while (step_now() < n_steps) {
         make_codes();
         // Phase 2: the products.
-        if (own_thread() == 0) limit = Slots::kUnderWay;
+        if (own_thread() == 0) set_hint(shared.under_way_max, Slots::kUnderWay);
         const Met met = met_now();
         multiply_share<Slots>(shared.shares[matrix_now()], ring,
                               shared.places[own_thread() / kWarpLanes], shared.table, room,
@@ -247,7 +246,8 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
         named_sync(behind_norm ? kScaleBarrier : kComputeBarrier,
                    behind_norm ? kNormThreads : kThreads);
         if (own_thread() == 0) {
-            limit = m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween;
+            set_hint(shared.under_way_max,
+                     m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween);
             // Ahead of the packets: they are there by the time that who hears of it reads them.
             if (m != kGateUp && step_now() + 1 < n_steps) hint_arrive(view.meetings + kHints);
         }
@@ -329,7 +329,7 @@ __global__ void __launch_bounds__(kThreads + kHelperThreads, 1)
     if (thread == 0) {
         for (int i = 0; i < n_slots; ++i) {
             barrier_init(ring.full[i], 1);
-            barrier_init(ring.empty[i], 1);
+            barrier_init(ring.empty[i], kWarpArrivals);
         }
         barrier_init_fence();
         shared.under_way_max = Slots::kUnderWay;

@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kGroupThreads) half_products_sm90(std::uint32_
         values[i] = {static_cast<int>(low.x), static_cast<int>(low.y), static_cast<int>(high.x),
                      static_cast<int>(high.y)};
     }
-    shared_store_fence();
+    shared_proxy_fence();
     __syncthreads();
     const int first_row = thread / kWarpLanes * 16 + lane / 4;
     std::uint32_t weights[4][4];

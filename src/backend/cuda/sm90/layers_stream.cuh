@@ -80,8 +80,8 @@ struct Wide {
     static constexpr int kRowsMax = 2 * kThreads;  // a thread still finishes one, or one pair
 };
 
-/// The part of a matrix that a block multiplies; the same in every layer.
-struct Share {
+/// The part of a matrix that a block multiplies; the same in every layer. Aligned as Place.
+struct alignas(16) Share {
     int n_cols;
     int first;         // row
     int n;             // rows, or pairs of rows
@@ -108,8 +108,9 @@ struct Share {
     __device__ int row(int i) const { return i < n ? first + i : first + i - n + second; }
 };
 
-/// The slots of a warp: every kWarps-th of all.
-struct Place {
+/// The slots of a warp: every kWarps-th of all. Aligned, so that a warp reads its own at once and
+/// nothing beside it.
+struct alignas(16) Place {
     int i;       // slot of the matrix
     int slot;    // of the ring
     int parity;  // of its turn
@@ -277,10 +278,10 @@ struct Cursor {
 };
 
 /// Copies the block's rows of every matrix in their order, as far ahead as the ring has room: a
-/// warp.
+/// warp. under_way_max: a hint (read_hint()).
 template <typename Slots>
 __device__ void stream_weights(const LayersView& view, const Share (&shares)[kLayerMatrices],
-                               const Ring& ring, const volatile int& under_way_max) {
+                               const Ring& ring, int& under_way_max) {
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int n_ring = ring.n_slots;
     Cursor to{0, 0};
@@ -302,7 +303,7 @@ __device__ void stream_weights(const LayersView& view, const Share (&shares)[kLa
                     const int columns = min(part_columns, n_cols - column);
                     Barrier& full = ring.full[to.slot];
                     barrier_wait(ring.empty[to.slot], to.parity ^ 1);  // the first turn waits not
-                    const int limit = __shfl_sync(kFullWarp, under_way_max, 0);
+                    const int limit = __shfl_sync(kFullWarp, read_hint(under_way_max), 0);
                     while (under_way >= limit) {
                         barrier_wait(ring.full[landed.slot], landed.parity);
                         landed.next(n_ring);
@@ -350,11 +351,9 @@ __device__ void multiply_share(const Share& share, const Ring& ring, Place& kept
         // nothing about this turn.
         if (!place.first_turn) barrier_wait(ring.empty[place.slot], place.parity ^ 1);
         barrier_wait(ring.full[place.slot], place.parity);
-        Slots::template multiply<kTokens>(ring.slots + place.slot * Slots::kBytes, table, x + begin,
-                                          n_cols, columns, n_rows - row, lane, rows, [&] {
-                                              __syncwarp();
-                                              if (lane == 0) barrier_arrive(ring.empty[place.slot]);
-                                          });
+        Slots::template multiply<kTokens>(
+            ring.slots + place.slot * Slots::kBytes, table, x + begin, n_cols, columns,
+            n_rows - row, lane, rows, [&] { barrier_arrive_warp(ring.empty[place.slot], lane); });
         group += group_step;
         part += part_step;
         if (part >= n_parts) {

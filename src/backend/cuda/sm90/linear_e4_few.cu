@@ -104,10 +104,7 @@ struct E4Weights {
                 wgmma_i8_rows<kTokens>(sums, a[1], x, column + kProductK);
                 wgmma_commit();
                 wgmma_wait<1>();
-                if (chunk == 0 && step > 0) {
-                    __syncwarp();  // all lanes have read their codes
-                    if (lane == 0) barrier_arrive(shared.empty[before]);
-                }
+                if (chunk == 0) barrier_arrive_warp(shared.empty[before], lane, step > 0);
             }
             before = place.stage;
             place.next(n_stages);

@@ -60,7 +60,8 @@ struct E8Weights {
             }
             wgmma_commit();
             wgmma_wait<0>();
-            if (threadIdx.x % 32 == 0) barrier_arrive(shared.empty[place.stage]);  // has read
+            barrier_arrive_warp(shared.empty[place.stage],
+                                static_cast<int>(threadIdx.x) % kWarpLanes);
             place.next(n_stages);
         }
     }

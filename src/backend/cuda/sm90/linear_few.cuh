@@ -382,7 +382,7 @@ __global__ void __launch_bounds__((Cut<Weights, kTokens>::kThreads),
     if (threadIdx.x == 0) {
         for (int i = 0; i < work.n_stages; ++i) {
             barrier_init(shared.full[i], 1);
-            barrier_init(shared.empty[i], kMultiplyThreads / 32);
+            barrier_init(shared.empty[i], kMultiplyThreads / kWarpLanes * kWarpArrivals);
         }
         barrier_init_fence();
     }
