@@ -2,6 +2,7 @@
 // Loads past the first cache, and asynchronous copies to shared memory (sm_80).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace etalon::backend::cuda {
@@ -45,6 +46,14 @@ __device__ inline uint4 load_shared_16(std::uint32_t address) {
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                  : "r"(address));
     return v;
+}
+
+/// Where shared memory begins, kept in a register: the compiler would find it anew over and over,
+/// which takes long on sm_90.
+__device__ inline std::byte* keep_shared(void* shared) {
+    auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+    asm volatile("" : "+r"(address));
+    return static_cast<std::byte*>(__cvta_shared_to_generic(address));
 }
 
 /// 16 bytes from global to shared memory; both addresses are multiples of 16.

@@ -16,6 +16,15 @@ __device__ inline void load_matrices(std::uint32_t (&words)[4], const void* row)
                  : "memory");
 }
 
+/// Two such matrices; lanes from 16 on name none.
+__device__ inline void load_two_matrices(std::uint32_t (&words)[2], const void* row) {
+    const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(words[0]), "=r"(words[1])
+                 : "r"(address)
+                 : "memory");
+}
+
 /// c[16, 8] += a[16, 32] b[32, 8], int8 with int32 sums that wrap; callers prove that they do not
 /// (LIN-2). With r = lane / 4 and k = lane % 4 * 4, a lane holds
 ///   a0: row r, columns k..k + 3     a1: row r + 8     a2: columns k + 16..     a3: both

@@ -36,7 +36,7 @@ struct BlockedTile {
     static constexpr int kAhead = kStages - 1;  // stages that copies are under way to
     static constexpr int kThreads = kWarps * kWarpLanes;
     static constexpr int kRows = kTiles * kBlockedWidth;
-    static constexpr int kAtOnce = kTokenPieces == 1 ? 8 : 4;  // blocks, where tokens are few
+    static constexpr bool kFewProducts = kPieces * kTokenPieces <= 4;  // of a block and a warp
     static_assert(kPieces == 1 || kPieces == 4, "rows of a warp");
     static_assert(kThreads >= kTokens, "a thread finds where a token's input starts");
 };
@@ -96,6 +96,10 @@ class BlockedCopies {
     static constexpr int kInputRuns = Tile::kStageBlocks * kBlock / kRun;
     static constexpr int kCodeStep = Tile::kThreads / kInputRuns;  // tokens
     static constexpr int kScaleStep = Tile::kThreads / Tile::kStageBlocks;
+    // Where the inputs of a thread's tokens start stays in registers where there are enough.
+    static constexpr bool kKeepsRows = Tile::kFewProducts;
+    static constexpr int kCodeRows = kKeepsRows ? (Tile::kTokens - 1) / kCodeStep + 1 : 1;
+    static constexpr int kScaleRows = kKeepsRows ? (Tile::kTokens - 1) / kScaleStep + 1 : 1;
 
   public:
     __device__ BlockedCopies(const std::byte* tiles, std::uint32_t tile_bytes, int last_tile,
@@ -113,7 +117,17 @@ class BlockedCopies {
           scales_(reinterpret_cast<const std::byte*>(x.block_scales) +
                   thread_ % Tile::kStageBlocks * 4),
           sums_(reinterpret_cast<const std::byte*>(x.half_sums) +
-                thread_ % Tile::kStageBlocks * 4) {}
+                thread_ % Tile::kStageBlocks * 4) {
+        if constexpr (kKeepsRows) {
+#pragma unroll
+            for (int i = 0; i < kCodeRows; ++i)
+                code_rows_[i] = rows[min(thread_ / kInputRuns + i * kCodeStep, n_tokens - 1)].codes;
+#pragma unroll
+            for (int i = 0; i < kScaleRows; ++i)
+                scale_rows_[i] =
+                    rows[min(thread_ / Tile::kStageBlocks + i * kScaleStep, n_tokens - 1)].scales;
+        }
+    }
 
     /// Starts the copies of the next n blocks, all of a stage where kWhole.
     template <bool kWhole>
@@ -180,8 +194,10 @@ class BlockedCopies {
 #pragma unroll
             for (int k = 0; k < Tile::kTokens; k += kCodeStep) {
                 const int token = thread_ / kInputRuns + k;
-                if (token < n_tokens_)
-                    copy_async_16(to + token * Stage::kCodeRow, codes_ + rows_[token].codes);
+                if (token >= n_tokens_) continue;
+                const std::uint64_t from =
+                    kKeepsRows ? code_rows_[k / kCodeStep] : rows_[token].codes;
+                copy_async_16(to + token * Stage::kCodeRow, codes_ + from);
             }
         }
         const int i = thread_ % Tile::kStageBlocks;
@@ -191,7 +207,8 @@ class BlockedCopies {
             for (int k = 0; k < Tile::kTokens; k += kScaleStep) {
                 const int token = thread_ / Tile::kStageBlocks + k;
                 if (token >= n_tokens_) continue;
-                const std::uint64_t from = rows_[token].scales;
+                const std::uint64_t from =
+                    kKeepsRows ? scale_rows_[k / kScaleStep] : rows_[token].scales;
                 std::byte* mine = to + place_of(token) * 4;
                 copy_async_4(mine, scales_ + from);
                 if constexpr (S::kNeedsSums)
@@ -209,6 +226,8 @@ class BlockedCopies {
     int tile_;
     int in_record_ = 0;      // bytes, where a stage is a part of a record
     const TokenRows* rows_;  // shared
+    std::uint64_t code_rows_[kCodeRows] = {};
+    std::uint64_t scale_rows_[kScaleRows] = {};
     const std::byte* record_;
     const std::byte* codes_;
     const std::byte* scales_;

@@ -213,9 +213,17 @@ struct BlockedInputs {
     /// sum (q - offset) x = sum q x - offset sum x.
     __device__ void load(const std::byte* stage, int i, int first_token, int lane) {
         constexpr int kOffsetByte = -S::kOffset & 0xFF;
-        const int row = first_token + lane % 8 + (Tile::kFew ? 0 : lane & 8);
-        load_matrices(
-            quads, stage + Stage::kCodes + row * Stage::kCodeRow + i * kBlock + lane / 16 * kRun);
+        const std::byte* codes = stage + Stage::kCodes + i * kBlock;
+        if constexpr (Tile::kFew) {
+            const int row = first_token + lane % 8;
+            std::uint32_t both[2];
+            load_two_matrices(both, codes + row * Stage::kCodeRow + (lane & 8) / 8 * kRun);
+            quads[0] = quads[1] = both[0];  // there are no tokens from g + 8 on
+            quads[2] = quads[3] = both[1];
+        } else {
+            const int row = first_token + lane % 16;
+            load_matrices(quads, codes + row * Stage::kCodeRow + lane / 16 * kRun);
+        }
         if constexpr (S::kOffset != 0) {
             const int2 both = *reinterpret_cast<const int2*>(
                 stage + Stage::kSums + i * Stage::kScaleRow + place_of(first_token + lane / 4) * 4);
@@ -300,18 +308,21 @@ __device__ void add_blocks(const std::byte* stage, int first, const BlockedPlace
             factors.load_head(heads + i * S::kHeadBytes, at.row_warp, at.c);
         factors.load_block(block_of(i), at.row_warp, at.c);
     };
-    if constexpr (Tile::kPieces == 1) {
-        BlockedProducts products[kBlocks][Tile::kTokenPieces];
+    if constexpr (Tile::kFewProducts) {
+        BlockedProducts products[kBlocks][Tile::kTokenPieces][Tile::kPieces];
 #pragma unroll
         for (int i = 0; i < kBlocks; ++i) {
-            std::uint32_t codes[1][2];
+            std::uint32_t codes[Tile::kPieces][2];
             load_codes<kFormat, Tile>(block_of(first + i) + S::kCodes, at.row_warp, at.g, at.c,
                                       codes);
 #pragma unroll
             for (int piece = 0; piece < Tile::kTokenPieces; ++piece) {
                 BlockedInputs<kFormat, Tile> inputs;
                 inputs.load(stage, first + i, at.first_token + piece * kPieceTokens, at.lane);
-                multiply_piece<kFormat>(inputs.quads, codes[0], inputs.from, products[i][piece]);
+#pragma unroll
+                for (int j = 0; j < Tile::kPieces; ++j)
+                    multiply_piece<kFormat>(inputs.quads, codes[j], inputs.from,
+                                            products[i][piece][j]);
             }
         }
 #pragma unroll
@@ -321,7 +332,9 @@ __device__ void add_blocks(const std::byte* stage, int first, const BlockedPlace
             for (int piece = 0; piece < Tile::kTokenPieces; ++piece) {
                 BlockedScales<kFormat, Tile> scales;
                 scales.load(stage, first + i, at.first_token + piece * kPieceTokens, at.lane);
-                scales.add(factors, products[i][piece], 0, chains.acc[piece]);
+#pragma unroll
+                for (int j = 0; j < Tile::kPieces; ++j)
+                    scales.add(factors, products[i][piece][j], j, chains.acc[piece]);
             }
         }
     } else {
@@ -347,13 +360,20 @@ __device__ void add_blocks(const std::byte* stage, int first, const BlockedPlace
     }
 }
 
+/// Blocks whose products a thread holds at once.
+template <Format kFormat, typename Tile>
+constexpr int kBlocksAtOnce = !Tile::kFewProducts                                     ? 1
+                              : Tile::kPieces * Tile::kTokenPieces == 1               ? 8
+                              : Tile::kPieces == 1 || !BlockedShape<kFormat>::kHalves ? 4
+                                                                                      : 2;
+
 /// The chains over the n blocks of a stage; all of it where kWhole.
 template <bool kWhole, Format kFormat, typename Tile>
 __device__ void add_stage(const std::byte* stage, int n, const BlockedPlace& at,
                           BlockedChains<Tile>& chains) {
     using S = BlockedShape<kFormat>;
     using Stage = BlockedStage<kFormat, Tile>;
-    constexpr int kAtOnce = kWhole && Tile::kPieces == 1 ? Tile::kAtOnce : 1;
+    constexpr int kAtOnce = kWhole ? kBlocksAtOnce<kFormat, Tile> : 1;
     BlockedFactors<kFormat, Tile> factors;
     if constexpr (S::kRecordBlocks > 1)
         factors.load_head(stage + at.tile * Stage::kTileBytes, at.row_warp, at.c);
@@ -408,7 +428,7 @@ template <Format kFormat, typename Tile>
 __device__ void multiply_blocked(const BlockedView& w, const ActivationsView& x, LinearOut& out) {
     using S = BlockedShape<kFormat>;
     extern __shared__ int4 bytes[];
-    auto* shared = reinterpret_cast<std::byte*>(bytes);
+    std::byte* shared = keep_shared(bytes);
     auto* rows = reinterpret_cast<TokenRows*>(shared + BlockedStage<kFormat, Tile>::kRows);
     let_next_kernel_start();
     wait_for_kernels_before();

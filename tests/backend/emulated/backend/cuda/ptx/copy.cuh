@@ -45,6 +45,10 @@ inline int load_signed_1(const void* address) {
     return *static_cast<const std::int8_t*>(address);
 }
 
+inline std::byte* keep_shared(void* shared) {
+    return static_cast<std::byte*>(shared);
+}
+
 inline void copy_async_16(void* to_shared, const void* from) {
     emulated::start_copy(to_shared, from, 16);
 }

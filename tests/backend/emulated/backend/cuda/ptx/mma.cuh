@@ -36,16 +36,25 @@ void multiply_warp(int (&c)[4], const std::array<unsigned, 6>& words, const int 
     emulated::meet_warp();
 }
 
-inline void load_matrices(std::uint32_t (&words)[4], const void* row) {
+template <int kMatrices>
+void load_some_matrices(std::uint32_t (&words)[kMatrices], const void* row) {
     emulated::Warp& warp = emulated::warp();
     const int lane = emulated::lane();
     warp.addresses[static_cast<std::size_t>(lane)] = row;
     emulated::meet_warp();
-    for (int matrix = 0; matrix < 4; ++matrix) {
+    for (int matrix = 0; matrix < kMatrices; ++matrix) {
         const void* from = warp.addresses[static_cast<std::size_t>(8 * matrix + lane / 4)];
         std::memcpy(&words[matrix], static_cast<const char*>(from) + lane % 4 * 4, 4);
     }
     emulated::meet_warp();
+}
+
+inline void load_matrices(std::uint32_t (&words)[4], const void* row) {
+    load_some_matrices(words, row);
+}
+
+inline void load_two_matrices(std::uint32_t (&words)[2], const void* row) {
+    load_some_matrices(words, row);
 }
 
 inline void mma_i8_16x8x32(int (&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
