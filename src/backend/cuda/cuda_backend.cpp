@@ -141,7 +141,8 @@ void CudaBackend::norm_codes(const Batch& batch, const FloatBuffer& h, const Flo
                                                 x.view(), device_.stream());
     if (!launched) {
         launch_norm_quantize(scope.view(), h.data(), w.data(), eps, view, x.view(),
-                             row_scratch(batch.n_tokens(), x.n_cols), device_.stream());
+                             row_scratch(batch.n_tokens(), x.n_cols), device_.has_sm90(),
+                             device_.stream());
     }
     scope.close();
 }
@@ -158,7 +159,7 @@ void CudaBackend::plain_codes(const Batch& batch, const FloatBuffer& v, Activati
         return scope.close();
     x.across = false;
     launch_quantize(scope.view(), v.data(), x.view(), row_scratch(batch.n_tokens(), x.n_cols),
-                    device_.stream());
+                    device_.has_sm90(), device_.stream());
     scope.close();
 }
 

@@ -131,9 +131,9 @@ void launch_embed(const BatchView& batch, const EmbeddingView& embedding, float*
 std::size_t row_shared_bytes_max();
 void launch_norm_quantize(const BatchView& batch, const float* h, const float* w, float eps,
                           const RotationView& rotation, const ActivationsView& x, float* scratch,
-                          Stream stream);
+                          bool clusters, Stream stream);
 void launch_quantize(const BatchView& batch, const float* v, const ActivationsView& x,
-                     float* scratch, Stream stream);
+                     float* scratch, bool clusters, Stream stream);
 void launch_swiglu_quantize(const BatchView& batch, const float* gate_up,
                             const RotationView& rotation, const ActivationsView& x, float* scratch,
                             bool clusters, Stream stream);
@@ -146,6 +146,14 @@ bool launch_quantize_e8(const BatchView& batch, const float* v, const Activation
 bool launch_swiglu_quantize_e8(const BatchView& batch, const float* gate_up,
                                const RotationView& rotation, const ActivationsView& x,
                                bool clusters, Stream stream);
+
+/// --- quantize_blocks.cu --- The same where blocks of 32 are the only form.
+bool launch_norm_quantize_blocks(const BatchView& batch, const float* h, const float* w, float eps,
+                                 const ActivationsView& x, bool clusters, Stream stream);
+bool launch_quantize_blocks(const BatchView& batch, const float* v, const ActivationsView& x,
+                            bool clusters, Stream stream);
+bool launch_swiglu_quantize_blocks(const BatchView& batch, const float* gate_up,
+                                   const ActivationsView& x, bool clusters, Stream stream);
 
 /// Whether launch_norm_quantize_e8 takes such rows.
 bool takes_norm_quantize_e8(const RotationView& rotation, const ActivationsView& x);

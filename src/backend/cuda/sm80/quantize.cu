@@ -323,16 +323,20 @@ std::size_t row_shared_bytes_max() {
 
 void launch_norm_quantize(const BatchView& batch, const float* h, const float* w, float eps,
                           const RotationView& rotation, const ActivationsView& x, float* scratch,
-                          Stream stream) {
-    if (launch_norm_quantize_e8(batch, h, w, eps, rotation, x, stream)) return;
+                          bool clusters, Stream stream) {
+    if (launch_norm_quantize_e8(batch, h, w, eps, rotation, x, stream) ||
+        launch_norm_quantize_blocks(batch, h, w, eps, x, clusters, stream))
+        return;
     const std::size_t bytes = allow_row(norm_quantize_sm80, x.n_cols, scratch);
     launch_dependent("norm_quantize", norm_quantize_sm80, tokens_of(batch), threads_of(x), bytes,
                      stream, h, w, eps, rotation, x, batch.failed, scratch);
 }
 
 void launch_quantize(const BatchView& batch, const float* v, const ActivationsView& x,
-                     float* scratch, Stream stream) {
-    if (launch_quantize_e8(batch, v, x, stream)) return;
+                     float* scratch, bool clusters, Stream stream) {
+    if (launch_quantize_e8(batch, v, x, stream) ||
+        launch_quantize_blocks(batch, v, x, clusters, stream))
+        return;
     const std::size_t bytes = allow_row(quantize_sm80, x.n_cols, scratch);
     launch_dependent("quantize", quantize_sm80, tokens_of(batch), threads_of(x), bytes, stream, v,
                      x, batch.failed, scratch);
@@ -341,7 +345,9 @@ void launch_quantize(const BatchView& batch, const float* v, const ActivationsVi
 void launch_swiglu_quantize(const BatchView& batch, const float* gate_up,
                             const RotationView& rotation, const ActivationsView& x, float* scratch,
                             bool clusters, Stream stream) {
-    if (launch_swiglu_quantize_e8(batch, gate_up, rotation, x, clusters, stream)) return;
+    if (launch_swiglu_quantize_e8(batch, gate_up, rotation, x, clusters, stream) ||
+        launch_swiglu_quantize_blocks(batch, gate_up, x, clusters, stream))
+        return;
     const std::size_t bytes = allow_row(swiglu_quantize_sm80, x.n_cols, scratch);
     launch_dependent("swiglu_quantize", swiglu_quantize_sm80, tokens_of(batch), threads_of(x),
                      bytes, stream, gate_up, rotation, x, batch.failed, scratch);

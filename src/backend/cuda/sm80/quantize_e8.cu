@@ -8,9 +8,9 @@
 #include "backend/cuda/common/exact_math.cuh"
 #include "backend/cuda/common/launch.cuh"
 #include "backend/cuda/common/reduce.cuh"
-#include "backend/cuda/ptx/barrier.cuh"
 #include "backend/cuda/ptx/dependent_launch.cuh"
 #include "backend/cuda/sm80/kernels.h"
+#include "backend/cuda/sm80/quantize_rows.cuh"
 #include "base/error.h"
 
 namespace etalon::backend::cuda {
@@ -26,15 +26,6 @@ constexpr int blocks_usual(bool two_inputs, bool rotated) {
     return !rotated ? 8 : two_inputs ? 4 : 5;
 }
 constexpr int kWarpMine = kMine * kWarpLanes;
-constexpr int kClusterMax = 8;  // every card of 9.0 runs clusters of so many blocks
-
-enum class Source : std::uint8_t { norm, swiglu, plain };
-
-struct RowInput {
-    const float* v = nullptr;  // norm: h [T, K]; swiglu: gate and up [T, 2 K]; plain: [T, K]
-    const float* w = nullptr;  // norm: [K]
-    float eps = 0.0F;
-};
 
 /// What one block of threads shares beside its elements.
 struct Shared {
@@ -160,34 +151,6 @@ __device__ std::uint32_t block_max_once(std::uint32_t value, std::uint32_t* word
     return __reduce_max_sync(kFullWarp, lane < blockDim.x / kWarpLanes ? words[lane] : 0U);
 }
 
-/// The largest value of the blocks of a cluster.
-__device__ std::uint32_t cluster_max(std::uint32_t value, int n_blocks, std::uint32_t* words) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    if (n_blocks == 1) return value;
-    cluster_wait();  // every block has started
-    if (threadIdx.x < static_cast<unsigned>(n_blocks))
-        store_at(words + cluster_rank(), value, threadIdx.x);
-    cluster_sync();
-    for (int i = 0; i < n_blocks; ++i)
-        value = max(value, words[i]);
-#endif
-    return value;
-}
-
-/// The codes of elements (Quantizer::code): the lowest byte of each word.
-struct Codes {
-    float inverse;
-    std::uint32_t mask;
-
-    __device__ explicit Codes(const Quantizer& quantizer)
-        : inverse(quantizer.inverse), mask(quantizer.inverse == 0.0F ? 0U : ~0U) {}
-
-    __device__ std::uint32_t code(float x) const { return code_bits(x, inverse) & mask; }
-    __device__ std::uint32_t four(float a, float b, float c, float d) const {
-        return low_bytes(code(a), code(b), code(c), code(d));
-    }
-};
-
 /// x from a row: norm (NRM-1 to NRM-3), SwiGLU (SWI-1) or as it is; R (ROT-3); int8 (QNT-2).
 ///   in:  input.v, input.w binary32, 16-byte alignment
 ///   out: x.row_q, in another order where x is across, x.row_scales; with a norm x.floats where
@@ -221,9 +184,7 @@ __global__ void __launch_bounds__(kThreads, kThreads == kThreadsUsual
     float w[kSource == Source::plain ? 1 : kMine];
     if constexpr (kSource == Source::norm) load_16(input.w + of_warp, w);
     let_next_kernel_start();
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    if (n_blocks > 1) cluster_arrive();
-#endif
+    cluster_begin(n_blocks);
     wait_for_kernels_before();
     const float* row = input.v + token * k * (kSource == Source::swiglu ? 2 : 1) + first;
     load_16(row + of_warp, v);
