@@ -137,6 +137,9 @@ void add_long_rows(const char* subject, Run run, bool can_rotate) {
         // With floats too, as a router reads them.
         add_shape(subject, run, {5, 4096, kRowInt8 | kFloating, can_rotate, fill});
         add_shape(subject, run, {3, 6144, kRowInt8 | kFloating, can_rotate, fill});
+        // Blocks of 32 alone: a row over 8 thread blocks of a cluster, and over fewer.
+        add_shape(subject, run, {5, 14336, kBlockInt8, false, fill});
+        add_shape(subject, run, {200, 4096, kBlockInt8, false, fill});
     }
 }
 

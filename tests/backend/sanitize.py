@@ -27,6 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SKIPPED = 77
 FOUND = 99  # exit code of a process in which the tool found something
 SHARDS = 6  # of a process: some tests take far longer than others
+SANITIZER = "compute-sanitizer"
 TOOLS = ("memcheck", "racecheck")
 NAMESPACE = "etalon::backend::cuda::"
 LINES_MAX = 20  # of a process
@@ -95,9 +96,11 @@ def main():
     parser.add_argument("--tool", action="append", choices=TOOLS)
     parser.add_argument("--part", type=part_of, default=(0, 1), metavar="I/N")
     parser.add_argument("--filter", default=FILTER)
-    parser.add_argument("--sanitizer", default="compute-sanitizer", metavar="PATH")
+    parser.add_argument("--sanitizer", default=SANITIZER, metavar="PATH")
     parser.add_argument("--device", default="cuda:0")
     options = parser.parse_args()
+    if shutil.which(options.sanitizer) is None and options.sanitizer != SANITIZER:
+        parser.error(f"{options.sanitizer} is no program")
     if shutil.which(options.sanitizer) is None or shutil.which("nvidia-smi") is None:
         print("no card or no compute-sanitizer here")
         return SKIPPED

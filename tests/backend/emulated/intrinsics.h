@@ -3,6 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
 #include <cstdint>
 
 #include "backend/emulated/block.h"
@@ -17,6 +20,85 @@ using std::min;
 
 inline void __syncthreads() {
     etalon::emulated::barriers[0].meet(static_cast<int>(blockDim.x), true);
+}
+
+/// Whether the argument of one thread is not 0.
+inline int __syncthreads_or(int value) {
+    static std::atomic<bool> any;
+    if (value != 0) any = true;
+    __syncthreads();
+    const bool result = any;
+    __syncthreads();
+    any = false;
+    return result ? 1 : 0;
+}
+
+namespace etalon::emulated {
+
+/// What each lane shows the others; `choose` takes from the words of all of them.
+template <typename Value, typename Choose>
+Value exchange(Value value, const Choose& choose) {
+    static_assert(sizeof(Value) == sizeof(unsigned));
+    Warp& of = warp();
+    of.words[static_cast<std::size_t>(lane())][0] = std::bit_cast<unsigned>(value);
+    meet_warp();
+    const Value chosen = choose([&](int from) {
+        return std::bit_cast<Value>(of.words[static_cast<std::size_t>(from)][0]);
+    });
+    meet_warp();
+    return chosen;
+}
+
+}  // namespace etalon::emulated
+
+template <typename Value>
+Value __shfl_xor_sync(unsigned, Value value, int other) {
+    return etalon::emulated::exchange(
+        value, [&](const auto& word) { return word(etalon::emulated::lane() ^ other); });
+}
+template <typename Value>
+Value __shfl_down_sync(unsigned, Value value, int distance) {
+    const int from = etalon::emulated::lane() + distance;
+    return etalon::emulated::exchange(value, [&](const auto& word) {
+        return from < etalon::emulated::kWarpThreads ? word(from) : value;
+    });
+}
+inline unsigned __reduce_max_sync(unsigned, unsigned value) {
+    return etalon::emulated::exchange(value, [](const auto& word) {
+        unsigned largest = 0;
+        for (int i = 0; i < etalon::emulated::kWarpThreads; ++i)
+            largest = std::max(largest, word(i));
+        return largest;
+    });
+}
+
+// Tests are compiled without contraction.
+inline float __fmul_rn(float a, float b) {
+    return a * b;
+}
+inline float __fadd_rn(float a, float b) {
+    return a + b;
+}
+inline float __fsub_rn(float a, float b) {
+    return a - b;
+}
+inline float __fdiv_rn(float a, float b) {
+    return a / b;
+}
+inline float __fmaf_rn(float a, float b, float c) {
+    return std::fma(a, b, c);
+}
+inline float __fsqrt_rn(float a) {
+    return std::sqrt(a);
+}
+inline float __ll2float_rn(long long a) {
+    return static_cast<float>(a);
+}
+inline unsigned __float_as_uint(float a) {
+    return std::bit_cast<unsigned>(a);
+}
+inline float __uint_as_float(unsigned a) {
+    return std::bit_cast<float>(a);
 }
 
 template <typename Value>

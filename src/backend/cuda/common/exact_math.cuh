@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "backend/cuda/ptx/arithmetic.cuh"
 #include "exact/math.h"
 #include "exact/quantize.h"
 
@@ -106,8 +107,7 @@ __device__ inline SinCos sincos_turn(std::uint64_t turn) {
 /// right too: b is in [1, 2^126], and 2 where g is tiny. The reciprocal of 2^126 has to be exact,
 /// as that of a power of two is; one place lower it would be zero.
 __device__ inline float divide_gate(float g, float b) {
-    float r = 0.0F;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(b));
+    float r = reciprocal_near(b);
     r = fused(r, fused(-b, r, 1.0F), r);
     const float q = mul(g, r);
     const float excess = fused(b, q, -g);                   // 0 where q is exact, so that -0 stays
@@ -129,9 +129,7 @@ __device__ inline std::uint32_t magnitude_bits(float x) {
 /// The larger magnitude, or a NaN where one of both is NaN: magnitude_bits() of it is that of the
 /// larger one, or of some NaN.
 __device__ inline float larger_magnitude(float a, float b) {
-    float larger;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(fabsf(a)), "f"(fabsf(b)));
-    return larger;
+    return larger_or_nan(fabsf(a), fabsf(b));
 }
 
 /// How a vector with this largest magnitude is quantised (QNT-2, QNT-4, ERR-1).

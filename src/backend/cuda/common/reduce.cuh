@@ -58,6 +58,18 @@ __device__ inline float square_sum_of_lane(const float* row, int k, int lane) {
     return sum;
 }
 
+/// NRM-1 from the sum of the squares of k elements.
+__device__ inline float norm_scale(float square_sum, int k, float eps) {
+    const float mean = divide(square_sum, static_cast<float>(k));
+    return divide(1.0F, __fsqrt_rn(add(mean, eps)));
+}
+
+/// Whether it is positive and finite; else the token has failed (ERR-1).
+__device__ inline bool is_norm_scale(float scale) {
+    const std::uint32_t bits = __float_as_uint(scale);
+    return bits > 0 && bits < kInfinityBits;
+}
+
 /// The largest value of a block; every thread gets it. `shared` has 32 words, free before and
 /// after.
 __device__ inline std::uint32_t block_max(std::uint32_t value, std::uint32_t* shared) {

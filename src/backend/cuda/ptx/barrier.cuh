@@ -101,15 +101,15 @@ __device__ void barrier_arrive_warp(AnyBarrier& barrier, int lane, bool ready = 
 }
 
 /// A word of shared memory that one thread sets while others read it, whenever they do.
-__device__ inline int read_hint(int& hint) {
-    return kForRacecheck ? atomicAdd(&hint, 0) : *const_cast<volatile int*>(&hint);
+__device__ inline int load_loose(int& word) {
+    return kForRacecheck ? atomicAdd(&word, 0) : *const_cast<volatile int*>(&word);
 }
 
-__device__ inline void set_hint(int& hint, int value) {
+__device__ inline void store_loose(int& word, int value) {
     if constexpr (kForRacecheck) {
-        atomicExch(&hint, value);
+        atomicExch(&word, value);
     } else {
-        *const_cast<volatile int*>(&hint) = value;
+        *const_cast<volatile int*>(&word) = value;
     }
 }
 

@@ -147,14 +147,6 @@ bool launch_swiglu_quantize_e8(const BatchView& batch, const float* gate_up,
                                const RotationView& rotation, const ActivationsView& x,
                                bool clusters, Stream stream);
 
-/// --- quantize_blocks.cu --- The same where blocks of 32 are the only form.
-bool launch_norm_quantize_blocks(const BatchView& batch, const float* h, const float* w, float eps,
-                                 const ActivationsView& x, bool clusters, Stream stream);
-bool launch_quantize_blocks(const BatchView& batch, const float* v, const ActivationsView& x,
-                            bool clusters, Stream stream);
-bool launch_swiglu_quantize_blocks(const BatchView& batch, const float* gate_up,
-                                   const ActivationsView& x, bool clusters, Stream stream);
-
 /// Whether launch_norm_quantize_e8 takes such rows.
 bool takes_norm_quantize_e8(const RotationView& rotation, const ActivationsView& x);
 
@@ -163,6 +155,14 @@ bool takes_rotate_quantize_e8(const RotationView& rotation, const ActivationsVie
                               bool clusters);
 void launch_rotate_quantize_e8(const BatchView& batch, const float* s, const RotationView& rotation,
                                const ActivationsView& x, bool clusters, Stream stream);
+
+/// --- quantize_blocks.cu --- The same where blocks of 32 are the only form.
+bool launch_norm_quantize_blocks(const BatchView& batch, const float* h, const float* w, float eps,
+                                 const ActivationsView& x, bool clusters, Stream stream);
+bool launch_quantize_blocks(const BatchView& batch, const float* v, const ActivationsView& x,
+                            bool clusters, Stream stream);
+bool launch_swiglu_quantize_blocks(const BatchView& batch, const float* gate_up,
+                                   const ActivationsView& x, bool clusters, Stream stream);
 
 /// --- linear*.cu --- A part of a stack: its rows of y, and which token each row of y is of.
 struct LinearOut {

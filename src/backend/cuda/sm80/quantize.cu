@@ -247,11 +247,8 @@ __global__ void __launch_bounds__(kThreadsMax)
         },
         [&](int i, float2 v) { z[i] = mul(v.y, v.x); });  // NRM-2
     const float lane = thread_index() < kLanes ? square_sum_of_lane(row, k, thread_index()) : 0.0F;
-    const float mean = divide(sum_lanes(lane, shared.lanes), static_cast<float>(k));
-    const float scale = divide(1.0F, __fsqrt_rn(add(mean, eps)));  // NRM-1
-    const std::uint32_t bits = __float_as_uint(scale);
-    const bool valid = bits > 0 && bits < kInfinityBits;  // ERR-1
-    fill_token(z, scale, valid, rotation, x, failed, shared);
+    const float scale = norm_scale(sum_lanes(lane, shared.lanes), k, eps);
+    fill_token(z, scale, is_norm_scale(scale), rotation, x, failed, shared);
 }
 
 /// x = quantised v (QNT-1 to QNT-4). As norm_quantize_sm80, without norm and rotation.

@@ -55,14 +55,6 @@ struct Places {
     }
 };
 
-/// The scale of the norm (NRM-1), of a row that all threads read.
-__device__ float norm_scale(const float* row, int k, float eps, Shared& shared) {
-    const int thread = static_cast<int>(threadIdx.x);
-    const float lane = thread < kLanes ? square_sum_of_lane(row, k, thread) : 0.0F;
-    const float mean = divide(sum_lanes(lane, shared.lanes), static_cast<float>(k));
-    return divide(1.0F, __fsqrt_rn(add(mean, eps)));
-}
-
 /// x from a row: norm (NRM-1 to NRM-3), SwiGLU (SWI-1) or as it is; int8 in blocks of 32 (QNT-3).
 ///   in:  input.v, input.w binary32, 16-byte alignment
 ///   out: x.block_q, x.block_scales, x.half_sums; failed [T]
@@ -91,9 +83,10 @@ __global__ void __launch_bounds__(kThreads<kSource>)
     float scale = 1.0F;
     bool bad = false;
     if constexpr (kSource == Source::norm) {
-        scale = norm_scale(row, k, input.eps, shared);
-        const std::uint32_t bits = __float_as_uint(scale);
-        bad = bits == 0 || bits >= kInfinityBits;  // ERR-1
+        const int thread = static_cast<int>(threadIdx.x);
+        const float of_lane = thread < kLanes ? square_sum_of_lane(row, k, thread) : 0.0F;
+        scale = norm_scale(sum_lanes(of_lane, shared.lanes), k, input.eps);
+        bad = !is_norm_scale(scale);
     }
     std::int8_t* codes_of_row = x.block_q + token * x.stride;
     const std::size_t first_block = token * static_cast<std::size_t>(k / kBlock);

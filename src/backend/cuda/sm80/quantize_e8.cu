@@ -223,9 +223,7 @@ __global__ void __launch_bounds__(kThreads, kThreads == kThreadsUsual
         }
         Turn::run(v, t, z, [&] {
             if (kSource != Source::norm || thread >= kWarpLanes) return;
-            const float sum = sum_lanes_by_warp(shared.lanes);
-            const float mean = divide(sum, static_cast<float>(k));
-            const float scale = divide(1.0F, __fsqrt_rn(add(mean, input.eps)));  // NRM-1
+            const float scale = norm_scale(sum_lanes_by_warp(shared.lanes), k, input.eps);
             if (lane == 0) shared.scale = scale;
         });
     }
@@ -236,9 +234,8 @@ __global__ void __launch_bounds__(kThreads, kThreads == kThreadsUsual
         amax = max(amax, magnitude_bits(v[j]));
     amax = cluster_max(block_max_once(amax, shared.words), n_blocks, shared.cluster);
     const float scale = kSource == Source::norm ? shared.scale : 1.0F;
-    const std::uint32_t bits = __float_as_uint(scale);
     // A token that fails reads as zero: the quantizer of 0 (ERR-1).
-    const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
+    const bool ok = is_norm_scale(scale) && amax < kInfinityBits;
     const Quantizer quantizer(ok ? amax : 0U);
     const Codes codes(quantizer);
     std::int8_t* to = x.row_q + token * x.stride + first;

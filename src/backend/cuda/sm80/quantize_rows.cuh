@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the quantisers of rows share that keep a row in registers (quantize_e8.cu,
-// quantize_blocks.cu).
+// What quantize_e8.cu and quantize_blocks.cu share.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +20,7 @@ struct RowInput {
 };
 
 /// Ahead of cluster_max(): this block has started.
-__device__ inline void cluster_begin(int n_blocks) {
+__device__ inline void cluster_begin([[maybe_unused]] int n_blocks) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     if (n_blocks > 1) cluster_arrive();
 #endif
@@ -29,8 +28,8 @@ __device__ inline void cluster_begin(int n_blocks) {
 
 /// The largest value of the blocks of a cluster, each of which has called cluster_begin(); `words`
 /// has kClusterMax.
-__device__ inline std::uint32_t cluster_max(std::uint32_t value, int n_blocks,
-                                            std::uint32_t* words) {
+__device__ inline std::uint32_t cluster_max(std::uint32_t value, [[maybe_unused]] int n_blocks,
+                                            [[maybe_unused]] std::uint32_t* words) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     if (n_blocks == 1) return value;
     cluster_wait();  // every block has started

@@ -267,8 +267,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksMin)
         page_dots<kDim / 64>(
             [&](int half, int run) { return half == 0 ? q[(run - lane % 4) / 4] : int4{}; },
             [&](int run, int slot) { return keys.runs[run][slot]; }, lane, dots);
+        // The keys are read; the fence, which racecheck wants, takes no time here.
         shared_proxy_fence();
-        __syncwarp();  // the keys are read
+        __syncwarp();
         if (lane == 0 && place + kKeys < n_pages) copy_keys(ring, source, place + kKeys);
         WeightPlanes weights[2] = {};
         const PageSums sums = weigh(dots, c, ring.scales[place % (kKeys + 1)],

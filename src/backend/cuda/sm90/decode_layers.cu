@@ -236,7 +236,7 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
     while (step_now() < n_steps) {
         make_codes();
         // Phase 2: the products.
-        if (own_thread() == 0) set_hint(shared.under_way_max, Slots::kUnderWay);
+        if (own_thread() == 0) store_loose(shared.under_way_max, Slots::kUnderWay);
         const Met met = met_now();
         multiply_share<Slots>(shared.shares[matrix_now()], ring,
                               shared.places[own_thread() / kWarpLanes], shared.table, room,
@@ -246,8 +246,8 @@ __device__ void compute(const BatchView& batch, const LayersView& view, const Ri
         named_sync(behind_norm ? kScaleBarrier : kComputeBarrier,
                    behind_norm ? kNormThreads : kThreads);
         if (own_thread() == 0) {
-            set_hint(shared.under_way_max,
-                     m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween);
+            store_loose(shared.under_way_max,
+                        m == kQkv ? Slots::kUnderWayAttention : Slots::kUnderWayBetween);
             // Ahead of the packets: they are there by the time that who hears of it reads them.
             if (m != kGateUp && step_now() + 1 < n_steps) hint_arrive(view.meetings + kHints);
         }
@@ -294,8 +294,7 @@ __device__ void scale_norms(const BatchView& batch, const LayersView& view, int 
         for (const std::uint32_t word : shared.words)
             amax = max(amax, word);
         const float norm = single_wait(at, turn, single_load(at));
-        const std::uint32_t bits = __float_as_uint(norm);
-        const bool ok = amax < kInfinityBits && bits > 0 && bits < kInfinityBits;
+        const bool ok = amax < kInfinityBits && is_norm_scale(norm);
         if (lane == 0) shared.scale = ok ? mul(Quantizer(amax).scale, norm) : NAN;
         if (lane == 0 && !ok && blockIdx.x == 0) *batch.failed = 1;
         __syncwarp();

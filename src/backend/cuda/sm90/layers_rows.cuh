@@ -115,8 +115,7 @@ __device__ inline float norm_scale(const float (&lanes)[kLanes], int k, float ep
             part[i] = add(part[i], part[i + half]);
     }
     const float ss = __shfl_sync(kFullWarp, sum_last_lanes(part[0]), 0);
-    const float mean = divide(ss, static_cast<float>(k));
-    return divide(1.0F, __fsqrt_rn(add(mean, eps)));
+    return cuda::norm_scale(ss, k, eps);
 }
 
 /// h to codes: the packets `z` have w h after the strides of a unit (NRM-2, ROT-3, QNT-2). `codes`

@@ -278,7 +278,7 @@ struct Cursor {
 };
 
 /// Copies the block's rows of every matrix in their order, as far ahead as the ring has room: a
-/// warp. under_way_max: a hint (read_hint()).
+/// warp. Others change under_way_max meanwhile.
 template <typename Slots>
 __device__ void stream_weights(const LayersView& view, const Share (&shares)[kLayerMatrices],
                                const Ring& ring, int& under_way_max) {
@@ -303,7 +303,7 @@ __device__ void stream_weights(const LayersView& view, const Share (&shares)[kLa
                     const int columns = min(part_columns, n_cols - column);
                     Barrier& full = ring.full[to.slot];
                     barrier_wait(ring.empty[to.slot], to.parity ^ 1);  // the first turn waits not
-                    const int limit = __shfl_sync(kFullWarp, read_hint(under_way_max), 0);
+                    const int limit = __shfl_sync(kFullWarp, load_loose(under_way_max), 0);
                     while (under_way >= limit) {
                         barrier_wait(ring.full[landed.slot], landed.parity);
                         landed.next(n_ring);

@@ -120,9 +120,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     store_quads(v, w, t, shared);
     __syncthreads();
     if (warp == 0) {
-        const float mean =
-            divide(sum_of_lanes(lanes, shared.lanes[lane]), static_cast<float>(kSize));
-        const float scale = divide(1.0F, __fsqrt_rn(add(mean, eps)));  // NRM-1
+        const float scale = norm_scale(sum_of_lanes(lanes, shared.lanes[lane]), kSize, eps);
         if (lane == 0) shared.scale = scale;
     }
     turn_row<4>(shared.rows[t]);
@@ -137,9 +135,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     __syncthreads();
     const std::uint32_t largest = max(shared.largest[0], shared.largest[1]);
     const float scale = shared.scale;
-    const std::uint32_t bits = __float_as_uint(scale);
     // A token that fails reads as zero: the quantizer of 0 (ERR-1).
-    const bool ok = largest < kInfinityBits && bits > 0 && bits < kInfinityBits;
+    const bool ok = largest < kInfinityBits && is_norm_scale(scale);
     const Quantizer quantizer(ok ? largest : 0U);
     store_codes(v, quantizer.inverse, t, reinterpret_cast<std::uint8_t*>(shared.rows));
     __syncthreads();
