@@ -132,6 +132,18 @@ __device__ inline void barrier_wait(std::uint32_t barrier, int parity) {
     }
 }
 
+/// A place in a ring of stages, and the parity of its turn.
+struct RingPlace {
+    int stage = 0;
+    int parity = 0;
+
+    __device__ void next(int n_stages) {
+        if (++stage < n_stages) return;
+        stage = 0;
+        parity ^= 1;
+    }
+};
+
 /// Words of shared memory by their address; they stay where the program has them among barriers.
 __device__ inline float4 load_shared_4(std::uint32_t address) {
     float4 v;

@@ -45,8 +45,8 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
     asm volatile("" : "+r"(column));
     float4* total = shared.total + thread;
     float4& joined = shared.joined[thread];
-    Place<kPageStages> place;
-    Place<kRowStages> rows_place;
+    RingPlace place;
+    RingPlace rows_place;
     const auto release = [&](std::uint32_t barrier) { barrier_arrive_warp(barrier, lane); };
     // Pages that the other warpgroup alone sees.
     const auto skip = [&](int n) {
@@ -54,11 +54,11 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
         for (; n > 0; --n) {
             barrier_wait(there + 8 * place.stage, place.parity);
             release(read + 8 * place.stage);
-            place.next();
+            place.next(kPageStages);
         }
     };
 #pragma unroll 1
-    for (;; rows_place.next()) {
+    for (;; rows_place.next(kRowStages)) {
         barrier_wait(shared.rows_there[rows_place.stage], rows_place.parity);
         Rows<kDim>& rows = shared.rows[rows_place.stage];
         if (rows.last_page < 0) return;
@@ -173,7 +173,7 @@ __device__ void attend(Shared<kDim>& shared, const Work& work, float* out) {
                 same_e = __all_sync(kFullWarp, same_e);
             }
             before = place.stage;
-            if (more) place.next();
+            if (more) place.next(kPageStages);
             if (whole || part) {
 #pragma unroll
                 for (int row = 0; row < 2; ++row) {

@@ -265,18 +265,6 @@ struct Ring {
     int n_slots;
 };
 
-/// Where the next slot of the ring lies, and the parity of its turn.
-struct Cursor {
-    int slot;
-    int parity;
-
-    __device__ void next(int n_slots) {
-        if (++slot < n_slots) return;
-        slot = 0;
-        parity ^= 1;
-    }
-};
-
 /// Copies the block's rows of every matrix in their order, as far ahead as the ring has room: a
 /// warp. Others change under_way_max meanwhile.
 template <typename Slots>
@@ -284,8 +272,8 @@ __device__ void stream_weights(const LayersView& view, const Share (&shares)[kLa
                                const Ring& ring, int& under_way_max) {
     const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
     const int n_ring = ring.n_slots;
-    Cursor to{0, 0};
-    Cursor landed{0, 0};
+    RingPlace to;
+    RingPlace landed;
     int under_way = 0;  // slots from `landed` to `to`
     for (int i = 0; i < view.n_layers; ++i) {
 #pragma unroll 1
@@ -301,17 +289,17 @@ __device__ void stream_weights(const LayersView& view, const Share (&shares)[kLa
 #pragma unroll 1
                 for (int column = 0; column < n_cols; column += part_columns) {
                     const int columns = min(part_columns, n_cols - column);
-                    Barrier& full = ring.full[to.slot];
-                    barrier_wait(ring.empty[to.slot], to.parity ^ 1);  // the first turn waits not
+                    Barrier& full = ring.full[to.stage];
+                    barrier_wait(ring.empty[to.stage], to.parity ^ 1);  // the first turn waits not
                     const int limit = __shfl_sync(kFullWarp, load_loose(under_way_max), 0);
                     while (under_way >= limit) {
-                        barrier_wait(ring.full[landed.slot], landed.parity);
+                        barrier_wait(ring.full[landed.stage], landed.parity);
                         landed.next(n_ring);
                         --under_way;
                     }
                     if (lane == 0) barrier_arrive_expect(full, Slots::bytes(n, columns));
                     __syncwarp();
-                    Slots::copy(ring.slots + to.slot * Slots::kBytes, weights, share, row, column,
+                    Slots::copy(ring.slots + to.stage * Slots::kBytes, weights, share, row, column,
                                 columns, lane, full);
                     to.next(n_ring);
                     ++under_way;

@@ -75,7 +75,7 @@ struct E4Weights {
 #pragma unroll
         for (int& sum : sums)
             sum = 0;
-        Place place;
+        RingPlace place;
         int before = 0;  // the stage whose products may still be under way
         for (int step = 0; step < n_steps; ++step) {
             const Stage<kTokens>& stage = shared.stages[place.stage];

@@ -107,27 +107,15 @@ struct Cursor {
     }
 };
 
-/// A place in the ring of stages.
-struct Place {
-    int stage = 0;
-    int parity = 0;
-
-    __device__ void next() {
-        if (++stage < kStages) return;
-        stage = 0;
-        parity ^= 1;
-    }
-};
-
 /// The thread that copies: x and w of each step into a stage that all blocks of the cluster have
 /// read. A block of two copies half of the rows to both.
 template <int kCluster, bool kGate>
 __device__ void copy_tile_steps(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
                                 const Tile& tile, int first_token, int n_steps, int rank,
-                                Place& place) {
+                                RingPlace& place) {
     constexpr std::uint16_t kBoth = 3;
     constexpr int kPart = kTileRows / kCluster;
-    for (int step = 0; step < n_steps; ++step, place.next()) {
+    for (int step = 0; step < n_steps; ++step, place.next(kStages)) {
         Stage& stage = shared.stages[place.stage];
         Barrier& full = shared.full[place.stage];
         barrier_wait(shared.empty[place.stage], place.parity ^ 1);
@@ -150,7 +138,7 @@ __device__ void copy_tile_steps(Shared& shared, const CUtensorMap& x, const CUte
 template <int kCluster, bool kGate, bool kGrouped>
 __device__ void copy_tiles(Shared& shared, const CUtensorMap& x, const CUtensorMap& w,
                            const Work& work, const Groups& groups, int rank) {
-    Place place;
+    RingPlace place;
     const int first = static_cast<int>(blockIdx.x) / kCluster;
     const int turn = static_cast<int>(gridDim.x) / kCluster;
     if constexpr (kGrouped) {
@@ -177,7 +165,8 @@ __device__ void release(Barrier& empty) {
 
 /// The sums of 64 tokens and 256 rows of a tile.
 template <int kCluster>
-__device__ void multiply(Shared& shared, int group, int n_steps, Place& place, int (&sums)[128]) {
+__device__ void multiply(Shared& shared, int group, int n_steps, RingPlace& place,
+                         int (&sums)[128]) {
     int read = 0;
     for (int step = 0; step < n_steps; ++step) {
         const Stage& stage = shared.stages[place.stage];
@@ -191,7 +180,7 @@ __device__ void multiply(Shared& shared, int group, int n_steps, Place& place, i
         wgmma_wait<1>();
         if (step > 0) release<kCluster>(shared.empty[read]);  // the step before this one
         read = place.stage;
-        place.next();
+        place.next(kStages);
     }
     wgmma_wait<0>();
     release<kCluster>(shared.empty[read]);
@@ -324,7 +313,7 @@ __device__ int row_of(const Tile& tile, int i, int n_rows) {
 
 template <int kCluster, bool kGate>
 __device__ void multiply_tile(Shared& shared, const E8View& w, const float* row_scales,
-                              const LinearOut& out, const Work& work, Tile tile, Place& place) {
+                              const LinearOut& out, const Work& work, Tile tile, RingPlace& place) {
     const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
     const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
     float* d = shared.d[group];
@@ -351,7 +340,7 @@ template <int kCluster, bool kGate, bool kGrouped>
 __device__ void multiply_tiles(Shared& shared, const E8View& w, const float* row_scales,
                                const LinearOut& out, const Work& work, const Groups& groups,
                                int rank) {
-    Place place;
+    RingPlace place;
     const int first = static_cast<int>(blockIdx.x) / kCluster;
     const int turn = static_cast<int>(gridDim.x) / kCluster;
     if constexpr (kGrouped) {

@@ -47,7 +47,7 @@ struct E8Weights {
     __device__ static void multiply(Shared<E8Weights, kTokens>& shared, int n_steps, int n_stages,
                                     int (&sums)[kTokens / 2]) {
         const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
-        Place place;
+        RingPlace place;
         for (int step = 0; step < n_steps; ++step) {
             const Stage<kTokens>& stage = shared.stages[place.stage];
             barrier_wait(shared.full[place.stage], place.parity);

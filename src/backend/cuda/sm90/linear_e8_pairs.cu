@@ -81,18 +81,6 @@ struct Exchange {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// A place in the ring of stages.
-struct Place {
-    int stage = 0;
-    int parity = 0;
-
-    __device__ void next() {
-        if (++stage < kStages) return;
-        stage = 0;
-        parity ^= 1;
-    }
-};
-
 /// The pieces of a pair in their order: steps [first, first + n) of a tile; n is 0 behind the last.
 /// No division: ahead of the first copy it would take longer than the copy's own start.
 struct Pieces {
@@ -151,7 +139,7 @@ __device__ void copy_pieces(Shared& shared, const CUtensorMap& x, const CUtensor
     wait_for_kernels_before();
     for (int i = 0; i < n_first; ++i, x_piece.step(work))
         copy_x(i, x_piece);
-    for (Place place; piece.n > 0; place.next(), piece.step(work)) {
+    for (RingPlace place; piece.n > 0; place.next(kStages), piece.step(work)) {
         barrier_wait(shared.empty[place.stage], place.parity);
         copy_w(place.stage, piece);
         copy_x(place.stage, piece);
@@ -165,7 +153,8 @@ __device__ void release(Barrier& empty) {
 }
 
 /// The sums of 64 rows and all tokens over a piece.
-__device__ void multiply(Shared& shared, int group, int n_steps, Place& place, int (&sums)[128]) {
+__device__ void multiply(Shared& shared, int group, int n_steps, RingPlace& place,
+                         int (&sums)[128]) {
     int read = 0;
     for (int step = 0; step < n_steps; ++step) {
         const Stage& stage = shared.stages[place.stage];
@@ -179,7 +168,7 @@ __device__ void multiply(Shared& shared, int group, int n_steps, Place& place, i
         wgmma_wait<1>();
         if (step > 0) release(shared.empty[read]);  // the step before this one
         read = place.stage;
-        place.next();
+        place.next(kStages);
     }
     wgmma_wait<0>();
     release(shared.empty[read]);
@@ -441,7 +430,7 @@ __device__ void multiply_pieces(Shared& shared, const E8View& w, const float* ro
     shared.a[thread] = thread < out.n_tokens ? row_scales[thread] : 0.0F;
     named_sync(1, kMultiplyThreads);
     const int block = pair * kPair + rank;
-    Place place;
+    RingPlace place;
     for (Pieces piece(work, pair); piece.n > 0; piece.next(work)) {
         const Rows<kGate> rows(w, out, (piece.tile * kPair + rank) * kTileRows);
         int sums[128];

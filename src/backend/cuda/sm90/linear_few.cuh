@@ -116,18 +116,6 @@ struct Block {
     }
 };
 
-/// A place in the ring of stages.
-struct Place {
-    int stage = 0;
-    int parity = 0;
-
-    __device__ void next(int n_stages) {
-        if (++stage < n_stages) return;
-        stage = 0;
-        parity ^= 1;
-    }
-};
-
 /// The thread that copies. Weights that are not fresh do not depend on the kernels before: the ring
 /// is full of them when x is there.
 template <typename Weights, int kTokens, bool kGate>
@@ -156,7 +144,7 @@ __device__ void copy_steps(Shared<Weights, kTokens>& shared, const CUtensorMap& 
     wait_for_kernels_before();
     for (int step = 0; step < n_first; ++step)
         copy_x(step, step);
-    Place place;
+    RingPlace place;
     for (int step = n_stages; step < block.n_steps; ++step, place.next(n_stages)) {
         barrier_wait(shared.empty[place.stage], place.parity);
         copy_w(place.stage, step);

@@ -95,19 +95,6 @@ static_assert(sizeof(Shared<128>) <= 227 * 1024, "shared memory of a block");
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// A place in a ring of stages.
-template <int kStages>
-struct Place {
-    int stage = 0;
-    int parity = 0;
-
-    __device__ void next() {
-        if (++stage < kStages) return;
-        stage = 0;
-        parity ^= 1;
-    }
-};
-
 /// What all blocks share, and which parts are a block's: those with the longest contexts come
 /// first, and blocks take them forth and back, so that all have about the same work.
 struct Work {

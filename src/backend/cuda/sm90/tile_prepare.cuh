@@ -117,12 +117,12 @@ __device__ void prepare(Shared<kDim>& shared, const Work& work) {
     // Of the thread that copies: values are under way kAhead pages before their keys.
     Source source;
     std::size_t indices[kAhead + 1] = {};
-    Place<kRawStages> copied;
+    RingPlace copied;
     const auto copy = [&](std::size_t& index) {
         if (!source.any) return;
         index = head_page(work.kv, work.shape.layer, source.number, source.kv_head);
         copy_values(shared.raw[copied.stage], work.kv, index, shared.raw_there[copied.stage]);
-        copied.next();
+        copied.next(kRawStages);
         source.next(work);
     };
     if (copies) {
@@ -131,9 +131,9 @@ __device__ void prepare(Shared<kDim>& shared, const Work& work) {
         for (int i = 0; i < kAhead; ++i)
             copy(indices[i]);
     }
-    Place<kRawStages> raw_place;
-    Place<kPageStages> place;
-    Place<kRowStages> rows_place;
+    RingPlace raw_place;
+    RingPlace place;
+    RingPlace rows_place;
     for (int round = 0; work.item(round) < work.n_items; ++round) {
         const Item item(work, work.item(round));
         if (item.n_tokens <= 0) continue;
@@ -141,7 +141,7 @@ __device__ void prepare(Shared<kDim>& shared, const Work& work) {
         prepare_rows(shared.rows[rows_place.stage], work, item, thread);
         shared_proxy_fence();
         barrier_arrive(shared.rows_there[rows_place.stage]);
-        rows_place.next();
+        rows_place.next(kRowStages);
         for (int page = item.first_page; page <= item.last_page; ++page) {
             named_sync(kPrepareBarrier, kGroupThreads);  // the page before it is prepared
             Page<kDim>& to = shared.pages[place.stage];
@@ -163,8 +163,8 @@ __device__ void prepare(Shared<kDim>& shared, const Work& work) {
             prepare_values(raw, to.values, thread);
             shared_proxy_fence();
             barrier_arrive(there);
-            raw_place.next();
-            place.next();
+            raw_place.next(kRawStages);
+            place.next(kPageStages);
         }
     }
     barrier_wait(shared.rows_read[rows_place.stage], rows_place.parity ^ 1);
