@@ -9,7 +9,7 @@ As many processes run as there are processors. --part runs every N-th test from 
 racecheck makes a test some 50 times slower, and those of Draw by far more. Where there is no card
 or no compute-sanitizer (it comes with the CUDA toolkit): skipped, exit code 77.
 
-racecheck is clean for a build with -DETALON_CUDA_RACECHECK=ON and compute-sanitizer 2026.4:
+racecheck wants a build with -DETALON_CUDA_RACECHECK=ON and compute-sanitizer 2026.4:
 cuda/ptx/barrier.cuh says what it does not follow in another build, and that of CUDA 13.0 (2025.3)
 reports reads that bar.arrive orders before a write. pip has newer ones: nvidia-cuda-sanitizer-api.
 """
