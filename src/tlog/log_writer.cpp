@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kCheckpoint = "checkpoint";
 constexpr const char* kNewCheckpoint = "checkpoint.new";
+constexpr const char* kNewTile = "tile.new";
 constexpr const char* kJournal = "journal";
 
 // A group of the journal: magic, number of entries, index of the first, bytes of the body; a
@@ -280,7 +281,9 @@ void LogWriter::write_wanted() {
     for (const Wanted& file : wanted_) {
         const std::string folder = folder_of(file.path);
         if (folders.insert(folder).second) disk_.make_folder(folder);
-        disk_.write(file.path, file.bytes);
+        // A start writes the last tiles once more, while others read them.
+        disk_.write(kNewTile, file.bytes);
+        disk_.rename(kNewTile, file.path);
     }
     wanted_.clear();
 }

@@ -119,6 +119,7 @@ TEST_F(LogWriterTest, other_keys_and_lost_files_are_refused) {
             EXPECT_THROW(LogWriter(disk_, key_), Error) << path;
         }
         EXPECT_THROW(verify_log(files, policy_of(key_)), Error) << path;
+        disk_.remove(path);
         disk_.write(path, bytes);
     }
     EXPECT_EQ(LogWriter(disk_, key_).size(), 300U);
