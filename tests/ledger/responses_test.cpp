@@ -208,7 +208,8 @@ TEST(Responses, end_by_age_and_are_swept) {
     EXPECT_EQ(sweep_responses(options.folder, {30, 10}, now + 31 * kDay), 1U);
     EXPECT_TRUE(files_in(options).empty());
     store(ledger, load, "clinic", 2);
-    EXPECT_EQ(sweep_responses(options.folder, {0, 10}, now), 1U);  // none may be stored any more
+    // None may be stored any more.
+    EXPECT_EQ(sweep_responses(options.folder, {0, 10}, unix_time()), 1U);
 }
 
 TEST(Responses, a_tenant_has_as_many_as_it_may) {
@@ -234,7 +235,7 @@ TEST(Responses, a_tenant_has_as_many_as_it_may) {
     // What another process has swept meanwhile is seen after a minute.
     store(ledger, load, "clinic", 3);
     EXPECT_FALSE(responses.reserve("clinic", now));
-    EXPECT_EQ(sweep_responses(options.folder, {0, 3}, now), 2U);
+    EXPECT_EQ(sweep_responses(options.folder, {0, 3}, unix_time()), 2U);
     EXPECT_FALSE(responses.reserve("clinic", now));
     EXPECT_TRUE(responses.reserve("clinic", now + 60));
 }
