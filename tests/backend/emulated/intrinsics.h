@@ -29,7 +29,8 @@ inline int __syncthreads_or(int value) {
     __syncthreads();
     const bool result = any;
     __syncthreads();
-    any = false;
+    if (threadIdx.x == 0) any = false;
+    __syncthreads();  // the next call begins with it
     return result ? 1 : 0;
 }
 
